@@ -1,0 +1,248 @@
+//! The one seam between the store and the file system, under the log and the vault alike.
+//!
+//! It is public only so that the store's own tests can put a simulated disk below it. It is no
+//! part of the API, and changes without notice.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::sync::Arc;
+
+/// One directory that holds one store.
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Makes the directory if it is missing, and takes its exclusive lock until this is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if another holds the lock, `NotADirectory` if the path is something else.
+    fn lock(&mut self) -> io::Result<()>;
+
+    /// Opens a file for reading and writing, with an exclusive lock.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is none, `WouldBlock` if another holds its lock.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Makes a new, empty file and opens it as [`Disk::open`] does. What had the name is gone.
+    ///
+    /// # Errors
+    ///
+    /// As the file system says.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Gives a file another name.
+    ///
+    /// # Errors
+    ///
+    /// As the file system says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Makes names durable.
+    ///
+    /// # Errors
+    ///
+    /// As the file system says.
+    fn sync_names(&self) -> io::Result<()>;
+}
+
+/// One file of the store.
+pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
+    /// Length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// As the file system says.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file has no bytes.
+    ///
+    /// # Errors
+    ///
+    /// As the file system says.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads all of `out`.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` if the file ends before, or as the file system says.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// As the file system says.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Cuts the file, or makes it longer with zeros.
+    ///
+    /// # Errors
+    ///
+    /// As the file system says.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    ///
+    /// As the file system says. What was written since the last sync is then unknown for ever.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A directory of the file system.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    locked: Option<File>,
+}
+
+impl Directory {
+    /// The directory at `path`, not yet looked at.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), locked: None }
+    }
+
+    fn options() -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options
+    }
+
+    /// Makes the directory, and its name durable in its parent.
+    fn make(&self) -> io::Result<()> {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&self.path)?;
+        // A relative path of one part has the empty path as its parent.
+        match self.path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => sync_directory(Path::new(".")),
+            Some(parent) => sync_directory(parent),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Only Unix lets a directory be opened and synced; elsewhere names are durable with their files.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}
+
+fn lock(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
+        TryLockError::Error(error) => error,
+    })
+}
+
+impl Disk for Directory {
+    fn lock(&mut self) -> io::Result<()> {
+        match std::fs::metadata(&self.path) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make()?,
+            Err(error) => return Err(error),
+        }
+        if cfg!(unix) {
+            let directory = File::open(&self.path)?;
+            lock(&directory)?;
+            self.locked = Some(directory);
+        }
+        Ok(())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.path.join(name);
+        // Opening a FIFO would wait for ever, and a symbolic link leads out of the store.
+        if !std::fs::symlink_metadata(&path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let file = Self::options().open(path)?;
+        lock(&file)?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.path.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = Self::options().create_new(true).open(path)?;
+        lock(&file)?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        sync_directory(&self.path)
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    #[cfg(unix)]
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.0, out, offset)
+    }
+
+    #[cfg(unix)]
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::write_all_at(&self.0, bytes, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, mut offset: u64, mut out: &mut [u8]) -> io::Result<()> {
+        while !out.is_empty() {
+            match std::os::windows::fs::FileExt::seek_read(&self.0, out, offset)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => {
+                    out = out.split_at_mut(read).1;
+                    offset += read as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(windows)]
+    fn write_at(&self, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match std::os::windows::fs::FileExt::seek_write(&self.0, bytes, offset)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => {
+                    bytes = bytes.split_at(written).1;
+                    offset += written as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

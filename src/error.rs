@@ -1,0 +1,261 @@
+//! One error type for each decision that a caller can take.
+//!
+//! None of them ever shows a key, a fingerprint or a result.
+
+use std::fmt;
+use std::io;
+
+use crate::sync::Arc;
+
+/// A key that cannot be one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// A key has at least one byte.
+    #[error("the idempotency key is empty")]
+    Empty,
+    /// The key has too many bytes.
+    #[error("the idempotency key has {len} bytes, at most {max} are allowed")]
+    TooLong {
+        /// Bytes of the key.
+        len: usize,
+        /// Most that are allowed.
+        max: usize,
+    },
+    /// The scope has too many bytes.
+    #[error("the scope of the idempotency key has {len} bytes, at most {max} are allowed")]
+    ScopeTooLong {
+        /// Bytes of the scope.
+        len: usize,
+        /// Most that are allowed.
+        max: usize,
+    },
+}
+
+/// Why a store could not be opened. Nothing that was stored is lost by a failed open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another handle, in this process or in another one, has the store open.
+    #[error(
+        "the store is open elsewhere: close it there, or share one `Store` (it is cheap to clone)"
+    )]
+    Locked,
+    /// The path is there, but is not a directory.
+    #[error("a store is a directory, and the path is something else")]
+    NotADirectory,
+    /// A file of the directory has the name of a store's file, but is not one.
+    #[error("`{file}` is not a file of an idemstore store: choose another directory")]
+    NotAStore {
+        /// Name of the file within the store's directory.
+        file: &'static str,
+    },
+    /// The store was written by a version with another format.
+    #[error("`{file}` has format version {found}, this version of idemstore reads {supported}")]
+    UnsupportedVersion {
+        /// Name of the file within the store's directory.
+        file: &'static str,
+        /// Format version of the file.
+        found: u32,
+        /// Format version that can be read.
+        supported: u32,
+    },
+    /// The store is damaged, and to go on could run an operation a second time. Restore a backup.
+    #[error("`{file}` is damaged: {detail}")]
+    Corrupt {
+        /// Name of the file within the store's directory.
+        file: &'static str,
+        /// What was found.
+        detail: String,
+    },
+    /// An option of the builder is out of its range.
+    #[error("{option} is {value}, it must be from {min} to {max}")]
+    Option {
+        /// Name of the builder's method.
+        option: &'static str,
+        /// What it was given.
+        value: u64,
+        /// Least value allowed.
+        min: u64,
+        /// Greatest value allowed.
+        max: u64,
+    },
+    /// The place is read-only, or may not be written by this user. A store cannot be opened
+    /// for reading only.
+    #[error("the store's directory cannot be written: {source}")]
+    NotWritable {
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The operating system refused.
+    #[error("could not {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// redb refused.
+    #[error("could not open `{file}`: {source}")]
+    Storage {
+        /// Name of the file within the store's directory.
+        file: &'static str,
+        /// What redb said.
+        source: StorageError,
+    },
+}
+
+impl OpenError {
+    /// Sorts what the operating system said into what the caller can do about it.
+    pub(crate) fn io(action: &'static str, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::WouldBlock => Self::Locked,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::NotWritable { source }
+            }
+            _ => Self::Io { action, source },
+        }
+    }
+}
+
+/// Why the store could not answer. No answer was given that is not durable.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// Too much is under way, or stored, at once. Nothing was changed: try again later.
+    #[error("the store is overloaded: {bound} reached its bound of {max}")]
+    Overloaded {
+        /// What is at its bound.
+        bound: &'static str,
+        /// The bound.
+        max: u64,
+    },
+    /// Writing failed in the middle: whether this call is durable is not known, and only a new
+    /// open of the store can tell. The operation must not be taken as done, nor as not done.
+    #[error("the outcome is unknown until the store is opened again: {0}")]
+    OutcomeUnknown(StorageError),
+    /// An earlier write failed. Results that were durable before are still replayed; everything
+    /// else waits until the store is opened again.
+    #[error("an earlier write failed, open the store again: {0}")]
+    Poisoned(StorageError),
+    /// Reading failed. Nothing was changed.
+    #[error("could not read the store: {0}")]
+    Storage(StorageError),
+    /// A stored record is damaged or missing. Nothing was changed, and the key is not free.
+    #[error("a stored record is damaged: {detail}")]
+    Corrupt {
+        /// What was found.
+        detail: &'static str,
+    },
+}
+
+/// Why a result was not stored. The two refusals give the handle back, since nothing was written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompleteError<H> {
+    /// The result is longer than the store takes. Complete with a shorter one.
+    #[error("the result has {len} bytes, the store takes at most {max}")]
+    TooLarge {
+        /// Bytes of the result.
+        len: usize,
+        /// Most that the store takes.
+        max: usize,
+        /// The handle, as it was before.
+        handle: H,
+    },
+    /// Too much is under way at once. Complete again, later.
+    #[error("the store is overloaded: {bound} reached its bound of {max}")]
+    Overloaded {
+        /// What is at its bound.
+        bound: &'static str,
+        /// The bound.
+        max: u64,
+        /// The handle, as it was before.
+        handle: H,
+    },
+    /// The store failed; the handle is gone.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl<H> CompleteError<H> {
+    /// The handle, if the call was refused before anything was written.
+    #[must_use]
+    pub fn into_handle(self) -> Option<H> {
+        match self {
+            Self::TooLarge { handle, .. } | Self::Overloaded { handle, .. } => Some(handle),
+            Self::Store(_) => None,
+        }
+    }
+
+    pub(crate) fn map_handle<T>(self, map: impl FnOnce(H) -> T) -> CompleteError<T> {
+        match self {
+            Self::TooLarge { len, max, handle } => {
+                CompleteError::TooLarge { len, max, handle: map(handle) }
+            }
+            Self::Overloaded { bound, max, handle } => {
+                CompleteError::Overloaded { bound, max, handle: map(handle) }
+            }
+            Self::Store(error) => CompleteError::Store(error),
+        }
+    }
+}
+
+/// Why an execution could not be finished by its key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FinishError {
+    /// Nothing was started under this key, or it is finished already, or its retention is over.
+    #[error("no execution is open under this key")]
+    NotExecuting,
+    /// A live handle holds the key: it alone can finish it. `Execution::detach` gives it up.
+    #[error("a live handle holds the key")]
+    Held,
+    /// Storing the result failed.
+    #[error(transparent)]
+    Complete(#[from] CompleteError<()>),
+}
+
+impl From<Error> for FinishError {
+    fn from(error: Error) -> Self {
+        Self::Complete(CompleteError::Store(error))
+    }
+}
+
+/// What the storage below said. It is opaque, so that a new version of what is below does not
+/// break its users.
+#[derive(Clone)]
+pub struct StorageError(Arc<dyn std::error::Error + Send + Sync>);
+
+impl StorageError {
+    pub(crate) fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl fmt::Debug for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for StorageError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl From<io::Error> for StorageError {
+    fn from(error: io::Error) -> Self {
+        Self::new(error)
+    }
+}

@@ -1,0 +1,431 @@
+//! The live table: what is true now of every key, in memory.
+//!
+//! It has an *entry* for each durable record, 16 bytes that say where the record stands, and a
+//! *slot* for each key that somebody holds or whose record the vault does not have yet. A slot
+//! knows more than the entry of the same key and is asked first.
+//!
+//! All of a key is under one lock, that of its shard. No file is touched under it.
+
+mod entry;
+mod waiters;
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+
+use crate::clock::Timestamp;
+use crate::key::{Fingerprint, Key};
+use crate::limits::PACKED_BITS;
+use crate::record::{Change, ChangeKind, Record, RecordId, State};
+use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::transition::{self, Answer, Finish, Holder};
+use entry::{Entry, table_hash};
+pub(crate) use waiters::{Outcome, Waiters};
+
+const SHARD_BITS: u32 = 8;
+
+pub(crate) struct Index {
+    hasher: RandomState,
+    shards: Vec<Mutex<Shard>>,
+    /// Entries of all shards.
+    records: AtomicUsize,
+    next_serial: AtomicU64,
+}
+
+#[derive(Default)]
+struct Shard {
+    entries: HashTable<Entry>,
+    slots: HashTable<Slot>,
+    /// Counts the changes made durable, so that a reader who let go of the lock can tell whether
+    /// what it has read since may be out of date.
+    version: u64,
+}
+
+struct Slot {
+    hash: u64,
+    key: Key,
+    holder: Holder,
+    since: Timestamp,
+    /// What is durable of the key, if anything is.
+    record: Option<Arc<Record>>,
+    /// Whether the vault has that record.
+    settled: bool,
+    waiters: Option<Arc<Waiters>>,
+}
+
+/// What `begin` finds in memory.
+pub(crate) enum Probe {
+    /// The key was free, and is reserved now for whoever asked.
+    Reserved,
+    Replay(Arc<Record>),
+    InFlight {
+        since: Timestamp,
+    },
+    Mismatch,
+    /// The started record, reserved now for whoever asked.
+    Interrupted(Arc<Record>),
+    /// One of these records may be of this key: read them, then call [`Index::settle_probe`].
+    Read(Candidates),
+}
+
+/// What `complete` and `abandon` by key find in memory.
+pub(crate) enum Attach {
+    /// Detached until now; held by whoever asked from now on.
+    Execution(Arc<Record>),
+    /// Interrupted until now; reserved for whoever asked from now on.
+    Interrupted(Arc<Record>),
+    Held,
+    NotExecuting,
+    /// One of these records may be of this key: read them, then call [`Index::settle_probe`].
+    Read(Candidates),
+}
+
+/// Records at rest whose keys may be the one that was asked for, all of them live.
+pub(crate) struct Candidates {
+    pub(crate) ids: Vec<RecordId>,
+    version: u64,
+}
+
+/// What reading the candidates has shown.
+pub(crate) enum Verdict {
+    /// None of them is of this key.
+    Free,
+    /// This one is, started and not completed.
+    Interrupted(Arc<Record>),
+}
+
+impl Index {
+    pub(crate) fn new() -> Self {
+        let shards = (0..1 << SHARD_BITS).map(|_| Mutex::default()).collect();
+        Self {
+            hasher: RandomState::new(),
+            shards,
+            records: AtomicUsize::new(0),
+            next_serial: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn hash(&self, framed_key: &[u8]) -> u64 {
+        self.hasher.hash_one(framed_key)
+    }
+
+    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+        let at = usize::try_from(hash >> (u64::BITS - SHARD_BITS)).unwrap_or_default();
+        #[expect(clippy::indexing_slicing, reason = "there are as many shards as the bits can say")]
+        &self.shards[at]
+    }
+
+    /// A number that no record has had, or `None` once all are used up.
+    pub(crate) fn take_serial(&self) -> Option<u64> {
+        let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
+        (serial < 1 << PACKED_BITS).then_some(serial)
+    }
+
+    /// The number that the next record gets at the earliest.
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.next_serial.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn skip_serials_to(&self, next: u64) {
+        self.next_serial.fetch_max(next, Ordering::Relaxed);
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    /// Takes in a record that the scan at open has found in the vault.
+    pub(crate) fn load(&self, framed_key: &[u8], id: RecordId) {
+        let hash = self.hash(framed_key);
+        self.skip_serials_to(id.serial + 1);
+        if self.shard(hash).lock().insert_entry(hash, id) {
+            self.records.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Answers `begin` from memory, and reserves the key if the answer is one to go on with.
+    pub(crate) fn probe(
+        &self,
+        key: &Key,
+        hash: u64,
+        fingerprint: &Fingerprint,
+        now: Timestamp,
+    ) -> Probe {
+        let mut shard = self.shard(hash).lock();
+        if let Some(slot) = shard.slot(key, hash) {
+            return slot.begin(fingerprint, now);
+        }
+        let ids = shard.live_ids(hash, now);
+        if !ids.is_empty() {
+            return Probe::Read(Candidates { ids, version: shard.version });
+        }
+        shard.reserve(key, hash, now, None);
+        Probe::Reserved
+    }
+
+    /// Acts on what reading the candidates has shown, if it still holds: `None` if the key has
+    /// moved on meanwhile, and must be probed again.
+    pub(crate) fn settle_probe(
+        &self,
+        key: &Key,
+        hash: u64,
+        read: &Candidates,
+        verdict: Verdict,
+        now: Timestamp,
+    ) -> Option<Probe> {
+        let mut shard = self.shard(hash).lock();
+        if shard.version != read.version || shard.slot(key, hash).is_some() {
+            return None;
+        }
+        Some(match verdict {
+            Verdict::Free => {
+                shard.reserve(key, hash, now, None);
+                Probe::Reserved
+            }
+            Verdict::Interrupted(record) => {
+                shard.reserve(key, hash, now, Some(Arc::clone(&record)));
+                Probe::Interrupted(record)
+            }
+        })
+    }
+
+    /// Whether this record counts.
+    pub(crate) fn has(&self, hash: u64, id: RecordId) -> bool {
+        self.shard(hash).lock().has_entry(Entry::new(hash, id))
+    }
+
+    /// What is true once this change is durable.
+    pub(crate) fn apply(&self, change: &Change) {
+        let Change { hash, kind } = change;
+        let mut shard = self.shard(*hash).lock();
+        shard.version += 1;
+        match kind {
+            ChangeKind::Put(record) => {
+                if shard.insert_entry(*hash, record.id) {
+                    self.records.fetch_add(1, Ordering::Relaxed);
+                }
+                if let Some(slot) = shard.slot(&record.key, *hash) {
+                    slot.put(record);
+                }
+            }
+            ChangeKind::Remove(record) => {
+                if shard.remove_entry(*hash, record.id) {
+                    self.records.fetch_sub(1, Ordering::Relaxed);
+                }
+                shard.remove_slot(&record.key, *hash);
+            }
+        }
+    }
+
+    /// The vault has this record now: a slot that was only there for its sake can go.
+    pub(crate) fn settled(&self, hash: u64, record: &Arc<Record>) {
+        let mut shard = self.shard(hash).lock();
+        if let Some(slot) = shard.slot(&record.key, hash)
+            && slot.record.as_ref().is_some_and(|known| Arc::ptr_eq(known, record))
+        {
+            slot.settled = true;
+            shard.drop_slot_at_rest(&record.key, hash);
+        }
+    }
+
+    /// The holder of the key has let go of it: what is durable decides from now on.
+    pub(crate) fn let_go(&self, key: &Key, hash: u64) {
+        let mut shard = self.shard(hash).lock();
+        if let Some(slot) = shard.slot(key, hash) {
+            slot.holder = Holder::Nobody;
+            slot.wake(Outcome::Gone);
+            shard.drop_slot_at_rest(key, hash);
+        }
+    }
+
+    /// The execution goes on without a handle.
+    pub(crate) fn detach(&self, key: &Key, hash: u64) {
+        if let Some(slot) = self.shard(hash).lock().slot(key, hash) {
+            slot.holder = Holder::Detached;
+        }
+    }
+
+    /// Takes in hand an execution that nobody holds, to finish it by its key.
+    pub(crate) fn attach(&self, key: &Key, hash: u64, now: Timestamp) -> Attach {
+        let mut shard = self.shard(hash).lock();
+        if let Some(slot) = shard.slot(key, hash) {
+            return slot.attach(now);
+        }
+        let ids = shard.live_ids(hash, now);
+        if ids.is_empty() {
+            return Attach::NotExecuting;
+        }
+        Attach::Read(Candidates { ids, version: shard.version })
+    }
+
+    /// Joins those who wait for the key, if somebody holds it.
+    pub(crate) fn join_waiters(&self, key: &Key, hash: u64) -> Option<Arc<Waiters>> {
+        let mut shard = self.shard(hash).lock();
+        let slot = shard.slot(key, hash).filter(|slot| slot.holder != Holder::Nobody)?;
+        Some(Arc::clone(slot.waiters.get_or_insert_default()))
+    }
+
+    /// Wakes all who wait for any key, to ask again.
+    pub(crate) fn wake_all(&self) {
+        for shard in &self.shards {
+            shard.lock().slots.iter_mut().for_each(|slot| slot.wake(Outcome::Gone));
+        }
+    }
+
+    /// Forgets an expired record, unless somebody holds its key.
+    pub(crate) fn expire(&self, framed_key: &[u8], id: RecordId, now: Timestamp) -> bool {
+        let hash = self.hash(framed_key);
+        let mut shard = self.shard(hash).lock();
+        let holder = shard
+            .slots
+            .find(table_hash(hash), |slot| {
+                slot.key.framed() == framed_key
+                    && slot.record.as_ref().is_some_and(|record| record.id == id)
+            })
+            .map_or(Holder::Nobody, |slot| slot.holder);
+        if !transition::is_sweepable(id, holder, now) {
+            return false;
+        }
+        if shard.remove_entry(hash, id) {
+            self.records.fetch_sub(1, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Keys that somebody holds.
+    pub(crate) fn held(&self) -> usize {
+        let held = |slot: &&Slot| slot.holder != Holder::Nobody;
+        self.shards.iter().map(|shard| shard.lock().slots.iter().filter(held).count()).sum()
+    }
+}
+
+impl Shard {
+    fn slot(&mut self, key: &Key, hash: u64) -> Option<&mut Slot> {
+        self.slots.find_mut(table_hash(hash), |slot| slot.hash == hash && slot.key == *key)
+    }
+
+    fn reserve(&mut self, key: &Key, hash: u64, now: Timestamp, record: Option<Arc<Record>>) {
+        let slot = Slot {
+            hash,
+            key: key.clone(),
+            holder: Holder::Reservation,
+            since: now,
+            // Only the vault can have told of a record that had no slot.
+            settled: record.is_some(),
+            record,
+            waiters: None,
+        };
+        self.slots.insert_unique(table_hash(hash), slot, |slot| table_hash(slot.hash));
+    }
+
+    fn remove_slot(&mut self, key: &Key, hash: u64) {
+        let found =
+            self.slots.find_entry(table_hash(hash), |slot| slot.hash == hash && slot.key == *key);
+        if let Ok(slot) = found {
+            slot.remove().0.wake(Outcome::Gone);
+        }
+    }
+
+    /// Removes a slot that says no more than the entry does.
+    fn drop_slot_at_rest(&mut self, key: &Key, hash: u64) {
+        let at_rest = |slot: &mut Slot| {
+            slot.holder == Holder::Nobody && (slot.settled || slot.record.is_none())
+        };
+        if self.slot(key, hash).is_some_and(|slot| at_rest(slot)) {
+            self.remove_slot(key, hash);
+        }
+    }
+
+    fn live_ids(&self, hash: u64, now: Timestamp) -> Vec<RecordId> {
+        self.entries
+            .iter_hash(table_hash(hash))
+            .filter(|entry| entry.agrees_with(hash))
+            .map(|entry| entry.id())
+            .filter(|id| transition::is_live(*id, now))
+            .collect()
+    }
+
+    /// Whether the entry is new.
+    fn insert_entry(&mut self, hash: u64, id: RecordId) -> bool {
+        let entry = Entry::new(hash, id);
+        let is_new = !self.has_entry(entry);
+        if is_new {
+            self.entries.insert_unique(entry.table_hash(), entry, |entry| entry.table_hash());
+        }
+        is_new
+    }
+
+    fn has_entry(&self, entry: Entry) -> bool {
+        self.entries.find(entry.table_hash(), |other| *other == entry).is_some()
+    }
+
+    /// Whether the entry was there.
+    fn remove_entry(&mut self, hash: u64, id: RecordId) -> bool {
+        let entry = Entry::new(hash, id);
+        let found = self.entries.find_entry(entry.table_hash(), |other| *other == entry);
+        found.map(hashbrown::hash_table::OccupiedEntry::remove).is_ok()
+    }
+}
+
+impl Slot {
+    fn begin(&mut self, fingerprint: &Fingerprint, now: Timestamp) -> Probe {
+        let answer = transition::begin(self.holder, self.record.as_deref(), fingerprint, now);
+        match (answer, &self.record) {
+            (Answer::Replay, Some(record)) => Probe::Replay(Arc::clone(record)),
+            (Answer::Interrupted, Some(record)) => {
+                let record = Arc::clone(record);
+                self.hold(now);
+                Probe::Interrupted(record)
+            }
+            (Answer::InFlight, _) => Probe::InFlight { since: self.since },
+            (Answer::Mismatch, _) => Probe::Mismatch,
+            // The record that is left, if any, has expired: it is the sweeper's now.
+            (Answer::Fresh | Answer::Replay | Answer::Interrupted, _) => {
+                self.record = None;
+                self.settled = false;
+                self.hold(now);
+                Probe::Reserved
+            }
+        }
+    }
+
+    fn attach(&mut self, now: Timestamp) -> Attach {
+        let finish = transition::finish(self.holder, self.record.as_deref(), now);
+        match (finish, self.record.clone()) {
+            (Finish::Held, _) => Attach::Held,
+            (Finish::Open, Some(record)) if self.holder == Holder::Detached => {
+                self.holder = Holder::Execution;
+                Attach::Execution(record)
+            }
+            (Finish::Open, Some(record)) => {
+                self.hold(now);
+                Attach::Interrupted(record)
+            }
+            (Finish::Open, None) | (Finish::NotExecuting, _) => Attach::NotExecuting,
+        }
+    }
+
+    fn hold(&mut self, now: Timestamp) {
+        self.holder = Holder::Reservation;
+        self.since = now;
+    }
+
+    /// A new record of the key is durable.
+    fn put(&mut self, record: &Arc<Record>) {
+        self.record = Some(Arc::clone(record));
+        self.settled = false;
+        match record.state {
+            State::Started => self.holder = Holder::Execution,
+            State::Completed { .. } => {
+                self.holder = Holder::Nobody;
+                self.wake(Outcome::Completed(Arc::clone(record)));
+            }
+        }
+    }
+
+    fn wake(&mut self, outcome: Outcome) {
+        if let Some(waiters) = self.waiters.take() {
+            waiters.wake(outcome);
+        }
+    }
+}

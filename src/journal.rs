@@ -1,0 +1,360 @@
+//! The journal: what must survive. A change is durable once the log has it; the vault gets it
+//! later, in bulk, and then its place in the log is free again.
+//!
+//! Data flows one way: a call hands in a change; the leader of its batch writes the log, then
+//! updates the live table, then wakes the call. A segment that is full is *sealed* and settled
+//! into the vault while the other one fills; if that one is full too before the settle is done,
+//! the leader waits for it, and with the leader all who write.
+//!
+//! Lock order: `settling`, then `tail`, then `sealed`, then a shard of the live table.
+
+use std::time::{Duration, Instant};
+
+use crate::clock::Time;
+use crate::codec;
+use crate::disk::Disk;
+use crate::error::{Error, OpenError, StorageError};
+use crate::index::Index;
+use crate::limits::{BATCH_BYTES_MAX, SEGMENT_CHANGES_MAX, SWEEP_RECORDS_MAX};
+use crate::log::Log;
+use crate::log::commit::GroupCommit;
+use crate::log::frame::{self, FrameNumber};
+use crate::log::segment::StoreKey;
+use crate::record::{Change, ChangeKind, Record, RecordId};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::vault::{Meta, Vault};
+use crate::wake::Wake;
+
+pub(crate) struct Journal {
+    commit: GroupCommit<Item>,
+    /// `None` once closed.
+    tail: Mutex<Option<Tail>>,
+    sealed: Mutex<Option<Arc<Sealed>>>,
+    /// Held by whoever writes the vault.
+    settling: Mutex<Settled>,
+    /// Why no call that writes is taken any more. `ended` says without a lock whether there is a
+    /// reason at all.
+    end: Mutex<Option<Error>>,
+    ended: AtomicBool,
+    key: StoreKey,
+    vault: Vault,
+    index: Arc<Index>,
+    time: Arc<Time>,
+    /// Tells the background thread that there is something to settle.
+    wake: Arc<Wake>,
+    counters: Counters,
+}
+
+/// The part of the log that is being written.
+struct Tail {
+    log: Log,
+    /// What the active segment holds, oldest first.
+    changes: Vec<Change>,
+    /// When the first of them was written.
+    since: Option<Instant>,
+    /// Keeps the store's directory locked.
+    _disk: Box<dyn Disk>,
+}
+
+/// A segment that waits to be settled.
+struct Sealed {
+    changes: Vec<Change>,
+    last: FrameNumber,
+}
+
+struct Settled {
+    last: FrameNumber,
+}
+
+/// A change on its way into the log.
+pub(crate) struct Item {
+    change: Change,
+    encoded: Vec<u8>,
+}
+
+/// What has been done since the store was opened.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) batches: AtomicU64,
+    pub(crate) changes: AtomicU64,
+    pub(crate) settles: AtomicU64,
+    pub(crate) swept: AtomicU64,
+}
+
+/// All that a journal is made of, as it was found on the disk.
+pub(crate) struct Opened {
+    vault: Vault,
+    pub(crate) log: Log,
+    pub(crate) meta: Meta,
+    pub(crate) index: Arc<Index>,
+    disk: Box<dyn Disk>,
+}
+
+/// Opens log and vault, makes the vault have all that the log has, and loads the live table.
+pub(crate) fn open(disk: Box<dyn Disk>, cache: usize) -> Result<Opened, OpenError> {
+    let (vault, mut meta) = Vault::open(&*disk, cache)?;
+    let (log, recovered) = Log::open(&*disk, &meta.key, meta.settled)?;
+    let serials = recovered.changes.iter().map(|(id, _)| id.serial + 1);
+    meta.next_serial = serials.max().unwrap_or(0).max(meta.next_serial);
+    meta.high_water = meta.high_water.max(recovered.high_water);
+    // One past the last: see `Log::open`. So every open writes the vault, and finds out at once
+    // if it cannot.
+    meta.settled = recovered.last + 1;
+    let changes = latest(recovered.changes.iter().map(|(id, record)| (*id, record.as_ref())));
+    vault
+        .settle(changes, &meta)
+        .map_err(|source| OpenError::Storage { file: crate::vault::NAME, source })?;
+    let index = Index::new();
+    index.skip_serials_to(meta.next_serial);
+    vault.scan(|framed_key, id| index.load(framed_key, id))?;
+    Ok(Opened { vault, log, meta, index: Arc::new(index), disk })
+}
+
+/// What each place holds in the end, in the order of the vault.
+fn latest<'r>(
+    changes: impl Iterator<Item = (RecordId, Option<&'r Record>)>,
+) -> impl Iterator<Item = (RecordId, Option<&'r Record>)> {
+    let mut changes: Vec<_> = changes.collect();
+    // The sort is stable: of one place, the last stays last.
+    changes.sort_by_key(|(id, _)| *id);
+    let mut changes = changes.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let mut last = changes.next()?;
+        while let Some(later) = changes.next_if(|(id, _)| *id == last.0) {
+            last = later;
+        }
+        Some(last)
+    })
+}
+
+impl Change {
+    /// What it makes of its record's place.
+    fn place(&self) -> (RecordId, Option<&Record>) {
+        match &self.kind {
+            ChangeKind::Put(record) => (record.id, Some(record)),
+            ChangeKind::Remove(record) => (record.id, None),
+        }
+    }
+}
+
+impl Journal {
+    pub(crate) fn new(opened: Opened, time: Arc<Time>, wake: Arc<Wake>) -> Self {
+        let Opened { vault, log, meta, index, disk } = opened;
+        let batch_bytes_max = log.payload_max().min(BATCH_BYTES_MAX);
+        let tail = Tail { log, changes: Vec::new(), since: None, _disk: disk };
+        Self {
+            commit: GroupCommit::new(batch_bytes_max),
+            tail: Mutex::new(Some(tail)),
+            sealed: Mutex::default(),
+            settling: Mutex::new(Settled { last: meta.settled }),
+            end: Mutex::default(),
+            ended: AtomicBool::new(false),
+            key: meta.key,
+            vault,
+            index,
+            time,
+            wake,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Returns once the change is durable and true in the live table.
+    pub(crate) fn append(&self, change: Change) -> Result<(), Error> {
+        let Ok(encoded) = codec::encode_change(&change.kind) else {
+            // Every length was checked against `limits` before.
+            return Err(Error::Corrupt { detail: "a change cannot be encoded" });
+        };
+        let bytes = frame::change_len(encoded.len());
+        self.commit.submit(Item { change, encoded }, bytes, |batch| self.write(batch))
+    }
+
+    /// Makes a batch durable, then true.
+    fn write(&self, batch: Vec<Item>) -> Result<(), StorageError> {
+        let payload = batch.iter().map(|item| frame::change_len(item.encoded.len())).sum();
+        let written = self.with_room(payload, batch.len(), |tail| {
+            tail.log.append(self.time.now(), batch.iter().map(|item| item.encoded.as_slice()))?;
+            self.counters.batches.fetch_add(1, Ordering::Relaxed);
+            self.counters.changes.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            batch.iter().for_each(|item| self.index.apply(&item.change));
+            if tail.since.is_none() {
+                tail.since = Some(Instant::now());
+                self.wake.up();
+            }
+            tail.changes.extend(batch.into_iter().map(|item| item.change));
+            Ok(())
+        });
+        written.inspect_err(|error| self.poison(error))
+    }
+
+    /// Calls `write` once the active segment has room for a frame of this payload.
+    fn with_room(
+        &self,
+        payload: usize,
+        changes: usize,
+        write: impl FnOnce(&mut Tail) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        loop {
+            let mut tail = self.tail.lock();
+            let Some(open) = &mut *tail else { return Err(StorageError::new(Error::Closed)) };
+            if open.has_room(payload, changes) || self.seal(open) {
+                return write(open);
+            }
+            // Both segments are full. The lock must be free for whoever settles now.
+            drop(tail);
+            let mut settled = self.settling.lock();
+            self.settle_sealed(&mut settled)?;
+        }
+    }
+
+    /// Goes on in the other segment, if that one is free.
+    fn seal(&self, tail: &mut Tail) -> bool {
+        let mut sealed = self.sealed.lock();
+        if sealed.is_some() {
+            return false;
+        }
+        let changes = std::mem::take(&mut tail.changes);
+        *sealed = Some(Arc::new(Sealed { changes, last: tail.log.last() }));
+        tail.log.switch();
+        tail.since = None;
+        self.wake.up();
+        true
+    }
+
+    /// Settles all that the log holds now.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        self.write_vault(|settled| {
+            self.settle_sealed(settled)?;
+            if let Some(tail) = &mut *self.tail.lock()
+                && !tail.changes.is_empty()
+            {
+                self.seal(tail);
+            }
+            self.settle_sealed(settled)
+        })
+    }
+
+    /// Settles the segment that is full, if one is.
+    pub(crate) fn settle_full(&self) -> Result<(), Error> {
+        self.write_vault(|settled| self.settle_sealed(settled))
+    }
+
+    /// Deletes one slice of expired records, and says how many.
+    pub(crate) fn sweep(&self) -> Result<usize, Error> {
+        self.write_vault(|settled| {
+            let now = self.time.now();
+            let expired = self.vault.expired(now, SWEEP_RECORDS_MAX, |framed_key, id| {
+                self.index.expire(framed_key, id, now)
+            })?;
+            self.vault.delete(&expired, &self.meta(settled.last))?;
+            self.counters.swept.fetch_add(expired.len() as u64, Ordering::Relaxed);
+            Ok(expired.len())
+        })
+    }
+
+    /// Whoever writes the vault does so alone, and poisons the store if that fails.
+    fn write_vault<T>(
+        &self,
+        write: impl FnOnce(&mut Settled) -> Result<T, StorageError>,
+    ) -> Result<T, Error> {
+        let mut settled = self.settling.lock();
+        self.check()?;
+        write(&mut settled).map_err(|error| {
+            self.poison(&error);
+            Error::Poisoned(error)
+        })
+    }
+
+    /// Settles the sealed segment, if there is one, and frees it.
+    fn settle_sealed(&self, settled: &mut Settled) -> Result<(), StorageError> {
+        let Some(sealed) = self.sealed.lock().clone() else { return Ok(()) };
+        let meta = self.meta(sealed.last);
+        self.vault.settle(latest(sealed.changes.iter().map(Change::place)), &meta)?;
+        settled.last = sealed.last;
+        for change in &sealed.changes {
+            self.index.settled(change.hash, change.record());
+        }
+        self.counters.settles.fetch_add(1, Ordering::Relaxed);
+        *self.sealed.lock() = None;
+        Ok(())
+    }
+
+    fn meta(&self, settled: FrameNumber) -> Meta {
+        Meta {
+            key: self.key,
+            settled,
+            high_water: self.time.now(),
+            next_serial: self.index.next_serial(),
+        }
+    }
+
+    /// When the next record expires.
+    pub(crate) fn next_expiry(&self) -> Result<Option<Duration>, Error> {
+        let now = self.time.now();
+        let expiry = self.vault.next_expiry(now).map_err(Error::Storage)?;
+        Ok(expiry.map(|expiry| expiry.saturating_since(now)))
+    }
+
+    /// How long the oldest change that is not sealed has been in the log, and whether a sealed
+    /// segment waits.
+    pub(crate) fn unsettled_for(&self) -> (Option<Duration>, bool) {
+        let since = self.tail.lock().as_ref().and_then(|tail| tail.since);
+        (since.map(|since| since.elapsed()), self.sealed.lock().is_some())
+    }
+
+    /// Changes and bytes in the active segment, and changes in the sealed one.
+    pub(crate) fn unsettled(&self) -> (usize, u64) {
+        let (changes, bytes) =
+            self.tail.lock().as_ref().map_or((0, 0), |tail| (tail.changes.len(), tail.log.used()));
+        (changes + self.sealed.lock().as_ref().map_or(0, |sealed| sealed.changes.len()), bytes)
+    }
+
+    /// The record at this place of the vault.
+    pub(crate) fn read(&self, id: RecordId) -> Result<Option<Record>, Error> {
+        self.vault.read(id)
+    }
+
+    /// Whether the store takes calls that write.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.ended.load(Ordering::Acquire) {
+            self.end.lock().clone().map_or(Ok(()), Err)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// After a failed write nothing is taken any more: what the file system kept of it is not
+    /// known, and a second fsync would not tell.
+    fn poison(&self, error: &StorageError) {
+        self.end(Error::Poisoned(error.clone()));
+    }
+
+    /// Takes nothing any more. The first reason stays.
+    fn end(&self, reason: Error) {
+        let reason = self.end.lock().get_or_insert(reason).clone();
+        self.ended.store(true, Ordering::Release);
+        self.commit.refuse(&reason);
+        self.index.wake_all();
+    }
+
+    /// Settles what was taken, takes nothing any more, and lets go of all files.
+    pub(crate) fn close(&self) -> Result<(), Error> {
+        self.commit.close();
+        let settled = self.settle();
+        self.end(Error::Closed);
+        let _settling = self.settling.lock();
+        let closed = self.vault.close().map_err(Error::OutcomeUnknown);
+        // With the log goes the lock of the directory, last.
+        *self.tail.lock() = None;
+        settled.and(closed)
+    }
+}
+
+impl Tail {
+    fn has_room(&self, payload: usize, changes: usize) -> bool {
+        self.log.has_room(payload) && self.changes.len() + changes <= SEGMENT_CHANGES_MAX
+    }
+}

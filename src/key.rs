@@ -1,0 +1,168 @@
+//! What names an operation, and what tells two operations of the same name apart.
+
+use std::fmt;
+
+use crate::error::KeyError;
+use crate::limits::{KEY_LEN_MAX, SCOPE_LEN_MAX};
+use crate::sync::Arc;
+
+/// An idempotency key: the client's name for one logical operation, 1 to 255 bytes, within an
+/// optional scope.
+///
+/// Bytes are taken as they are: there is no normalisation, and upper and lower case differ. The
+/// scope is what the server knows of the client (a tenant, an endpoint); it is framed apart from
+/// the key, so that no two pairs of scope and key are ever the same.
+///
+/// ```
+/// use idemstore::Key;
+///
+/// let ours = Key::scoped("tenant-7", "order-1")?;
+/// assert_ne!(ours, Key::new("order-1")?);
+/// assert_ne!(Key::scoped("a", "bc")?, Key::scoped("ab", "c")?);
+/// # Ok::<(), idemstore::KeyError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The length of the scope in one byte, the scope, the key.
+    framed: Arc<[u8]>,
+}
+
+impl Key {
+    /// A key outside any scope.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the key is empty or longer than 255 bytes.
+    pub fn new(key: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        Self::scoped("", key)
+    }
+
+    /// A key within a scope. An empty scope is no scope.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if the key is empty, or if key or scope are longer than 255 bytes.
+    pub fn scoped(scope: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        let (scope, key) = (scope.as_ref(), key.as_ref());
+        if key.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        if KEY_LEN_MAX < key.len() {
+            return Err(KeyError::TooLong { len: key.len(), max: KEY_LEN_MAX });
+        }
+        // The bound of a scope is what one byte can count.
+        let Ok(scope_len) = u8::try_from(scope.len()) else {
+            return Err(KeyError::ScopeTooLong { len: scope.len(), max: SCOPE_LEN_MAX });
+        };
+        let mut framed = Vec::with_capacity(1 + scope.len() + key.len());
+        framed.push(scope_len);
+        framed.extend_from_slice(scope);
+        framed.extend_from_slice(key);
+        Ok(Self { framed: framed.into() })
+    }
+
+    /// The scope; empty if there is none.
+    #[must_use]
+    pub fn scope(&self) -> &[u8] {
+        self.parts().0
+    }
+
+    /// The key within its scope.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&[u8], &[u8]) {
+        let (scope_len, rest) = self.framed.split_first().unwrap_or((&0, &[]));
+        rest.split_at_checked(usize::from(*scope_len)).unwrap_or((&[], rest))
+    }
+
+    /// Scope and key in the one form that is stored, hashed and compared.
+    pub(crate) fn framed(&self) -> &[u8] {
+        &self.framed
+    }
+
+    /// The key that [`Key::framed`] gave, if these bytes are one.
+    pub(crate) fn from_framed(framed: &[u8]) -> Option<Self> {
+        let (scope_len, rest) = framed.split_first()?;
+        let (_, key) = rest.split_at_checked(usize::from(*scope_len))?;
+        (1..=KEY_LEN_MAX).contains(&key.len()).then(|| Self { framed: framed.into() })
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+/// A digest of the request, so that a key that comes back with another request is noticed.
+///
+/// BLAKE3 in its key-derivation mode (which separates these digests from all others), over the
+/// parts with their lengths in front, so that moving a byte from one part to the next changes it.
+/// Two fingerprints are compared in constant time, and only if both were made by the same
+/// algorithm: a record that an older version has written never looks like another request.
+///
+/// ```
+/// use idemstore::Fingerprint;
+///
+/// let request = Fingerprint::of_parts(["POST", "/orders", r#"{"sku":7}"#]);
+/// assert!(request.matches(&Fingerprint::of_parts(["POST", "/orders", r#"{"sku":7}"#])));
+/// assert!(!request.matches(&Fingerprint::of_parts(["POST", "/orders/", r#""sku":7}"#])));
+/// ```
+#[derive(Clone, Copy)]
+pub struct Fingerprint {
+    algorithm: u8,
+    digest: blake3::Hash,
+}
+
+/// Stored with each digest made by [`Fingerprint::of_parts`].
+const ALGORITHM_NONE: u8 = 0;
+const ALGORITHM_BLAKE3: u8 = 1;
+const CONTEXT: &str = "idemstore 2026-11-24 request fingerprint v1";
+
+impl Fingerprint {
+    /// No fingerprint: the key alone decides, and this matches every request.
+    pub const NONE: Self =
+        Self { algorithm: ALGORITHM_NONE, digest: blake3::Hash::from_bytes([0; 32]) };
+
+    /// The fingerprint of a request that is one run of bytes.
+    #[must_use]
+    pub fn of(request: impl AsRef<[u8]>) -> Self {
+        Self::of_parts([request])
+    }
+
+    /// The fingerprint of a request that has several parts, in this order.
+    #[must_use]
+    pub fn of_parts<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+        for part in parts {
+            let part = part.as_ref();
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+        Self { algorithm: ALGORITHM_BLAKE3, digest: hasher.finalize() }
+    }
+
+    /// Whether both stand for the same request, as far as that can be told: fingerprints of
+    /// different algorithms, and [`Fingerprint::NONE`], match all others.
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        // Comparing two `blake3::Hash` takes the same time wherever they differ.
+        self.algorithm != other.algorithm || self.digest == other.digest
+    }
+
+    pub(crate) fn to_stored(self) -> (u8, [u8; 32]) {
+        (self.algorithm, *self.digest.as_bytes())
+    }
+
+    pub(crate) fn from_stored(algorithm: u8, digest: [u8; 32]) -> Self {
+        Self { algorithm, digest: digest.into() }
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(..)")
+    }
+}

@@ -1,0 +1,74 @@
+//! Every bound of the store, and the relations between them.
+
+/// Longest idempotency key, in bytes.
+pub const KEY_LEN_MAX: usize = 255;
+
+/// Longest scope of a key, in bytes.
+pub const SCOPE_LEN_MAX: usize = 255;
+
+/// Longest result by default, in bytes.
+pub const RESULT_LEN_DEFAULT: usize = 1024 * 1024;
+
+/// Longest result that a store can be configured for, in bytes.
+pub const RESULT_LEN_MAX: usize = 64 * 1024 * 1024;
+
+/// Size of the write-ahead log on disk by default, in bytes: two segments of half of it.
+pub const LOG_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
+
+/// Smallest log that a store can be configured for, in bytes.
+pub const LOG_BYTES_MIN: u64 = 64 * 1024;
+
+/// Largest log that a store can be configured for, in bytes.
+pub const LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Memory that redb may use as its page cache by default, in bytes.
+pub const CACHE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+
+/// Most keys that a store keeps by default: about 3.5 GB of memory when full.
+pub const KEYS_MAX_DEFAULT: usize = 100_000_000;
+
+/// Most operations that one fsync makes durable together.
+pub(crate) const BATCH_ITEMS_MAX: usize = 1024;
+
+/// Most bytes of a batch of several operations; a longer one is a batch of its own. A smaller
+/// log bounds it further.
+pub(crate) const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most operations that wait for an fsync at one time; one more is refused as overloaded.
+pub(crate) const QUEUE_ITEMS_MAX: usize = 64 * 1024;
+
+/// The queue refuses a further operation once it holds this many bytes.
+pub(crate) const QUEUE_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Most changes that wait in one log segment to be settled. It bounds the memory of a segment
+/// that is full of very small changes.
+pub(crate) const SEGMENT_CHANGES_MAX: usize = 256 * 1024;
+
+/// A result longer than this is stored beside its record, which keeps the scan at open narrow.
+pub(crate) const RESULT_INLINE_MAX: usize = 512;
+
+/// Most expired records that one sweep deletes, in one transaction.
+pub(crate) const SWEEP_RECORDS_MAX: usize = 16 * 1024;
+
+/// Most bytes that an operation takes in the log beside its result: scope, key, fingerprint,
+/// times, numbers and the lengths in front of them.
+pub(crate) const CHANGE_OVERHEAD_MAX: usize = 1024;
+
+/// Bits of a record's serial number and of its expiry in the live table.
+pub(crate) const PACKED_BITS: u32 = 48;
+
+// The key frame stores the length of the scope in one byte, and that byte is the scope's bound.
+const _: () = assert!(SCOPE_LEN_MAX == u8::MAX as usize);
+// Scope and key, a fingerprint and six numbers of at most nine bytes fit what we reserve for them.
+const _: () = assert!(1 + SCOPE_LEN_MAX + KEY_LEN_MAX + 33 + 6 * 9 + 16 < CHANGE_OVERHEAD_MAX);
+// Lengths in frames are 32-bit numbers.
+const _: () = assert!(RESULT_LEN_MAX + CHANGE_OVERHEAD_MAX < u32::MAX as usize);
+// The default log takes the default result many times over.
+const _: () = assert!(8 * RESULT_LEN_DEFAULT as u64 <= LOG_BYTES_DEFAULT / 2);
+// A queue takes at least one full batch and one operation of the largest size.
+const _: () = assert!(BATCH_BYTES_MAX + RESULT_LEN_MAX < QUEUE_BYTES_MAX);
+const _: () = assert!(BATCH_ITEMS_MAX < QUEUE_ITEMS_MAX);
+// One batch never overflows the changes of an empty segment.
+const _: () = assert!(BATCH_ITEMS_MAX < SEGMENT_CHANGES_MAX);
+// A long result is always worth a row of its own: its stand-in is smaller.
+const _: () = assert!(RESULT_INLINE_MAX > 32);

@@ -1,0 +1,242 @@
+//! Group commit: callers that wait at the same time share one fsync.
+//!
+//! Whoever finds nobody leading leads: it takes the first batch, writes it and makes it durable,
+//! while the next batch fills. A caller that is alone so pays for no hand-over to another thread.
+//! When its batch is done the leader passes the lead to a caller of the next batch, *before* it
+//! wakes those of its own, so that the disk is never idle while threads wake up. Batches are
+//! written in the order in which they were filled, and each has its own end: nobody starves.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use crate::error::{Error, StorageError};
+use crate::limits::{BATCH_ITEMS_MAX, QUEUE_BYTES_MAX, QUEUE_ITEMS_MAX};
+use crate::sync::{Arc, Condvar, Mutex};
+
+#[derive(Debug)]
+pub(crate) struct GroupCommit<T> {
+    /// Most bytes of one batch of several items.
+    batch_bytes_max: usize,
+    queue: Mutex<Queue<T>>,
+    /// Signalled when nobody leads any more.
+    idle: Condvar,
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    batches: VecDeque<Batch<T>>,
+    /// Items and bytes of all batches that no leader has taken yet.
+    items: usize,
+    bytes: usize,
+    leading: bool,
+    /// Why nothing is taken any more.
+    refusal: Option<Error>,
+}
+
+#[derive(Debug)]
+struct Batch<T> {
+    items: Vec<T>,
+    bytes: usize,
+    turn: Arc<Turn>,
+}
+
+/// What the callers of one batch wait for.
+#[derive(Debug, Default)]
+struct Turn {
+    phase: Mutex<Phase>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+enum Phase {
+    #[default]
+    Waiting,
+    /// One of the waiting callers is to lead.
+    Lead,
+    Done(Result<(), Error>),
+}
+
+impl<T> GroupCommit<T> {
+    pub(crate) fn new(batch_bytes_max: usize) -> Self {
+        let queue =
+            Queue { batches: VecDeque::new(), items: 0, bytes: 0, leading: false, refusal: None };
+        Self { batch_bytes_max, queue: Mutex::new(queue), idle: Condvar::new() }
+    }
+
+    /// Returns once the item is durable. `write` makes a whole batch durable; it is called by
+    /// whoever leads, so all callers must pass the same.
+    ///
+    /// # Errors
+    ///
+    /// `Overloaded`, `Closed` and `Poisoned` if the item was not taken, `OutcomeUnknown` if
+    /// writing it failed.
+    pub(crate) fn submit(
+        &self,
+        item: T,
+        bytes: usize,
+        write: impl Fn(Vec<T>) -> Result<(), StorageError>,
+    ) -> Result<(), Error> {
+        let (turn, mut lead) = self.enqueue(item, bytes)?;
+        loop {
+            if lead {
+                self.lead(&write);
+            }
+            match turn.wait() {
+                None => lead = true,
+                Some(outcome) => return outcome,
+            }
+        }
+    }
+
+    fn enqueue(&self, item: T, bytes: usize) -> Result<(Arc<Turn>, bool), Error> {
+        let mut queue = self.queue.lock();
+        if let Some(refusal) = &queue.refusal {
+            return Err(refusal.clone());
+        }
+        if QUEUE_ITEMS_MAX <= queue.items {
+            let max = QUEUE_ITEMS_MAX as u64;
+            return Err(Error::Overloaded { bound: "the number of waiting writes", max });
+        }
+        if QUEUE_BYTES_MAX < queue.bytes + bytes {
+            let max = QUEUE_BYTES_MAX as u64;
+            return Err(Error::Overloaded { bound: "the bytes of waiting writes", max });
+        }
+        queue.items += 1;
+        queue.bytes += bytes;
+        let turn = match queue
+            .batches
+            .back_mut()
+            .filter(|batch| batch.has_room(bytes, self.batch_bytes_max))
+        {
+            Some(batch) => batch.push(item, bytes),
+            None => {
+                let mut batch = Batch { items: Vec::new(), bytes: 0, turn: Arc::default() };
+                let turn = batch.push(item, bytes);
+                queue.batches.push_back(batch);
+                turn
+            }
+        };
+        let lead = !mem::replace(&mut queue.leading, true);
+        Ok((turn, lead))
+    }
+
+    /// Writes the first batch, and passes the lead on.
+    fn lead(&self, write: impl Fn(Vec<T>) -> Result<(), StorageError>) {
+        let Some(batch) = self.take_first() else { return };
+        let unwinding = PoisonIfPanicking { commit: self, turn: &batch.turn };
+        let written = write(batch.items);
+        mem::forget(unwinding);
+        match written {
+            Ok(()) => {
+                self.pass_lead();
+                batch.turn.finish(Ok(()));
+            }
+            Err(error) => self.fail(&batch.turn, &error),
+        }
+    }
+
+    fn take_first(&self) -> Option<Batch<T>> {
+        let mut queue = self.queue.lock();
+        let batch = queue.batches.pop_front();
+        if let Some(batch) = &batch {
+            queue.items -= batch.items.len();
+            queue.bytes -= batch.bytes;
+        }
+        batch
+    }
+
+    fn pass_lead(&self) {
+        let mut queue = self.queue.lock();
+        if let Some(next) = queue.batches.front() {
+            next.turn.hand_lead();
+        } else {
+            queue.leading = false;
+            self.idle.notify_all();
+        }
+    }
+
+    /// Nobody knows how much of this batch is durable; those behind it were never written.
+    fn fail(&self, turn: &Turn, error: &StorageError) {
+        self.refuse(&Error::Poisoned(error.clone()));
+        turn.finish(Err(Error::OutcomeUnknown(error.clone())));
+        self.pass_lead();
+    }
+
+    /// Takes nothing any more, and ends what waits unwritten with the same error. The first
+    /// reason stays, except that a failure tells more than a close.
+    pub(crate) fn refuse(&self, reason: &Error) {
+        let mut queue = self.queue.lock();
+        if queue.refusal.is_none() || matches!(reason, Error::Poisoned(_)) {
+            queue.refusal = Some(reason.clone());
+        }
+        for batch in mem::take(&mut queue.batches) {
+            queue.items -= batch.items.len();
+            queue.bytes -= batch.bytes;
+            batch.turn.finish(Err(reason.clone()));
+        }
+    }
+
+    /// Takes nothing any more, and returns when what was taken is written.
+    pub(crate) fn close(&self) {
+        let mut queue = self.queue.lock();
+        queue.refusal.get_or_insert(Error::Closed);
+        while queue.leading {
+            self.idle.wait(&mut queue);
+        }
+    }
+}
+
+impl<T> Batch<T> {
+    fn has_room(&self, bytes: usize, bytes_max: usize) -> bool {
+        self.items.len() < BATCH_ITEMS_MAX && self.bytes + bytes <= bytes_max
+    }
+
+    fn push(&mut self, item: T, bytes: usize) -> Arc<Turn> {
+        self.items.push(item);
+        self.bytes += bytes;
+        Arc::clone(&self.turn)
+    }
+}
+
+impl Turn {
+    /// Waits for the outcome; `None` if this caller is to lead instead.
+    fn wait(&self) -> Option<Result<(), Error>> {
+        let mut phase = self.phase.lock();
+        loop {
+            match &*phase {
+                Phase::Waiting => self.changed.wait(&mut phase),
+                Phase::Lead => {
+                    *phase = Phase::Waiting;
+                    return None;
+                }
+                Phase::Done(outcome) => return Some(outcome.clone()),
+            }
+        }
+    }
+
+    fn hand_lead(&self) {
+        *self.phase.lock() = Phase::Lead;
+        self.changed.notify_one();
+    }
+
+    fn finish(&self, outcome: Result<(), Error>) {
+        *self.phase.lock() = Phase::Done(outcome);
+        self.changed.notify_all();
+    }
+}
+
+/// A leader that panics must not leave the others waiting for ever.
+struct PoisonIfPanicking<'a, T> {
+    commit: &'a GroupCommit<T>,
+    turn: &'a Turn,
+}
+
+impl<T> Drop for PoisonIfPanicking<'_, T> {
+    fn drop(&mut self) {
+        self.commit.fail(self.turn, &StorageError::new(LeaderPanicked));
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the thread that was writing has panicked")]
+struct LeaderPanicked;

@@ -1,0 +1,208 @@
+//! Frames: what one batch is in the log.
+//!
+//! | bytes | what, little-endian |
+//! |---|---|
+//! | 0..4 | magic `ifrm` |
+//! | 4..8 | length of the payload |
+//! | 8..16 | salt of this use of the segment |
+//! | 16..24 | number of the frame: one more than the frame before it, never used twice |
+//! | 24..32 | the store's time when it was written, Unix milliseconds |
+//! | 32..48 | BLAKE3 over bytes 0..32 and the payload, keyed with the store's own key |
+//! | 48.. | the changes, each behind its length in four bytes; then zeros up to a multiple of 8 |
+//!
+//! A frame is written only when the one before it is durable. So a valid frame *proves* that all
+//! before it were acknowledged: what is invalid with a valid frame behind it has rotted, and only
+//! what is invalid at the very end is the torn tail that nobody was told of.
+
+use crate::clock::Timestamp;
+
+pub(crate) const HEADER_LEN: usize = 48;
+const MAGIC: [u8; 4] = *b"ifrm";
+const ALIGN: usize = 8;
+
+/// The number of a frame: the first is 1.
+pub(crate) type FrameNumber = u64;
+
+/// A whole frame, read back.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Frame<'a> {
+    pub(crate) number: FrameNumber,
+    pub(crate) salt: u64,
+    pub(crate) at: Timestamp,
+    payload: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Bytes that the frame takes in its segment.
+    pub(crate) fn len(&self) -> usize {
+        frame_len(self.payload.len())
+    }
+
+    /// The encoded changes, in order; `None` in place of one whose length does not fit.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Option<&'a [u8]>> {
+        let mut rest = self.payload;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let change = split_change(rest);
+            rest = change.map_or(&[], |(_, rest)| rest);
+            Some(change.map(|(change, _)| change))
+        })
+    }
+}
+
+fn split_change(payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = payload.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*len) as usize)
+}
+
+/// Bytes of a change within a payload.
+pub(crate) fn change_len(encoded: usize) -> usize {
+    4 + encoded
+}
+
+/// Bytes of a frame with this payload.
+pub(crate) fn frame_len(payload: usize) -> usize {
+    (HEADER_LEN + payload).next_multiple_of(ALIGN)
+}
+
+/// Writes the frame of a batch into `out`, in place of what it held.
+pub(crate) fn encode<'c>(
+    out: &mut Vec<u8>,
+    key: &[u8; 32],
+    salt: u64,
+    number: FrameNumber,
+    at: Timestamp,
+    changes: impl IntoIterator<Item = &'c [u8]>,
+) {
+    out.clear();
+    out.resize(HEADER_LEN, 0);
+    for change in changes {
+        let len = u32::try_from(change.len()).unwrap_or(u32::MAX);
+        assert!(
+            len < u32::MAX,
+            "a change is bounded by RESULT_LEN_MAX, which `limits` relates to u32"
+        );
+        out.extend(len.to_le_bytes());
+        out.extend(change);
+    }
+    let payload_len = u32::try_from(out.len() - HEADER_LEN).unwrap_or(u32::MAX);
+    assert!(payload_len < u32::MAX, "a batch is bounded, see `limits`");
+    let (header, payload) = out.split_at_mut(HEADER_LEN);
+    let fields = MAGIC
+        .into_iter()
+        .chain(payload_len.to_le_bytes())
+        .chain(salt.to_le_bytes())
+        .chain(number.to_le_bytes())
+        .chain(at.as_unix_ms().to_le_bytes());
+    header.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
+    let (fields, checksum) = header.split_at_mut(HEADER_LEN - 16);
+    checksum.copy_from_slice(&frame_checksum(key, fields, payload));
+    out.resize(out.len().next_multiple_of(ALIGN), 0);
+}
+
+/// The valid frame at the start of `bytes`, if there is one.
+pub(crate) fn decode<'a>(bytes: &'a [u8], key: &[u8; 32]) -> Option<Frame<'a>> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>()?;
+    let (magic, fields) = header.split_first_chunk::<4>()?;
+    if *magic != MAGIC {
+        return None;
+    }
+    let (len, fields) = fields.split_first_chunk::<4>()?;
+    let (salt, fields) = fields.split_first_chunk::<8>()?;
+    let (number, fields) = fields.split_first_chunk::<8>()?;
+    let (at, checksum) = fields.split_first_chunk::<8>()?;
+    let payload = rest.get(..u32::from_le_bytes(*len) as usize)?;
+    let (covered, _) = header.split_at(HEADER_LEN - 16);
+    (frame_checksum(key, covered, payload) == *checksum).then(|| Frame {
+        number: u64::from_le_bytes(*number),
+        salt: u64::from_le_bytes(*salt),
+        at: Timestamp::from_unix_ms(u64::from_le_bytes(*at)),
+        payload,
+    })
+}
+
+fn frame_checksum(key: &[u8; 32], fields: &[u8], payload: &[u8]) -> [u8; 16] {
+    let mut checksum = [0; 16];
+    blake3::Hasher::new_keyed(key)
+        .update(fields)
+        .update(payload)
+        .finalize_xof()
+        .fill(&mut checksum);
+    checksum
+}
+
+/// Every valid frame anywhere in `bytes`, whatever lies between them.
+pub(crate) fn find_all<'a>(bytes: &'a [u8], key: &[u8; 32]) -> impl Iterator<Item = Frame<'a>> {
+    let mut offset = 0;
+    std::iter::from_fn(move || {
+        while let Some(rest) = bytes.get(offset..).filter(|rest| HEADER_LEN <= rest.len()) {
+            if let Some(frame) = decode(rest, key) {
+                offset += frame.len();
+                return Some(frame);
+            }
+            offset += ALIGN;
+        }
+        None
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 32] = [7; 32];
+
+    fn frame(number: FrameNumber, changes: &[&[u8]]) -> Vec<u8> {
+        let mut out = vec![0xAA; 3];
+        let at = Timestamp::from_unix_ms(1_000);
+        encode(&mut out, &KEY, 5, number, at, changes.iter().copied());
+        out
+    }
+
+    #[test]
+    fn a_frame_comes_back_as_it_was() {
+        let bytes = frame(9, &[b"one", b"", b"three"]);
+        let read = decode(&bytes, &KEY).expect("it is valid");
+        assert_eq!((read.number, read.salt, read.at.as_unix_ms()), (9, 5, 1_000));
+        assert_eq!(read.len(), bytes.len());
+        let changes: Vec<_> = read.changes().collect();
+        assert_eq!(changes, [Some(&b"one"[..]), Some(b""), Some(b"three")]);
+    }
+
+    #[test]
+    fn every_bit_counts() {
+        let bytes = frame(1, &[b"payload"]);
+        let covered = HEADER_LEN + 4 + 7;
+        for bit in 0..covered * 8 {
+            let mut flipped = bytes.clone();
+            if let Some(byte) = flipped.get_mut(bit / 8) {
+                *byte ^= 1 << (bit % 8);
+            }
+            assert_eq!(decode(&flipped, &KEY), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn every_cut_and_every_other_key_is_noticed() {
+        let bytes = frame(1, &[b"payload!"]);
+        let covered = HEADER_LEN + 4 + 8;
+        for len in 0..covered {
+            assert_eq!(decode(bytes.get(..len).expect("it is shorter"), &KEY), None);
+        }
+        assert_eq!(decode(&bytes, &[8; 32]), None);
+    }
+
+    #[test]
+    fn frames_are_found_behind_rot() {
+        let mut bytes = frame(1, &[b"first"]);
+        if let Some(byte) = bytes.get_mut(50) {
+            *byte ^= 1;
+        }
+        bytes.extend(frame(2, &[b"second"]));
+        bytes.extend([0; 64]);
+        let numbers: Vec<_> = find_all(&bytes, &KEY).map(|frame| frame.number).collect();
+        assert_eq!(numbers, [2]);
+    }
+}

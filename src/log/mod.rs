@@ -1,0 +1,159 @@
+//! The log: durability of single calls. What is in it is settled into the vault later, in bulk.
+
+pub(crate) mod commit;
+pub(crate) mod frame;
+pub(crate) mod segment;
+
+use std::io;
+
+use crate::clock::Timestamp;
+use crate::codec;
+use crate::disk::Disk;
+use crate::error::OpenError;
+use crate::record::{Record, RecordId};
+use frame::FrameNumber;
+use segment::{Segment, StoreKey};
+
+/// Writes frames into two segments by turns.
+#[derive(Debug)]
+pub(crate) struct Log {
+    segments: [Segment; 2],
+    /// The one that is written, and the bytes it holds.
+    active: usize,
+    used: u64,
+    salt: u64,
+    next: FrameNumber,
+    key: StoreKey,
+    buffer: Vec<u8>,
+}
+
+/// What the log holds that the vault may not have yet.
+#[derive(Default)]
+pub(crate) struct Recovered {
+    /// What each frame says of each place, oldest first.
+    pub(crate) changes: Vec<(RecordId, Option<Record>)>,
+    /// The last frame that is there.
+    pub(crate) last: FrameNumber,
+    /// The latest time in any frame.
+    pub(crate) high_water: Timestamp,
+}
+
+impl Log {
+    /// Writes the two empty segments of a new store.
+    pub(crate) fn create(disk: &dyn Disk, key: &StoreKey, bytes: u64) -> Result<(), OpenError> {
+        segment::NAMES.iter().try_for_each(|name| Segment::create(disk, name, key, bytes / 2))
+    }
+
+    /// Opens the log, and reads all that came after the frame `settled`. New frames are numbered
+    /// from `last + 2`: the one number left out is that of a frame that was perhaps written
+    /// without anyone being told, and that must count for nothing if it ever shows up.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        key: &StoreKey,
+        settled: FrameNumber,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let [first, second] = segment::NAMES;
+        let segments = [Segment::open(disk, first, key)?, Segment::open(disk, second, key)?];
+        let recovered = recover(&segments, key, settled)?;
+        let log = Self {
+            segments,
+            active: 0,
+            used: 0,
+            salt: random(),
+            next: recovered.last + 2,
+            key: *key,
+            buffer: Vec::new(),
+        };
+        Ok((log, recovered))
+    }
+
+    /// Whether the active segment has room for a frame with this payload.
+    pub(crate) fn has_room(&self, payload: usize) -> bool {
+        self.used + frame::frame_len(payload) as u64 <= self.active_segment().capacity()
+    }
+
+    /// The longest payload that an empty segment has room for.
+    pub(crate) fn payload_max(&self) -> usize {
+        let capacity = usize::try_from(self.active_segment().capacity()).unwrap_or(usize::MAX);
+        capacity.saturating_sub(frame::frame_len(0) + 8)
+    }
+
+    /// Bytes of frames in the active segment.
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Writes one batch as one frame, with one sync.
+    pub(crate) fn append<'c>(
+        &mut self,
+        at: Timestamp,
+        changes: impl IntoIterator<Item = &'c [u8]>,
+    ) -> io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        frame::encode(&mut buffer, &self.key, self.salt, self.next, at, changes);
+        self.active_segment().append(self.used, &buffer)?;
+        self.used += buffer.len() as u64;
+        self.next += 1;
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// The last frame that was written.
+    pub(crate) fn last(&self) -> FrameNumber {
+        self.next - 1
+    }
+
+    /// Goes on in the other segment, in place of what that one held.
+    pub(crate) fn switch(&mut self) {
+        self.active = 1 - self.active;
+        self.used = 0;
+        self.salt = random();
+    }
+
+    fn active_segment(&self) -> &Segment {
+        let [first, second] = &self.segments;
+        if self.active == 0 { first } else { second }
+    }
+}
+
+fn recover(
+    segments: &[Segment; 2],
+    key: &StoreKey,
+    settled: FrameNumber,
+) -> Result<Recovered, OpenError> {
+    let mut bytes = Vec::new();
+    for segment in segments {
+        bytes.push(segment.read().map_err(|error| OpenError::io("read the log", error))?);
+    }
+    let corrupt = |detail: &str| OpenError::Corrupt { file: "log", detail: detail.to_owned() };
+    let mut frames: Vec<_> = bytes
+        .iter()
+        .flat_map(|bytes| segment::frames(bytes, key))
+        .filter(|frame| settled < frame.number)
+        .collect();
+    frames.sort_by_key(|frame| frame.number);
+    let mut recovered = Recovered { last: settled, ..Recovered::default() };
+    for frame in frames {
+        if frame.number != recovered.last + 1 {
+            return Err(corrupt("an acknowledged frame is missing"));
+        }
+        for change in frame.changes() {
+            let change = change.and_then(|change| codec::decode_change(change).ok());
+            recovered.changes.push(change.ok_or_else(|| corrupt("a frame holds no change"))?);
+        }
+        recovered.last = frame.number;
+        recovered.high_water = recovered.high_water.max(frame.at);
+    }
+    // A frame behind the last one of an unbroken row proves that something before it has rotted.
+    let mut strays = bytes.iter().flat_map(|bytes| frame::find_all(bytes, key));
+    if strays.any(|frame| recovered.last < frame.number) {
+        return Err(corrupt("an acknowledged frame is damaged"));
+    }
+    Ok(recovered)
+}
+
+/// A number that nobody can guess, from the seed that the operating system gave the process.
+pub(crate) fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

@@ -1,0 +1,164 @@
+//! A segment: one prewritten file of the log.
+//!
+//! It is written whole and synced once when the store is made, so that later an fdatasync has no
+//! new block and no new length to record. Its first page names format and store, and is never
+//! written again; frames start at the second.
+
+use std::io;
+
+use super::frame::{self, Frame};
+use crate::disk::{Disk, DiskFile};
+use crate::error::OpenError;
+use crate::sync::Arc;
+
+/// Names of the two segments.
+pub(crate) const NAMES: [&str; 2] = ["log-0", "log-1"];
+/// Where frames start.
+pub(crate) const FRAMES_AT: u64 = 4096;
+const MAGIC: [u8; 8] = *b"idemlog\0";
+const VERSION: u32 = 1;
+const HEADER_LEN: usize = 8 + 4 + 32;
+
+/// The secret of one store: it tells its log from another store's, and nobody who only chooses
+/// what is stored can make a frame.
+pub(crate) type StoreKey = [u8; 32];
+
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    file: Arc<dyn DiskFile>,
+    len: u64,
+}
+
+impl Segment {
+    /// Writes a new segment under a temporary name, and gives it its own when it is durable.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        name: &str,
+        key: &StoreKey,
+        len: u64,
+    ) -> Result<(), OpenError> {
+        let temporary = format!("{name}.new");
+        let written = || -> io::Result<()> {
+            let file = disk.create(&temporary)?;
+            write_zeros(&*file, len)?;
+            let header: Vec<u8> = MAGIC
+                .into_iter()
+                .chain(VERSION.to_le_bytes())
+                .chain(blake3::derive_key("idemstore 2026-11-24 log header v1", key))
+                .collect();
+            file.write_at(0, &header)?;
+            file.sync()?;
+            disk.rename(&temporary, name)
+        };
+        written().map_err(|error| OpenError::io("create the log", error))
+    }
+
+    /// Opens a segment, if it is there.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        name: &'static str,
+        key: &StoreKey,
+    ) -> Result<Self, OpenError> {
+        let corrupt = |detail: &str| OpenError::Corrupt { file: name, detail: detail.to_owned() };
+        let file = match disk.open(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(corrupt("it is missing"));
+            }
+            opened => opened.map_err(|error| OpenError::io("open the log", error))?,
+        };
+        let len = file.len().map_err(|error| OpenError::io("read the log", error))?;
+        if len < FRAMES_AT {
+            return Err(corrupt("it was cut short"));
+        }
+        let mut header = [0; HEADER_LEN];
+        file.read_at(0, &mut header).map_err(|error| OpenError::io("read the log", error))?;
+        let (magic, rest) = header.split_at(8);
+        let (version, owner) = rest.split_at(4);
+        if magic != MAGIC {
+            return Err(OpenError::NotAStore { file: name });
+        }
+        if version != VERSION.to_le_bytes() {
+            let found = version.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+            return Err(OpenError::UnsupportedVersion { file: name, found, supported: VERSION });
+        }
+        if owner != blake3::derive_key("idemstore 2026-11-24 log header v1", key) {
+            return Err(corrupt("it belongs to another store"));
+        }
+        Ok(Self { file, len })
+    }
+
+    /// Bytes that frames can take.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.len - FRAMES_AT
+    }
+
+    /// Everything after the first page.
+    pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
+        let len = usize::try_from(self.capacity()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let mut bytes = vec![0; len];
+        self.file.read_at(FRAMES_AT, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Writes one frame, `offset` bytes behind the place where frames start, and makes it durable.
+    pub(crate) fn append(&self, offset: u64, frame: &[u8]) -> io::Result<()> {
+        self.file.write_at(FRAMES_AT + offset, frame)?;
+        self.file.sync()
+    }
+}
+
+/// Whether no segment has ever been written to, so that a store without a vault is one that was
+/// never finished, and not one that has lost its vault.
+pub(crate) fn check_unused(disk: &dyn Disk) -> Result<(), OpenError> {
+    let is_zero = |name: &str| -> io::Result<bool> {
+        let file = match disk.open(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            opened => opened?,
+        };
+        let mut page = vec![0; 64 * 1024];
+        let (mut offset, len) = (FRAMES_AT, file.len()?);
+        while offset < len {
+            let step = usize::try_from(len - offset).unwrap_or(usize::MAX).min(page.len());
+            let page = page.get_mut(..step).unwrap_or_default();
+            file.read_at(offset, page)?;
+            if page.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            offset += step as u64;
+        }
+        Ok(true)
+    };
+    for name in NAMES {
+        if !is_zero(name).map_err(|error| OpenError::io("read the log", error))? {
+            let detail = "it is missing, but there is a log".to_owned();
+            return Err(OpenError::Corrupt { file: crate::vault::NAME, detail });
+        }
+    }
+    Ok(())
+}
+
+fn write_zeros(file: &dyn DiskFile, len: u64) -> io::Result<()> {
+    let zeros = vec![0; 256 * 1024];
+    let mut offset = 0;
+    while offset < len {
+        let step = usize::try_from(len - offset).unwrap_or(usize::MAX).min(zeros.len());
+        file.write_at(offset, zeros.get(..step).unwrap_or_default())?;
+        offset += step as u64;
+    }
+    Ok(())
+}
+
+/// The frames of one use of a segment: from its start, one after the other with nothing between.
+pub(crate) fn frames<'a>(bytes: &'a [u8], key: &'a StoreKey) -> impl Iterator<Item = Frame<'a>> {
+    let mut rest = bytes;
+    let mut before: Option<(u64, u64)> = None;
+    std::iter::from_fn(move || {
+        let next = frame::decode(rest, key)?;
+        if before.is_some_and(|(salt, number)| next.salt != salt || next.number != number + 1) {
+            return None;
+        }
+        before = Some((next.salt, next.number));
+        rest = rest.get(next.len()..).unwrap_or_default();
+        Some(next)
+    })
+}

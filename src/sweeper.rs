@@ -1,0 +1,65 @@
+//! The background thread: it settles the log and sweeps, and is asleep in between.
+//!
+//! Nothing depends on it. Whether a key has expired is decided when it is asked for, and a full
+//! log is settled by whoever finds it full.
+
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, OpenError};
+use crate::journal::Journal;
+use crate::limits::SWEEP_RECORDS_MAX;
+use crate::sync::Arc;
+use crate::wake::Wake;
+
+/// What is in the log is settled when it is as old as this, even if there is little of it.
+const SETTLE_AFTER: Duration = Duration::from_secs(5);
+
+/// The least time between two sweeps, so that keys which expire one by one are swept in bulk.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// The longest sleep. It bounds how late a sweep is after the clock was moved by hand.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+pub(crate) fn spawn(journal: Arc<Journal>, wake: Arc<Wake>) -> Result<JoinHandle<()>, OpenError> {
+    Builder::new()
+        .name("idemstore-sweeper".to_owned())
+        .spawn(move || {
+            // An error has poisoned the store, and there is nothing left to do here: the next
+            // caller is told.
+            let _ = run(&journal, &wake);
+        })
+        .map_err(|source| OpenError::Io { action: "start the sweeper's thread", source })
+}
+
+fn run(journal: &Journal, wake: &Wake) -> Result<(), Error> {
+    let mut next_sweep = Duration::ZERO;
+    let mut started = Instant::now();
+    loop {
+        let (age, sealed) = journal.unsettled_for();
+        if sealed {
+            journal.settle_full()?;
+            continue;
+        }
+        if age.is_some_and(|age| SETTLE_AFTER <= age) {
+            journal.settle()?;
+            continue;
+        }
+        if next_sweep <= started.elapsed() {
+            sweep(journal, wake)?;
+            started = Instant::now();
+            next_sweep = journal.next_expiry()?.unwrap_or(SLEEP_MAX).clamp(SWEEP_EVERY, SLEEP_MAX);
+        }
+        let until_settle = age.map_or(SLEEP_MAX, |age| SETTLE_AFTER.saturating_sub(age));
+        let until_sweep = next_sweep.saturating_sub(started.elapsed());
+        if !wake.sleep(until_settle.min(until_sweep)) {
+            return Ok(());
+        }
+    }
+}
+
+/// Slice after slice until one is not full.
+fn sweep(journal: &Journal, wake: &Wake) -> Result<(), Error> {
+    while !wake.is_stopped() && journal.sweep()? == SWEEP_RECORDS_MAX {}
+    Ok(())
+}
