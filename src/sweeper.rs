@@ -37,12 +37,14 @@ fn run(journal: &Journal, wake: &Wake) -> Result<(), Error> {
     let mut started = Instant::now();
     loop {
         let (age, sealed) = journal.unsettled_for();
-        if sealed {
-            journal.settle_full()?;
-            continue;
-        }
-        if age.is_some_and(|age| SETTLE_AFTER <= age) {
-            journal.settle()?;
+        if sealed || age.is_some_and(|age| SETTLE_AFTER <= age) {
+            if sealed {
+                journal.settle_full()?
+            } else {
+                journal.settle()?
+            }
+            // What the vault has just got may have expired already.
+            next_sweep = next_sweep.min(SWEEP_EVERY);
             continue;
         }
         if next_sweep <= started.elapsed() {

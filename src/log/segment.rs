@@ -17,7 +17,8 @@ pub(crate) const NAMES: [&str; 2] = ["log-0", "log-1"];
 pub(crate) const FRAMES_AT: u64 = 4096;
 const MAGIC: [u8; 8] = *b"idemlog\0";
 const VERSION: u32 = 1;
-const HEADER_LEN: usize = 8 + 4 + 32;
+/// Magic, version, length of the file, and the owner's mark.
+const HEADER_LEN: usize = 8 + 4 + 8 + 32;
 
 /// The secret of one store: it tells its log from another store's, and nobody who only chooses
 /// what is stored can make a frame.
@@ -44,7 +45,8 @@ impl Segment {
             let header: Vec<u8> = MAGIC
                 .into_iter()
                 .chain(VERSION.to_le_bytes())
-                .chain(blake3::derive_key("idemstore 2026-11-24 log header v1", key))
+                .chain(len.to_le_bytes())
+                .chain(mark(key, len))
                 .collect();
             file.write_at(0, &header)?;
             file.sync()?;
@@ -73,7 +75,8 @@ impl Segment {
         let mut header = [0; HEADER_LEN];
         file.read_at(0, &mut header).map_err(|error| OpenError::io("read the log", error))?;
         let (magic, rest) = header.split_at(8);
-        let (version, owner) = rest.split_at(4);
+        let (version, rest) = rest.split_at(4);
+        let (made_len, owner) = rest.split_at(8);
         if magic != MAGIC {
             return Err(OpenError::NotAStore { file: name });
         }
@@ -81,7 +84,11 @@ impl Segment {
             let found = version.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
             return Err(OpenError::UnsupportedVersion { file: name, found, supported: VERSION });
         }
-        if owner != blake3::derive_key("idemstore 2026-11-24 log header v1", key) {
+        // A segment that was cut would have lost frames without a trace.
+        if made_len != len.to_le_bytes() {
+            return Err(corrupt("its length is not the one it was made with"));
+        }
+        if owner != mark(key, len) {
             return Err(corrupt("it belongs to another store"));
         }
         Ok(Self { file, len })
@@ -105,6 +112,13 @@ impl Segment {
         self.file.write_at(FRAMES_AT + offset, frame)?;
         self.file.sync()
     }
+}
+
+/// What only the store with this key can have written into the header.
+fn mark(key: &StoreKey, len: u64) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(b"idemstore log segment").update(&len.to_le_bytes());
+    *hasher.finalize().as_bytes()
 }
 
 /// Whether no segment has ever been written to, so that a store without a vault is one that was

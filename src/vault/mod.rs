@@ -88,6 +88,10 @@ impl Vault {
     /// tell that nothing is missing (`docs/RELIABILITY.md` has the measurement).
     pub(crate) fn open(disk: &dyn Disk, cache: usize) -> Result<(Self, Meta), OpenError> {
         let file = disk.open(NAME).map_err(open_failed)?;
+        // redb would make a new database of an empty file.
+        if file.is_empty().map_err(open_failed)? {
+            return Err(corrupt("it is empty"));
+        }
         let checked = catch_unwind(AssertUnwindSafe(|| {
             redb::Builder::new()
                 .set_cache_size(cache)

@@ -1,1 +1,29 @@
 //! One binary, a module for each topic.
+
+#![expect(
+    unreachable_pub,
+    unused_must_use,
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on has failed, its numbers are small, it has no users, and it may look at an answer and drop it"
+)]
+
+mod batches;
+mod contract;
+mod crash;
+mod faults;
+mod files;
+mod format;
+mod handles;
+mod keys;
+mod model;
+mod results;
+mod retention;
+mod rot;
+mod support;
+mod sweep;
+mod threads;
+mod unchanged;
+mod wait;

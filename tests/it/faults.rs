@@ -1,0 +1,136 @@
+//! A disk that fails: a typed error, nothing acknowledged that is not durable, nothing lost.
+
+use std::io::ErrorKind;
+
+use idemstore::{CompleteError, Error, Fingerprint, OpenError};
+
+use crate::support::disk::{Fault, Op};
+use crate::support::{Answers, Bench, Started, builder, key};
+
+fn fault(on: Op, kind: ErrorKind) -> Fault {
+    Fault { on, after: 0, for_good: false, kind }
+}
+
+#[test]
+fn a_start_that_was_not_synced_has_an_unknown_outcome() {
+    let bench = Bench::new();
+    let permit = bench.begin("k", "request").fresh();
+    bench.disk.fail(fault(Op::Sync, ErrorKind::Other));
+    assert!(matches!(permit.start(), Err(Error::OutcomeUnknown(_))));
+    // Only a new open can tell. The frame was written, so here it says that it had started.
+    bench.kill().begin("k", "request").interrupted();
+}
+
+#[test]
+fn a_completion_that_was_not_written_has_an_unknown_outcome() {
+    for (on, kind) in [(Op::Write, ErrorKind::StorageFull), (Op::Sync, ErrorKind::Other)] {
+        let bench = Bench::new();
+        let execution = bench.begin("k", "request").started();
+        bench.disk.fail(fault(on, kind));
+        let error = execution.complete("result").expect_err("the disk has failed");
+        assert!(matches!(error, CompleteError::Store(Error::OutcomeUnknown(_))), "{error}");
+        let bench = bench.kill();
+        match bench.begin("k", "request") {
+            idemstore::Begin::Replay(completed) => assert_eq!(completed.result(), b"result"),
+            begin => drop(begin.interrupted()),
+        }
+    }
+}
+
+#[test]
+fn a_failed_write_poisons_the_store_for_all_but_what_was_durable() {
+    let bench = Bench::new();
+    bench.complete("settled", "request", "result");
+    bench.store.settle().expect("it settles");
+    bench.complete("in the log", "request", "result");
+    let execution = bench.begin("executing", "request").started();
+    bench.disk.fail(fault(Op::Sync, ErrorKind::Other));
+    let failed = bench.begin("failed", "request").fresh().start();
+    assert!(matches!(failed, Err(Error::OutcomeUnknown(_))));
+
+    bench.begin("settled", "request").replay();
+    bench.begin("in the log", "request").replay();
+    assert!(bench.begin("settled", "another").is_mismatch());
+    let begin = |name| bench.store.begin(&key(name), Fingerprint::of("request"));
+    for name in ["new", "failed", "executing"] {
+        assert!(matches!(begin(name), Err(Error::Poisoned(_))), "{name}");
+    }
+    let completed = execution.complete("result");
+    assert!(matches!(completed, Err(CompleteError::Store(Error::Poisoned(_)))));
+    assert!(matches!(bench.store.settle(), Err(Error::Poisoned(_))));
+    assert!(matches!(bench.store.sweep(), Err(Error::Poisoned(_))));
+    assert!(matches!(bench.store.clone().close(), Err(Error::Poisoned(_))));
+
+    // The disk is well again, and a new open decides.
+    let bench = Bench::on(bench.disk, bench.clock);
+    bench.begin("settled", "request").replay();
+    bench.begin("in the log", "request").replay();
+    bench.begin("executing", "request").interrupted();
+}
+
+#[test]
+fn an_fsync_is_never_tried_again() {
+    let bench = Bench::new();
+    bench.disk.fail(fault(Op::Sync, ErrorKind::Other));
+    drop(bench.begin("k", "request").fresh().start());
+    let counts = bench.disk.counts();
+    drop(bench.store.begin(&key("l"), Fingerprint::of("request")));
+    drop(bench.store.settle());
+    drop(bench.store.clone().close());
+    assert_eq!(bench.disk.counts().log_syncs, counts.log_syncs);
+}
+
+#[test]
+fn a_failed_settle_loses_nothing() {
+    for on in [Op::Write, Op::Sync] {
+        let bench = Bench::new();
+        bench.complete("k", "request", "result");
+        bench.disk.fail(fault(on, ErrorKind::StorageFull));
+        assert!(matches!(bench.store.settle(), Err(Error::Poisoned(_))));
+        // It is in the log, and in memory too.
+        bench.begin("k", "request").replay();
+        assert_eq!(bench.kill().begin("k", "request").replay().result(), b"result");
+    }
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_not_taken_for_free() {
+    let bench = Bench::new();
+    bench.complete("k", "request", "result");
+    // A vault that was opened anew has no page in its cache beyond what the scan left there.
+    let bench = bench.reopen();
+    bench.disk.fail(Fault { for_good: true, ..fault(Op::Read, ErrorKind::Other) });
+    match bench.store.begin(&key("k"), Fingerprint::of("request")) {
+        Ok(begin) => drop(begin.replay()),
+        Err(error) => assert!(matches!(error, Error::Storage(_)), "{error}"),
+    }
+}
+
+#[test]
+fn every_failed_operation_of_an_open_is_reported_and_costs_nothing() {
+    let bench = Bench::new();
+    bench.complete("settled", "request", "result");
+    bench.store.settle().expect("it settles");
+    bench.complete("in the log", "request", "result");
+    let crashed = bench.disk.after_kill();
+    for on in [Op::Read, Op::Write, Op::Sync, Op::SetLen] {
+        for after in 0.. {
+            let disk = crashed.after_kill();
+            disk.fail(Fault { after, ..fault(on, ErrorKind::Other) });
+            let opened = builder(&bench.clock).open_on(disk.clone());
+            let done = match &opened {
+                Ok(_) => true,
+                Err(OpenError::Io { .. } | OpenError::Storage { .. }) => false,
+                Err(other) => panic!("{other:?} at {on:?} {after}"),
+            };
+            drop(opened);
+            disk.heal();
+            let bench = Bench::on(disk, bench.clock.clone());
+            bench.begin("settled", "request").replay();
+            bench.begin("in the log", "request").replay();
+            if done {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Random operations, with restarts, kills and power cuts between them: the store answers as the
+//! model does.
+
+use proptest::prelude::*;
+
+use crate::support::model::World;
+use crate::support::ops;
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn the_store_answers_as_the_model_does(ops in prop::collection::vec(ops::op(), 1..120)) {
+        let mut world = World::new();
+        for op in &ops {
+            world.run(op);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What the tests share: a simulated disk, a store on it, and short words for the contract.
+
+pub mod disk;
+pub mod model;
+pub mod ops;
+
+use std::time::Duration;
+
+use idemstore::{
+    Begin, Builder, Completed, Execution, Fingerprint, InFlight, Interrupted, Key, ManualClock,
+    Permit, Store, Timestamp,
+};
+
+pub use disk::SimDisk;
+
+/// When the manual clock of a test starts.
+pub const START_MS: u64 = 1_000_000;
+/// Retention of a test's store.
+pub const RETENTION_MS: u64 = 1_000;
+
+/// A store without a background thread, on a simulated disk, with a clock that is moved by hand.
+pub struct Bench {
+    pub disk: SimDisk,
+    pub clock: ManualClock,
+    pub store: Store,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self::on(SimDisk::new(), ManualClock::new(Timestamp::from_unix_ms(START_MS)))
+    }
+
+    pub fn on(disk: SimDisk, clock: ManualClock) -> Self {
+        let store = builder(&clock).open_on(disk.clone()).expect("the store opens");
+        Self { disk, clock, store }
+    }
+
+    pub fn begin(&self, key: &str, request: &str) -> Begin {
+        self.store.begin(&self::key(key), Fingerprint::of(request)).expect("begin answers")
+    }
+
+    /// A key that has been started and completed.
+    pub fn complete(&self, key: &str, request: &str, result: &str) -> Completed {
+        let execution = self.begin(key, request).fresh().start().expect("it starts");
+        execution.complete(result).expect("it completes")
+    }
+
+    pub fn tick(&self, ms: u64) {
+        self.clock.advance(Duration::from_millis(ms));
+    }
+
+    /// Closes the store and opens it again.
+    pub fn reopen(self) -> Self {
+        let Self { disk, clock, store } = self;
+        store.close().expect("the store closes");
+        Self::on(disk, clock)
+    }
+
+    /// What is there after a kill: all that was written, synced or not.
+    pub fn kill(self) -> Self {
+        let disk = self.disk.after_kill();
+        Self::on(disk, self.clock)
+    }
+}
+
+pub fn builder(clock: &ManualClock) -> Builder {
+    Store::builder()
+        .retention(Duration::from_millis(RETENTION_MS))
+        .log_bytes(64 * 1024)
+        .result_len_max(16 * 1024)
+        .cache_bytes(1024 * 1024)
+        .sweeper(false)
+        .clock(clock.clone())
+}
+
+pub fn key(key: &str) -> Key {
+    Key::new(key).expect("it is a key")
+}
+
+/// The five answers, each by its name.
+pub trait Answers {
+    fn fresh(self) -> Permit;
+    fn replay(self) -> Completed;
+    fn in_flight(self) -> InFlight;
+    fn interrupted(self) -> Interrupted;
+    fn is_mismatch(self) -> bool;
+}
+
+impl Answers for Begin {
+    #[track_caller]
+    fn fresh(self) -> Permit {
+        match self {
+            Begin::Fresh(permit) => permit,
+            other => panic!("not fresh: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn replay(self) -> Completed {
+        match self {
+            Begin::Replay(completed) => completed,
+            other => panic!("not a replay: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn in_flight(self) -> InFlight {
+        match self {
+            Begin::InFlight(in_flight) => in_flight,
+            other => panic!("not in flight: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn interrupted(self) -> Interrupted {
+        match self {
+            Begin::Interrupted(interrupted) => interrupted,
+            other => panic!("not interrupted: {other:?}"),
+        }
+    }
+
+    fn is_mismatch(self) -> bool {
+        matches!(self, Begin::Mismatch)
+    }
+}
+
+/// Short words for making a key reach a state.
+pub trait Started {
+    fn started(self) -> Execution;
+}
+
+impl Started for Begin {
+    #[track_caller]
+    fn started(self) -> Execution {
+        self.fresh().start().expect("it starts")
+    }
+}

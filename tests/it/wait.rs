@@ -1,0 +1,141 @@
+//! Waiting for an operation in flight.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use idemstore::{Begin, Error};
+
+use crate::support::{Answers, Bench, RETENTION_MS, Started, key};
+
+/// Longer than any test takes: a wait that reaches it has failed.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Waits for `k` in another thread, and lets `end` run once that thread waits.
+fn wait_while(bench: &Bench, end: impl FnOnce()) -> Result<Begin, Error> {
+    let in_flight = bench.begin("k", "request").in_flight();
+    let (sender, receiver) = mpsc::channel();
+    let waiter = thread::spawn(move || {
+        sender.send(()).expect("the test waits");
+        in_flight.wait(LONG)
+    });
+    receiver.recv().expect("the thread runs");
+    // Whether the waiter has joined by now or finds the outcome when it does: both must work.
+    thread::sleep(Duration::from_millis(20));
+    end();
+    waiter.join().expect("the thread ends")
+}
+
+#[test]
+fn a_waiter_replays_the_result() {
+    let bench = Bench::new();
+    let execution = bench.begin("k", "request").started();
+    let answer = wait_while(&bench, || {
+        execution.complete("result").expect("it completes");
+    });
+    assert_eq!(answer.expect("wait answers").replay().result(), b"result");
+}
+
+#[test]
+fn a_waiter_replays_a_result_whose_retention_is_over() {
+    let bench = Bench::new();
+    let execution = bench.begin("k", "request").started();
+    let answer = wait_while(&bench, || {
+        bench.tick(RETENTION_MS);
+        execution.complete("late").expect("it completes");
+    });
+    assert_eq!(answer.expect("wait answers").replay().result(), b"late");
+}
+
+#[test]
+fn a_waiter_gets_a_key_that_was_given_up() {
+    let bench = Bench::new();
+    let permit = bench.begin("k", "request").fresh();
+    wait_while(&bench, || permit.release()).expect("wait answers").fresh();
+
+    let execution = bench.begin("k", "request").started();
+    let answer = wait_while(&bench, || execution.abandon().expect("it is abandoned"));
+    answer.expect("wait answers").fresh();
+}
+
+#[test]
+fn a_waiter_is_told_of_an_interruption() {
+    let bench = Bench::new();
+    let execution = bench.begin("k", "request").started();
+    let answer = wait_while(&bench, || drop(execution));
+    answer.expect("wait answers").interrupted();
+}
+
+#[test]
+fn a_waiter_replays_what_was_completed_by_key() {
+    let bench = Bench::new();
+    bench.begin("k", "request").started().detach();
+    let answer = wait_while(&bench, || {
+        bench.store.complete(&key("k"), "result").expect("it completes");
+    });
+    assert_eq!(answer.expect("wait answers").replay().result(), b"result");
+}
+
+#[test]
+fn a_waiter_is_told_when_the_store_closes() {
+    let bench = Bench::new();
+    let _execution = bench.begin("k", "request").started();
+    let answer = wait_while(&bench, || bench.store.clone().close().expect("the store closes"));
+    assert!(matches!(answer, Err(Error::Closed)));
+}
+
+#[test]
+fn a_wait_ends_with_its_time_out() {
+    let bench = Bench::new();
+    let _execution = bench.begin("k", "request").started();
+    for timeout in [Duration::ZERO, Duration::from_millis(5)] {
+        let in_flight = bench.begin("k", "request").in_flight();
+        in_flight.wait(timeout).expect("wait answers").in_flight();
+    }
+}
+
+#[test]
+fn a_wait_without_end_ends_with_the_outcome() {
+    let bench = Bench::new();
+    let execution = bench.begin("k", "request").started();
+    let in_flight = bench.begin("k", "request").in_flight();
+    let waiter = thread::spawn(move || in_flight.wait(Duration::MAX));
+    execution.complete("result").expect("it completes");
+    waiter.join().expect("the thread ends").expect("wait answers").replay();
+}
+
+#[test]
+fn a_waiter_learns_nothing_of_another_request() {
+    let bench = Bench::new();
+    let permit = bench.begin("k", "request").fresh();
+    // This one asked with another request while nothing had started yet.
+    let in_flight = bench.begin("k", "another").in_flight();
+    permit.start().expect("it starts").complete("result").expect("it completes");
+    assert!(in_flight.wait(LONG).expect("wait answers").is_mismatch());
+}
+
+#[test]
+fn of_many_waiters_one_gets_the_key_and_the_others_its_result() {
+    const WAITERS: usize = 16;
+    let bench = Bench::new();
+    let permit = bench.begin("k", "request").fresh();
+    let waiters: Vec<_> = (0..WAITERS)
+        .map(|_| {
+            let in_flight = bench.begin("k", "request").in_flight();
+            thread::spawn(move || match in_flight.wait(LONG).expect("wait answers") {
+                Begin::Fresh(permit) => {
+                    permit.start().expect("it starts").complete("once").expect("it completes");
+                    true
+                }
+                begin => {
+                    assert_eq!(begin.replay().result(), b"once");
+                    false
+                }
+            })
+        })
+        .collect();
+    permit.release();
+    let ran = waiters.into_iter().map(thread::JoinHandle::join);
+    let ran = ran.filter(|ran| *ran.as_ref().expect("the thread ends")).count();
+    assert_eq!(ran, 1);
+}
