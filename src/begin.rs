@@ -93,6 +93,7 @@ impl Permit {
     /// # Errors
     ///
     /// [`CompleteError`]; a refused result gives the permit back.
+    #[expect(clippy::result_large_err, reason = "the error gives back what the caller handed in")]
     pub fn complete(mut self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
         // The closure cannot borrow `self` beside the hold.
         let started = self.started();

@@ -167,9 +167,10 @@ impl Builder {
         let time = Arc::new(Time::new(clock, opened.meta.high_water));
         let (index, wake) = (Arc::clone(&opened.index), Arc::<Wake>::default());
         let journal = Arc::new(Journal::new(opened, Arc::clone(&time), Arc::clone(&wake)));
-        let sweeper = match self.sweeper {
-            true => Some(sweeper::spawn(Arc::clone(&journal), Arc::clone(&wake))?),
-            false => None,
+        let sweeper = if self.sweeper {
+            Some(sweeper::spawn(Arc::clone(&journal), Arc::clone(&wake))?)
+        } else {
+            None
         };
         let options = Options {
             retention: self.retention,

@@ -175,7 +175,9 @@ impl Journal {
             tail.log.append(self.time.now(), batch.iter().map(|item| item.encoded.as_slice()))?;
             self.counters.batches.fetch_add(1, Ordering::Relaxed);
             self.counters.changes.fetch_add(batch.len() as u64, Ordering::Relaxed);
-            batch.iter().for_each(|item| self.index.apply(&item.change));
+            for item in &batch {
+                self.index.apply(&item.change);
+            }
             if tail.since.is_none() {
                 tail.since = Some(Instant::now());
                 self.wake.up();

@@ -76,7 +76,6 @@ impl Store {
     }
 
     /// A store with other than the default options.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
     }

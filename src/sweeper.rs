@@ -38,11 +38,7 @@ fn run(journal: &Journal, wake: &Wake) -> Result<(), Error> {
     loop {
         let (age, sealed) = journal.unsettled_for();
         if sealed || age.is_some_and(|age| SETTLE_AFTER <= age) {
-            if sealed {
-                journal.settle_full()?
-            } else {
-                journal.settle()?
-            }
+            if sealed { journal.settle_full() } else { journal.settle() }?;
             // What the vault has just got may have expired already.
             next_sweep = next_sweep.min(SWEEP_EVERY);
             continue;

@@ -34,7 +34,7 @@ impl Entry {
     }
 
     pub(crate) fn agrees_with(self, hash: u64) -> bool {
-        (self.low ^ hash) & 0xFFFF_FFFF == 0
+        table_hash(self.low) == table_hash(hash)
     }
 
     /// The hash by which a table within a shard orders its entries, from the bits that are kept.

@@ -331,7 +331,7 @@ impl Shard {
         let at_rest = |slot: &mut Slot| {
             slot.holder == Holder::Nobody && (slot.settled || slot.record.is_none())
         };
-        if self.slot(key, hash).is_some_and(|slot| at_rest(slot)) {
+        if self.slot(key, hash).is_some_and(at_rest) {
             self.remove_slot(key, hash);
         }
     }

@@ -32,14 +32,11 @@ impl Waiters {
     pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> Option<Outcome> {
         let mut outcome = self.outcome.lock();
         while outcome.is_none() {
-            let timed_out = match deadline {
-                Some(deadline) => self.changed.wait_until(&mut outcome, deadline).timed_out(),
-                None => {
-                    self.changed.wait(&mut outcome);
-                    false
-                }
+            let Some(deadline) = deadline else {
+                self.changed.wait(&mut outcome);
+                continue;
             };
-            if timed_out {
+            if self.changed.wait_until(&mut outcome, deadline).timed_out() {
                 break;
             }
         }

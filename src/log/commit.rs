@@ -103,19 +103,16 @@ impl<T> GroupCommit<T> {
         }
         queue.items += 1;
         queue.bytes += bytes;
-        let turn = match queue
-            .batches
-            .back_mut()
-            .filter(|batch| batch.has_room(bytes, self.batch_bytes_max))
-        {
-            Some(batch) => batch.push(item, bytes),
-            None => {
+        let last = queue.batches.back_mut();
+        let turn =
+            if let Some(batch) = last.filter(|batch| batch.has_room(bytes, self.batch_bytes_max)) {
+                batch.push(item, bytes)
+            } else {
                 let mut batch = Batch { items: Vec::new(), bytes: 0, turn: Arc::default() };
                 let turn = batch.push(item, bytes);
                 queue.batches.push_back(batch);
                 turn
-            }
-        };
+            };
         let lead = !mem::replace(&mut queue.leading, true);
         Ok((turn, lead))
     }

@@ -172,6 +172,20 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_a_frame_stay_what_they_are() {
+        let bytes = frame(9, &[b"one", b"", b"three"]);
+        // Magic, payload length, salt, number, time, checksum, payload.
+        let golden = "6966726d\
+            14000000\
+            0500000000000000\
+            0900000000000000\
+            e803000000000000\
+            b57488d06287b3a49e40a9dc3330c113\
+            030000006f6e650000000005000000746872656500000000";
+        assert_eq!(bytes, crate::codec::from_hex(golden));
+    }
+
+    #[test]
     fn every_bit_counts() {
         let bytes = frame(1, &[b"payload"]);
         let covered = HEADER_LEN + 4 + 7;

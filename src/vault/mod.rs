@@ -117,9 +117,10 @@ impl Vault {
             }
             Ok(true)
         };
-        match scan().map_err(storage_failed)? {
-            true => Ok(()),
-            false => Err(corrupt("a record cannot be decoded")),
+        if scan().map_err(storage_failed)? {
+            Ok(())
+        } else {
+            Err(corrupt("a record cannot be decoded"))
         }
     }
 

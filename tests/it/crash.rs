@@ -42,7 +42,7 @@ fn work(store: &Store, progress: &mut Progress) -> Result<(), Box<dyn std::error
             progress.insert(name, Reached::Abandoned);
         } else {
             let result = name.repeat(step * 20);
-            execution.complete(result).map_err(|error| error.map_to_string())?;
+            execution.complete(result).map_err(MapToString::map_to_string)?;
             progress.insert(name, Reached::Completed);
         }
         if step % 5 == 4 {

@@ -95,19 +95,23 @@ fn nothing_shows_a_key_a_fingerprint_or_a_result() {
     const SECRET: &str = "canary";
     let bench = Bench::new();
     let fingerprint = Fingerprint::of(SECRET);
-    let mut shown = format!("{:?} {fingerprint:?}", Key::scoped(SECRET, SECRET));
-    shown += &format!("{:?} ", Key::new(SECRET.repeat(100)));
+    let mut shown = vec![
+        format!("{fingerprint:?}"),
+        format!("{:?}", Key::scoped(SECRET, SECRET)),
+        format!("{:?}", Key::new(SECRET.repeat(100))),
+    ];
     let permit = bench.begin(SECRET, SECRET);
-    shown += &format!("{permit:?} {:?} ", bench.begin(SECRET, SECRET));
+    shown.push(format!("{permit:?} {:?}", bench.begin(SECRET, SECRET)));
     let execution = permit.fresh().start().expect("it starts");
-    shown += &format!("{execution:?} ");
+    shown.push(format!("{execution:?}"));
     let refused = execution.complete(SECRET.repeat(10_000)).expect_err("it is too long");
-    shown += &format!("{refused:?} {refused} ");
+    shown.push(format!("{refused:?} {refused}"));
     drop(refused);
     let interrupted = bench.begin(SECRET, SECRET);
-    shown += &format!("{interrupted:?} ");
+    shown.push(format!("{interrupted:?}"));
     let completed = interrupted.interrupted().resolve(SECRET).expect("it is resolved");
-    shown += &format!("{completed:?} {:?} ", bench.begin(SECRET, SECRET));
-    shown += &format!("{:?} {:?} ", bench.store, bench.store.stats());
+    shown.push(format!("{completed:?} {:?}", bench.begin(SECRET, SECRET)));
+    shown.push(format!("{:?} {:?}", bench.store, bench.store.stats()));
+    let shown = shown.join(" ");
     assert!(!shown.contains(SECRET), "{shown}");
 }
