@@ -47,7 +47,7 @@ fn an_executing_key_is_in_flight() {
 fn an_executing_key_with_another_request_is_a_mismatch() {
     let bench = Bench::new();
     let _execution = bench.begin("k", "request").started();
-    assert!(bench.begin("k", "another").is_mismatch());
+    assert!(bench.begin("k", "another").mismatches());
 }
 
 #[test]
@@ -69,10 +69,10 @@ fn a_completed_key_is_replayed() {
 fn a_completed_key_with_another_request_is_a_mismatch() {
     let bench = Bench::new();
     bench.complete("k", "request", "result");
-    assert!(bench.begin("k", "another").is_mismatch());
+    assert!(bench.begin("k", "another").mismatches());
     // From the vault as from memory.
     bench.store.settle().expect("it settles");
-    assert!(bench.begin("k", "another").is_mismatch());
+    assert!(bench.begin("k", "another").mismatches());
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn an_interrupted_operation_is_held_by_one_caller() {
     drop(bench.begin("k", "request").started());
     let interrupted = bench.begin("k", "request").interrupted();
     bench.begin("k", "request").in_flight();
-    assert!(bench.begin("k", "another").is_mismatch());
+    assert!(bench.begin("k", "another").mismatches());
     drop(interrupted);
     bench.begin("k", "request").interrupted();
 }
@@ -126,8 +126,8 @@ fn an_interrupted_operation_is_held_by_one_caller() {
 fn an_interrupted_operation_with_another_request_is_a_mismatch() {
     let bench = Bench::new();
     drop(bench.begin("k", "request").started());
-    assert!(bench.begin("k", "another").is_mismatch());
-    assert!(bench.reopen().begin("k", "another").is_mismatch());
+    assert!(bench.begin("k", "another").mismatches());
+    assert!(bench.reopen().begin("k", "another").mismatches());
 }
 
 #[test]

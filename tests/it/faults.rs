@@ -50,7 +50,7 @@ fn a_failed_write_poisons_the_store_for_all_but_what_was_durable() {
 
     bench.begin("settled", "request").replay();
     bench.begin("in the log", "request").replay();
-    assert!(bench.begin("settled", "another").is_mismatch());
+    assert!(bench.begin("settled", "another").mismatches());
     let begin = |name| bench.store.begin(&key(name), Fingerprint::of("request"));
     for name in ["new", "failed", "executing"] {
         assert!(matches!(begin(name), Err(Error::Poisoned(_))), "{name}");

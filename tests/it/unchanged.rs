@@ -34,7 +34,7 @@ fn by_a_replay() {
 fn by_a_mismatch() {
     check_unchanged(|bench| {
         for name in ["completed", "executing", "interrupted"] {
-            assert!(bench.begin(name, "another").is_mismatch());
+            assert!(bench.begin(name, "another").mismatches());
         }
     });
 }
@@ -80,7 +80,7 @@ fn by_an_invalid_key() {
 fn by_a_refused_call() {
     check_unchanged(|bench| {
         let permit = bench.begin("new", "request").fresh();
-        drop(permit.complete([0; 16 * 1024 + 1]).expect_err("it is too long"));
+        drop(permit.complete(vec![0; 16 * 1024 + 1]).expect_err("it is too long"));
         bench.store.complete(&key("new"), "result").expect_err("nothing has started");
         bench.store.abandon(&key("executing")).expect_err("a handle holds it");
         bench.store.abandon(&key("completed")).expect_err("it is done");
@@ -101,7 +101,7 @@ fn on_a_real_disk_either() {
     };
     let before = read();
     begin("done", "request").replay();
-    assert!(begin("done", "another").is_mismatch());
+    assert!(begin("done", "another").mismatches());
     begin("executing", "request").in_flight();
     begin("new", "request").fresh().release();
     assert!(read() == before, "a file has changed");

@@ -111,7 +111,7 @@ fn a_waiter_learns_nothing_of_another_request() {
     // This one asked with another request while nothing had started yet.
     let in_flight = bench.begin("k", "another").in_flight();
     permit.start().expect("it starts").complete("result").expect("it completes");
-    assert!(in_flight.wait(LONG).expect("wait answers").is_mismatch());
+    assert!(in_flight.wait(LONG).expect("wait answers").mismatches());
 }
 
 #[test]

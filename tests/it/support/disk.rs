@@ -128,8 +128,7 @@ impl SimDisk {
         let state = lock(&self.state);
         let mut content = lock(state.names.get(name).expect("the file is there"));
         change(&mut content.live);
-        content.durable = content.live.clone();
-        content.pending.clear();
+        content.make_durable();
     }
 
     pub fn remove(&self, name: &str) {
@@ -156,6 +155,11 @@ impl SimDisk {
 }
 
 impl Content {
+    fn make_durable(&mut self) {
+        self.durable.clone_from(&self.live);
+        self.pending.clear();
+    }
+
     fn torn(&self, choose: &mut impl FnMut(u64) -> u64) -> Vec<u8> {
         const SECTOR: usize = 512;
         let mut bytes = self.durable.clone();
@@ -315,8 +319,7 @@ impl DiskFile for SimFile {
         }
         drop(state);
         let mut content = lock(&self.content);
-        content.durable = content.live.clone();
-        content.pending.clear();
+        content.make_durable();
         Ok(())
     }
 }

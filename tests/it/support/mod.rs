@@ -83,7 +83,7 @@ pub trait Answers {
     fn replay(self) -> Completed;
     fn in_flight(self) -> InFlight;
     fn interrupted(self) -> Interrupted;
-    fn is_mismatch(self) -> bool;
+    fn mismatches(self) -> bool;
 }
 
 impl Answers for Begin {
@@ -119,7 +119,7 @@ impl Answers for Begin {
         }
     }
 
-    fn is_mismatch(self) -> bool {
+    fn mismatches(self) -> bool {
         matches!(self, Begin::Mismatch)
     }
 }

@@ -189,17 +189,15 @@ impl World {
                     self.key(key).known = Some(known);
                     (None, Some(completed))
                 }
-                Err(error) => {
-                    (too_large(error).map(|permit| Handle::Permit(permit, request, begun)), None)
-                }
+                Err(error) => (Some(Handle::Permit(refused(error), request, begun)), None),
             },
             Handle::Execution(execution) => match execution.complete(&result) {
                 Ok(completed) => (None, Some(completed)),
-                Err(error) => (too_large(error).map(Handle::Execution), None),
+                Err(error) => (Some(Handle::Execution(refused(error))), None),
             },
             Handle::Interrupted(interrupted) => match interrupted.resolve(&result) {
                 Ok(completed) => (None, Some(completed)),
-                Err(error) => (too_large(error).map(Handle::Interrupted), None),
+                Err(error) => (Some(Handle::Interrupted(refused(error))), None),
             },
         };
         assert_eq!(refused.is_some(), RESULT_LEN_MAX < result.len());
@@ -207,17 +205,17 @@ impl World {
             self.handles.push((key, handle));
         }
         if let Some(completed) = completed {
-            self.completed(key, result, &completed);
+            self.completed(key, &result, &completed);
         }
     }
 
-    fn completed(&mut self, key: u8, result: Vec<u8>, completed: &Completed) {
+    fn completed(&mut self, key: u8, result: &[u8], completed: &Completed) {
         let now = self.now;
         let state = self.key(key);
         state.holder = Holder::Nobody;
         let known = state.known.as_mut().expect("what is completed was started");
-        known.completed = Some((result.clone(), now));
-        check(completed, known, &result, now);
+        known.completed = Some((result.to_vec(), now));
+        check(completed, known, result, now);
     }
 
     fn abandon(&mut self, key: u8, handle: Handle) {
@@ -256,12 +254,12 @@ impl World {
         let result = result(key, len);
         let finishable = self.finishable(key);
         match (self.bench().store.complete(&name(key), &result), finishable) {
-            (Ok(completed), Ok(())) => self.completed(key, result, &completed),
+            (Ok(completed), Ok(())) => self.completed(key, &result, &completed),
             (Err(FinishError::Complete(CompleteError::TooLarge { .. })), Ok(())) => {
                 assert!(RESULT_LEN_MAX < result.len());
             }
-            (Err(FinishError::Held), Err("held")) => {}
-            (Err(FinishError::NotExecuting), Err("not executing")) => {}
+            (Err(FinishError::Held), Err("held"))
+            | (Err(FinishError::NotExecuting), Err("not executing")) => {}
             (answer, expected) => panic!("{answer:?} in place of {expected:?}"),
         }
     }
@@ -270,8 +268,8 @@ impl World {
         let finishable = self.finishable(key);
         match (self.bench().store.abandon(&name(key)), finishable) {
             (Ok(()), Ok(())) => *self.key(key) = KeyState::default(),
-            (Err(FinishError::Held), Err("held")) => {}
-            (Err(FinishError::NotExecuting), Err("not executing")) => {}
+            (Err(FinishError::Held), Err("held"))
+            | (Err(FinishError::NotExecuting), Err("not executing")) => {}
             (answer, expected) => panic!("{answer:?} in place of {expected:?}"),
         }
     }
@@ -309,9 +307,9 @@ fn check(completed: &Completed, known: &Known, result: &[u8], at: u64) {
     assert_eq!(completed.attempt(), known.attempt);
 }
 
-fn too_large<H: std::fmt::Debug>(error: CompleteError<H>) -> Option<H> {
+fn refused<H: std::fmt::Debug>(error: CompleteError<H>) -> H {
     match error {
-        CompleteError::TooLarge { handle, max: RESULT_LEN_MAX, .. } => Some(handle),
+        CompleteError::TooLarge { handle, max: RESULT_LEN_MAX, .. } => handle,
         other => panic!("{other:?}"),
     }
 }
