@@ -117,24 +117,22 @@ impl Directory {
         options
     }
 
-    /// Makes the directory, and its name durable in its parent.
+    /// Makes the directory and those above it, and their names durable.
     fn make(&self) -> io::Result<()> {
+        let missing: Vec<_> = self.path.ancestors().take_while(|path| !path.exists()).collect();
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(&self.path)?;
-        // A relative path of one part has the empty path as its parent.
-        match self.path.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => sync_directory(Path::new(".")),
-            Some(parent) => sync_directory(parent),
-            None => Ok(()),
-        }
+        missing.iter().filter_map(|path| path.parent()).try_for_each(sync_directory)
     }
 }
 
 /// Only Unix lets a directory be opened and synced; elsewhere names are durable with their files.
 fn sync_directory(path: &Path) -> io::Result<()> {
+    // A relative path of one part has the empty path as its parent.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 

@@ -148,7 +148,7 @@ pub enum Error {
     #[error("a stored record is damaged: {detail}")]
     Corrupt {
         /// What was found.
-        detail: &'static str,
+        detail: String,
     },
 }
 

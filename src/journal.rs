@@ -162,7 +162,7 @@ impl Journal {
     pub(crate) fn append(&self, change: Change) -> Result<(), Error> {
         let Ok(encoded) = codec::encode_change(&change.kind) else {
             // Every length was checked against `limits` before.
-            return Err(Error::Corrupt { detail: "a change cannot be encoded" });
+            return Err(Error::Corrupt { detail: "a change cannot be encoded".to_owned() });
         };
         let bytes = frame::change_len(encoded.len());
         self.commit.submit(Item { change, encoded }, bytes, |batch| self.write(batch))
@@ -224,7 +224,7 @@ impl Journal {
 
     /// Settles all that the log holds now.
     pub(crate) fn settle(&self) -> Result<(), Error> {
-        self.write_vault(|settled| {
+        self.tend_vault(|settled| {
             self.settle_sealed(settled)?;
             if let Some(tail) = &mut *self.tail.lock()
                 && !tail.changes.is_empty()
@@ -237,12 +237,12 @@ impl Journal {
 
     /// Settles the segment that is full, if one is.
     pub(crate) fn settle_full(&self) -> Result<(), Error> {
-        self.write_vault(|settled| self.settle_sealed(settled))
+        self.tend_vault(|settled| self.settle_sealed(settled))
     }
 
     /// Deletes one slice of expired records, and says how many.
     pub(crate) fn sweep(&self) -> Result<usize, Error> {
-        self.write_vault(|settled| {
+        self.tend_vault(|settled| {
             let now = self.time.now();
             let expired = self.vault.expired(now, SWEEP_RECORDS_MAX, |framed_key, id| {
                 self.index.expire(framed_key, id, now)
@@ -253,8 +253,8 @@ impl Journal {
         })
     }
 
-    /// Whoever writes the vault does so alone, and poisons the store if that fails.
-    fn write_vault<T>(
+    /// Whoever looks after the vault does so alone, and poisons the store if that fails.
+    fn tend_vault<T>(
         &self,
         write: impl FnOnce(&mut Settled) -> Result<T, StorageError>,
     ) -> Result<T, Error> {
@@ -291,9 +291,10 @@ impl Journal {
 
     /// When the next record expires.
     pub(crate) fn next_expiry(&self) -> Result<Option<Duration>, Error> {
-        let now = self.time.now();
-        let expiry = self.vault.next_expiry(now).map_err(Error::Storage)?;
-        Ok(expiry.map(|expiry| expiry.saturating_since(now)))
+        self.tend_vault(|_| {
+            let now = self.time.now();
+            Ok(self.vault.next_expiry(now)?.map(|expiry| expiry.saturating_since(now)))
+        })
     }
 
     /// How long the oldest change that is not sealed has been in the log, and whether a sealed

@@ -153,7 +153,7 @@ impl Store {
                 Some(record) if record.key == *key => return Ok(Some(Some(Arc::new(record)))),
                 Some(_) => {}
                 None if self.shared.index.has(hash, *id) => {
-                    return Err(Error::Corrupt { detail: "it is missing" });
+                    return Err(Error::Corrupt { detail: "it is missing".to_owned() });
                 }
                 None => return Ok(None),
             }

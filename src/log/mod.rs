@@ -41,7 +41,10 @@ pub(crate) struct Recovered {
 impl Log {
     /// Writes the two empty segments of a new store.
     pub(crate) fn create(disk: &dyn Disk, key: &StoreKey, bytes: u64) -> Result<(), OpenError> {
-        segment::NAMES.iter().try_for_each(|name| Segment::create(disk, name, key, bytes / 2))
+        for name in segment::NAMES {
+            Segment::create(disk, name, key, bytes / 2)?;
+        }
+        disk.sync_names().map_err(|error| OpenError::io("create the log", error))
     }
 
     /// Opens the log, and reads all that came after the frame `settled`. New frames are numbered

@@ -2,13 +2,14 @@
 
 use redb::{Database, ReadableDatabase, TableDefinition, TableError, WriteTransaction};
 
-use super::{NAME, corrupt, storage_failed};
+use super::{NAME, contained, corrupt};
 use crate::clock::Timestamp;
 use crate::error::OpenError;
 use crate::log::frame::FrameNumber;
 use crate::log::segment::StoreKey;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+const FIELDS: [&str; 5] = ["format", "key", "settled", "high_water", "next_serial"];
 /// The version of the tables and rows.
 const FORMAT: u32 = 1;
 
@@ -25,37 +26,50 @@ pub(crate) struct Meta {
 impl Meta {
     pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
         let mut meta = transaction.open_table(META)?;
-        meta.insert("format", FORMAT.to_le_bytes().as_slice())?;
-        meta.insert("key", self.key.as_slice())?;
-        meta.insert("settled", self.settled.to_le_bytes().as_slice())?;
-        meta.insert("high_water", self.high_water.as_unix_ms().to_le_bytes().as_slice())?;
-        meta.insert("next_serial", self.next_serial.to_le_bytes().as_slice())?;
+        let values: [&[u8]; FIELDS.len()] = [
+            &FORMAT.to_le_bytes(),
+            &self.key,
+            &self.settled.to_le_bytes(),
+            &self.high_water.as_unix_ms().to_le_bytes(),
+            &self.next_serial.to_le_bytes(),
+        ];
+        for (name, value) in FIELDS.into_iter().zip(values) {
+            meta.insert(name, value)?;
+        }
         Ok(())
     }
 
     pub(super) fn read(database: &Database) -> Result<Self, OpenError> {
-        let transaction = database.begin_read().map_err(|error| storage_failed(error.into()))?;
-        let table = match transaction.open_table(META) {
-            Err(TableError::TableDoesNotExist(_) | TableError::TableTypeMismatch { .. }) => {
-                return Err(OpenError::NotAStore { file: NAME });
+        let read = contained(|| {
+            let table = match database.begin_read()?.open_table(META) {
+                // A file of redb's, but none of ours.
+                Err(TableError::TableDoesNotExist(_) | TableError::TableTypeMismatch { .. }) => {
+                    return Ok(None);
+                }
+                table => table?,
+            };
+            let mut fields = Vec::new();
+            for name in FIELDS {
+                fields.push(table.get(name)?.map(|value| value.value().to_vec()));
             }
-            opened => opened.map_err(|error| storage_failed(error.into()))?,
-        };
-        let field = |name: &str| match table.get(name) {
-            Ok(Some(value)) => Ok(value.value().to_vec()),
-            Ok(None) => Err(corrupt("a field of `meta` is missing")),
-            Err(error) => Err(storage_failed(error.into())),
-        };
-        let format = u32::from_le_bytes(fixed(&field("format")?)?);
+            Ok(Some(fields))
+        });
+        let fields = read?.ok_or(OpenError::NotAStore { file: NAME })?;
+        let [format, key, settled, high_water, next_serial] = fields
+            .into_iter()
+            .collect::<Option<Vec<_>>>()
+            .and_then(|fields| fields.try_into().ok())
+            .ok_or_else(|| corrupt("a field of `meta` is missing"))?;
+        let format = u32::from_le_bytes(fixed(&format)?);
         if format != FORMAT {
             let file = NAME;
             return Err(OpenError::UnsupportedVersion { file, found: format, supported: FORMAT });
         }
         Ok(Self {
-            key: fixed(&field("key")?)?,
-            settled: u64::from_le_bytes(fixed(&field("settled")?)?),
-            high_water: Timestamp::from_unix_ms(u64::from_le_bytes(fixed(&field("high_water")?)?)),
-            next_serial: u64::from_le_bytes(fixed(&field("next_serial")?)?),
+            key: fixed(&key)?,
+            settled: u64::from_le_bytes(fixed(&settled)?),
+            high_water: Timestamp::from_unix_ms(u64::from_le_bytes(fixed(&high_water)?)),
+            next_serial: u64::from_le_bytes(fixed(&next_serial)?),
         })
     }
 }

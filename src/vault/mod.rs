@@ -12,17 +12,14 @@ mod meta;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    WriteTransaction,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use crate::clock::Timestamp;
-use crate::codec::{self, Row};
+use crate::codec::{self, Malformed, Row};
 use crate::disk::Disk;
 use crate::error::{Error, OpenError, StorageError};
 use crate::record::{Record, RecordId};
-use crate::sync::RwLock;
+use crate::sync::{Arc, RwLock};
 use backend::Backend;
 pub(crate) use meta::Meta;
 
@@ -61,21 +58,21 @@ impl Vault {
     /// with this file in it is a whole store.
     pub(crate) fn create(disk: &dyn Disk, cache: usize, meta: &Meta) -> Result<(), OpenError> {
         let file = disk.create(NAME_NEW).map_err(open_failed)?;
-        let database = redb::Builder::new()
-            .set_cache_size(cache)
-            .create_with_backend(Backend(file))
-            .map_err(database_failed)?;
-        let write = || -> Result<(), redb::Error> {
+        let create = || -> Result<(), redb::Error> {
+            let mut builder = redb::Builder::new();
+            let builder = builder.set_cache_size(cache);
+            let database = builder.create_with_backend(Backend(Arc::clone(&file)))?;
             let transaction = safest(&database)?;
             transaction.open_table(RECORDS)?;
             transaction.open_table(RESULTS)?;
             meta.write(&transaction)?;
             transaction.commit()?;
+            database.close()?;
             Ok(())
         };
-        write().map_err(storage_failed)?;
-        database.close().map_err(database_failed)?;
+        contained(create)?;
         let named = || -> io::Result<()> {
+            file.sync()?;
             disk.rename(NAME_NEW, NAME)?;
             disk.sync_names()
         };
@@ -85,65 +82,53 @@ impl Vault {
     /// Opens the vault, once redb has read the whole file and found each page as it was written.
     ///
     /// A missing record would mean a second execution, and only a check of the whole file can
-    /// tell that nothing is missing (`docs/RELIABILITY.md` has the measurement).
+    /// tell that nothing is missing (`docs/ARCHITECTURE.md` has the measurement).
     pub(crate) fn open(disk: &dyn Disk, cache: usize) -> Result<(Self, Meta), OpenError> {
         let file = disk.open(NAME).map_err(open_failed)?;
         // redb would make a new database of an empty file.
         if file.is_empty().map_err(open_failed)? {
             return Err(corrupt("it is empty"));
         }
-        let checked = catch_unwind(AssertUnwindSafe(|| {
-            redb::Builder::new()
-                .set_cache_size(cache)
-                .set_check_integrity_on_open(true)
-                .create_with_backend(Backend(file))
-        }));
-        let database = checked.map_err(|_| corrupt("redb could not read it"))?;
-        let database = database.map_err(database_failed)?;
+        let database = contained(|| {
+            let mut builder = redb::Builder::new();
+            let builder = builder.set_cache_size(cache).set_check_integrity_on_open(true);
+            Ok(builder.create_with_backend(Backend(file))?)
+        })?;
         let meta = Meta::read(&database)?;
         Ok((Self { database: RwLock::new(Some(database)) }, meta))
     }
 
     /// Shows every record to `each`, with its key in framed form.
     pub(crate) fn scan(&self, mut each: impl FnMut(&[u8], RecordId)) -> Result<(), OpenError> {
-        let database = self.database.read();
-        let Some(database) = &*database else { return Ok(()) };
-        let mut scan = || -> Result<bool, redb::Error> {
+        let scanned = self.with(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
             for row in records.iter()? {
                 let (key, value) = row?;
-                let Ok(row) = codec::scan_row(value.value()) else { return Ok(false) };
+                let row = codec::scan_row(value.value()).map_err(malformed)?;
                 each(row.framed_key, from_row_key(key.value()));
             }
-            Ok(true)
-        };
-        if scan().map_err(storage_failed)? {
             Ok(())
-        } else {
-            Err(corrupt("a record cannot be decoded"))
-        }
+        });
+        Ok(scanned?)
     }
 
     /// The record at this place, if there is one.
     pub(crate) fn read(&self, id: RecordId) -> Result<Option<Record>, Error> {
-        let database = self.database.read();
-        let Some(database) = &*database else { return Err(Error::Closed) };
-        let damaged = |_| Error::Corrupt { detail: "its checksum is wrong" };
-        let failed = |error: redb::Error| Error::Storage(StorageError::new(error));
-        let transaction = database.begin_read().map_err(|error| failed(error.into()))?;
-        let records = transaction.open_table(RECORDS).map_err(|error| failed(error.into()))?;
-        let row = records.get(row_key(id)).map_err(|error| failed(error.into()))?;
-        let Some(row) = row else { return Ok(None) };
-        match codec::decode_row(id, row.value()).map_err(damaged)? {
-            Row::Whole(record) => Ok(Some(record)),
-            Row::Apart(apart) => {
-                let results =
-                    transaction.open_table(RESULTS).map_err(|error| failed(error.into()))?;
-                let result = results.get(id.serial).map_err(|error| failed(error.into()))?;
-                let result = result.ok_or(Error::Corrupt { detail: "its result is missing" })?;
-                apart.join(result.value()).map(Some).map_err(damaged)
+        let read = self.with(|database| {
+            let transaction = database.begin_read()?;
+            let Some(row) = transaction.open_table(RECORDS)?.get(row_key(id))? else {
+                return Ok(None);
+            };
+            match codec::decode_row(id, row.value()).map_err(malformed)? {
+                Row::Whole(record) => Ok(Some(record)),
+                Row::Apart(apart) => {
+                    let result = transaction.open_table(RESULTS)?.get(id.serial)?;
+                    let result = result.ok_or_else(|| damaged("its result is missing"))?;
+                    Ok(Some(apart.join(result.value()).map_err(malformed)?))
+                }
             }
-        }
+        });
+        Ok(read?)
     }
 
     /// Makes these changes durable in one transaction: the record of each place, or none.
@@ -171,16 +156,13 @@ impl Vault {
         max: usize,
         mut choose: impl FnMut(&[u8], RecordId) -> bool,
     ) -> Result<Vec<Expired>, StorageError> {
-        let database = self.database.read();
-        let Some(database) = &*database else { return Ok(Vec::new()) };
-        let mut scan = || -> Result<Vec<Expired>, redb::Error> {
+        let expired = self.with(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
             let mut expired = Vec::new();
             for row in records.range(..=(now.as_unix_ms(), u64::MAX))? {
                 let (key, value) = row?;
                 let id = from_row_key(key.value());
-                let row = codec::scan_row(value.value())
-                    .map_err(|_| redb::Error::Corrupted("a record cannot be decoded".into()))?;
+                let row = codec::scan_row(value.value()).map_err(malformed)?;
                 if choose(row.framed_key, id) {
                     expired.push(Expired { id, apart: row.apart });
                 }
@@ -189,8 +171,8 @@ impl Vault {
                 }
             }
             Ok(expired)
-        };
-        scan().map_err(StorageError::new)
+        });
+        Ok(expired?)
     }
 
     /// Deletes these records in one transaction. They must be in order.
@@ -211,22 +193,19 @@ impl Vault {
 
     /// When the first record expires that has not done so yet.
     pub(crate) fn next_expiry(&self, now: Timestamp) -> Result<Option<Timestamp>, StorageError> {
-        let database = self.database.read();
-        let Some(database) = &*database else { return Ok(None) };
-        let first = || -> Result<Option<Timestamp>, redb::Error> {
+        let expiry = self.with(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
             let row = records.range((now.as_unix_ms() + 1, 0)..)?.next().transpose()?;
             Ok(row.map(|(key, _)| from_row_key(key.value()).expires_at))
-        };
-        first().map_err(StorageError::new)
+        });
+        Ok(expiry?)
     }
 
     /// Lets go of the file. What is durable stays so, whatever this says.
     pub(crate) fn close(&self) -> Result<(), StorageError> {
-        match self.database.write().take() {
-            Some(database) => database.close().map_err(StorageError::new),
-            None => Ok(()),
-        }
+        let database = self.database.write().take();
+        let closed = contained(|| Ok(database.map_or(Ok(()), Database::close)?));
+        Ok(closed?)
     }
 
     fn write(
@@ -234,21 +213,46 @@ impl Vault {
         meta: &Meta,
         change: impl FnOnce(&mut Records<'_>, &mut Results<'_>) -> Result<(), redb::Error>,
     ) -> Result<(), StorageError> {
-        let database = self.database.read();
-        let Some(database) = &*database else { return Err(StorageError::new(Error::Closed)) };
-        let commit = || -> Result<(), redb::Error> {
+        let written = self.with(|database| {
             let transaction = safest(database)?;
-            {
-                let mut records = transaction.open_table(RECORDS)?;
-                let mut results = transaction.open_table(RESULTS)?;
-                change(&mut records, &mut results)?;
-            }
+            change(&mut transaction.open_table(RECORDS)?, &mut transaction.open_table(RESULTS)?)?;
             meta.write(&transaction)?;
             transaction.commit()?;
             Ok(())
-        };
-        commit().map_err(StorageError::new)
+        });
+        Ok(written?)
     }
+
+    fn with<T>(
+        &self,
+        call: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, Failure> {
+        let database = self.database.read();
+        let database = database.as_ref().ok_or(Failure::Closed)?;
+        contained(|| call(database))
+    }
+}
+
+/// Why the vault did not do what it was asked.
+enum Failure {
+    Closed,
+    Redb(redb::Error),
+}
+
+/// Runs a call into redb. A panic in it is taken for what it most likely is, a damaged file, and
+/// never reaches the store's caller.
+fn contained<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|_| Err(damaged("redb has panicked")))
+        .map_err(Failure::Redb)
+}
+
+fn damaged(detail: &str) -> redb::Error {
+    redb::Error::Corrupted(detail.to_owned())
+}
+
+fn malformed(_: Malformed) -> redb::Error {
+    damaged("a record is not what was written")
 }
 
 type Records<'t> = Table<'t, RowKey, &'static [u8]>;
@@ -259,9 +263,7 @@ fn put(
     results: &mut Results<'_>,
     record: &Record,
 ) -> Result<(), redb::Error> {
-    // A result is bounded long before it is a record, so that encoding cannot fail.
-    let (row, apart) = codec::encode_row(record)
-        .map_err(|_| redb::Error::Corrupted("a record cannot be encoded".into()))?;
+    let (row, apart) = codec::encode_row(record).map_err(malformed)?;
     if let Some(result) = apart {
         results.insert(record.id.serial, result)?;
     }
@@ -310,22 +312,36 @@ fn open_failed(error: io::Error) -> OpenError {
     }
 }
 
-fn database_failed(error: DatabaseError) -> OpenError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::Locked,
-        DatabaseError::Storage(error) => storage_failed(error.into()),
-        other => OpenError::Storage { file: NAME, source: StorageError::new(other) },
+impl From<Failure> for OpenError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Redb(redb::Error::DatabaseAlreadyOpen) => Self::Locked,
+            Failure::Redb(redb::Error::Corrupted(detail)) => Self::Corrupt { file: NAME, detail },
+            // What redb says of a file that does not start as its own do.
+            Failure::Redb(redb::Error::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                Self::NotAStore { file: NAME }
+            }
+            Failure::Redb(redb::Error::Io(error)) => Self::io("use the vault", error),
+            other => Self::Storage { file: NAME, source: other.into() },
+        }
     }
 }
 
-fn storage_failed(error: redb::Error) -> OpenError {
-    match error {
-        redb::Error::Corrupted(detail) => OpenError::Corrupt { file: NAME, detail },
-        // What redb says of a file that does not start as its own do.
-        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            OpenError::NotAStore { file: NAME }
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Closed => Self::Closed,
+            Failure::Redb(redb::Error::Corrupted(detail)) => Self::Corrupt { detail },
+            failure @ Failure::Redb(_) => Self::Storage(failure.into()),
         }
-        redb::Error::Io(error) => OpenError::io("read the vault", error),
-        other => OpenError::Storage { file: NAME, source: StorageError::new(other) },
+    }
+}
+
+impl From<Failure> for StorageError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Closed => Self::new(Error::Closed),
+            Failure::Redb(error) => Self::new(error),
+        }
     }
 }
