@@ -39,8 +39,9 @@ impl Timestamp {
     /// that a retention is never cut short).
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
-        let ms = duration.as_nanos().div_ceil(1_000_000);
-        Self::from_unix_ms(u64::try_from(ms).unwrap_or(u64::MAX).saturating_add(self.0))
+        let of_seconds = duration.as_secs().saturating_mul(1_000);
+        let of_rest = u64::from(duration.subsec_nanos().div_ceil(1_000_000));
+        Self::from_unix_ms(self.0.saturating_add(of_seconds).saturating_add(of_rest))
     }
 
     /// How long after `earlier` this is; zero if it is not.

@@ -12,6 +12,7 @@ mod waiters;
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::OccupiedEntry;
 
 use crate::clock::Timestamp;
 use crate::key::{Fingerprint, Key};
@@ -212,7 +213,9 @@ impl Index {
                 if shard.remove_entry(*hash, record.id) {
                     self.records.fetch_sub(1, Ordering::Relaxed);
                 }
-                shard.remove_slot(&record.key, *hash);
+                if let Some(slot) = shard.slot_entry(&record.key, *hash) {
+                    slot.remove().0.wake(Outcome::Gone);
+                }
             }
         }
     }
@@ -220,21 +223,21 @@ impl Index {
     /// The vault has this record now: a slot that was only there for its sake can go.
     pub(crate) fn settled(&self, hash: u64, record: &Arc<Record>) {
         let mut shard = self.shard(hash).lock();
-        if let Some(slot) = shard.slot(&record.key, hash)
-            && slot.record.as_ref().is_some_and(|known| Arc::ptr_eq(known, record))
+        if let Some(mut slot) = shard.slot_entry(&record.key, hash)
+            && slot.get().record.as_ref().is_some_and(|known| Arc::ptr_eq(known, record))
         {
-            slot.settled = true;
-            shard.drop_slot_at_rest(&record.key, hash);
+            slot.get_mut().settled = true;
+            remove_at_rest(slot);
         }
     }
 
     /// The holder of the key has let go of it: what is durable decides from now on.
     pub(crate) fn let_go(&self, key: &Key, hash: u64) {
         let mut shard = self.shard(hash).lock();
-        if let Some(slot) = shard.slot(key, hash) {
-            slot.holder = Holder::Nobody;
-            slot.wake(Outcome::Gone);
-            shard.drop_slot_at_rest(key, hash);
+        if let Some(mut slot) = shard.slot_entry(key, hash) {
+            slot.get_mut().holder = Holder::Nobody;
+            slot.get_mut().wake(Outcome::Gone);
+            remove_at_rest(slot);
         }
     }
 
@@ -318,22 +321,9 @@ impl Shard {
         self.slots.insert_unique(table_hash(hash), slot, |slot| table_hash(slot.hash));
     }
 
-    fn remove_slot(&mut self, key: &Key, hash: u64) {
-        let found =
-            self.slots.find_entry(table_hash(hash), |slot| slot.hash == hash && slot.key == *key);
-        if let Ok(slot) = found {
-            slot.remove().0.wake(Outcome::Gone);
-        }
-    }
-
-    /// Removes a slot that says no more than the entry does.
-    fn drop_slot_at_rest(&mut self, key: &Key, hash: u64) {
-        let at_rest = |slot: &mut Slot| {
-            slot.holder == Holder::Nobody && (slot.settled || slot.record.is_none())
-        };
-        if self.slot(key, hash).is_some_and(at_rest) {
-            self.remove_slot(key, hash);
-        }
+    fn slot_entry(&mut self, key: &Key, hash: u64) -> Option<OccupiedEntry<'_, Slot>> {
+        let is_it = |slot: &Slot| slot.hash == hash && slot.key == *key;
+        self.slots.find_entry(table_hash(hash), is_it).ok()
     }
 
     fn live_ids(&self, hash: u64, now: Timestamp) -> Vec<RecordId> {
@@ -363,7 +353,15 @@ impl Shard {
     fn remove_entry(&mut self, hash: u64, id: RecordId) -> bool {
         let entry = Entry::new(hash, id);
         let found = self.entries.find_entry(entry.table_hash(), |other| *other == entry);
-        found.map(hashbrown::hash_table::OccupiedEntry::remove).is_ok()
+        found.map(OccupiedEntry::remove).is_ok()
+    }
+}
+
+/// Removes a slot that says no more than the entry does.
+fn remove_at_rest(slot: OccupiedEntry<'_, Slot>) {
+    let Slot { holder, record, settled, .. } = slot.get();
+    if *holder == Holder::Nobody && (*settled || record.is_none()) {
+        slot.remove();
     }
 }
 
