@@ -153,8 +153,8 @@ impl Execution {
     /// # Errors
     ///
     /// [`CompleteError`]; a refused result gives the execution back. After any other error the
-    /// effect has happened, but the result may not be stored: the key is interrupted once the
-    /// store is opened again.
+    /// effect has happened, but the result may not be stored: once the store is opened again, the
+    /// key is completed or interrupted.
     pub fn complete(mut self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
         let record = (*self.record).clone();
         let completed = self.hold.complete(result.as_ref(), |_| Ok(record));
@@ -167,7 +167,8 @@ impl Execution {
     ///
     /// # Errors
     ///
-    /// Any of [`Error`]. The key is interrupted then.
+    /// Any of [`Error`]. The key is interrupted then, or free if the outcome is unknown and the
+    /// store says so when it is opened again.
     pub fn abandon(self) -> Result<(), Error> {
         self.hold.remove(&self.record)
     }
@@ -220,7 +221,8 @@ impl Interrupted {
     ///
     /// # Errors
     ///
-    /// Any of [`Error`]. The operation must not run then, and stays interrupted.
+    /// Any of [`Error`]. The operation must not run then, and stays interrupted; if the outcome is
+    /// unknown, the new attempt may count.
     pub fn retry(self) -> Result<Execution, Error> {
         let record = self.hold.put(transition::retry(&self.record))?;
         Ok(Execution { hold: self.hold, record })
@@ -245,7 +247,8 @@ impl Interrupted {
     ///
     /// # Errors
     ///
-    /// Any of [`Error`]. The operation stays interrupted then.
+    /// Any of [`Error`]. The operation stays interrupted then, or is free if the outcome is unknown
+    /// and the store says so when it is opened again.
     pub fn abandon(self) -> Result<(), Error> {
         self.hold.remove(&self.record)
     }
@@ -296,7 +299,10 @@ impl InFlight {
         // A time-out beyond what a clock can tell is none.
         let deadline = Instant::now().checked_add(timeout);
         loop {
-            if let Some(waiters) = self.store.shared.index.join_waiters(&self.key, self.hash) {
+            // The check comes after the join: a store that ends later wakes all who have joined.
+            if let Some(waiters) = self.store.shared.index.join_waiters(&self.key, self.hash)
+                && self.store.shared.journal.check().is_ok()
+            {
                 match waiters.wait_until(deadline) {
                     None => return Ok(Begin::InFlight(self)),
                     Some(Outcome::Gone) => {}

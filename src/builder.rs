@@ -77,8 +77,9 @@ impl Builder {
         self
     }
 
-    /// The most keys that are kept; 100 million by default. A new key above it is refused as
-    /// overloaded. Memory is 16 bytes a key in a hash table, so 18 to 39 with its spare room.
+    /// The most records that are kept; 100 million by default. A `begin` of a new key above it is
+    /// refused as overloaded. Expired records count until they are swept. Memory is 16 bytes a
+    /// record in a hash table, so 20 to 39 with its spare room.
     pub fn keys_max(mut self, keys: usize) -> Self {
         self.keys_max = keys;
         self

@@ -57,7 +57,7 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// Where a store gets the time from. It is read once for each call.
+/// Where a store gets the time from.
 ///
 /// A store never lets time run backwards: a clock that steps back is held at the latest time it
 /// has shown, also across restarts.

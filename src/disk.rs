@@ -186,7 +186,13 @@ impl Disk for Directory {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        sync_directory(&self.path)
+        sync_directory(&self.path)?;
+        // A kill may have come between making the directory and making its own name durable.
+        match self.path.parent().map_or(Ok(()), sync_directory) {
+            // Then it was made by somebody else, who may list what is above it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        }
     }
 }
 

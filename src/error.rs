@@ -137,8 +137,9 @@ pub enum Error {
     /// open of the store can tell. The operation must not be taken as done, nor as not done.
     #[error("the outcome is unknown until the store is opened again: {0}")]
     OutcomeUnknown(StorageError),
-    /// An earlier write failed. Results that were durable before are still replayed; everything
-    /// else waits until the store is opened again.
+    /// An earlier write failed. Results that were durable before are still replayed, as far as they
+    /// can be read: after a failure of the vault's own file, redb reads only what it has in its
+    /// cache. Everything else waits until the store is opened again.
     #[error("an earlier write failed, open the store again: {0}")]
     Poisoned(StorageError),
     /// Reading failed. Nothing was changed.

@@ -24,7 +24,7 @@ pub const LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Memory that redb may use as its page cache by default, in bytes.
 pub const CACHE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 
-/// Most keys that a store keeps by default: about 3.5 GB of memory when full.
+/// Most keys that a store keeps by default: about 2.3 GB of memory when full.
 pub const KEYS_MAX_DEFAULT: usize = 100_000_000;
 
 /// Most operations that one fsync makes durable together.

@@ -83,8 +83,8 @@ impl Store {
     /// Asks what to do about a request: `key` names the operation, and `fingerprint` tells this
     /// request from any other of the same key.
     ///
-    /// Nothing is stored by this call, whatever the answer. A fresh key or one in flight is
-    /// answered from memory; for a replay one record is read.
+    /// Nothing is stored by this call, whatever the answer. A fresh key and one in flight are
+    /// answered from memory; for one at rest its record is read.
     ///
     /// # Errors
     ///
@@ -304,7 +304,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Poisoned` if the log could not be settled. What was acknowledged is safe in the log.
+    /// `Poisoned` if the log could not be settled, `OutcomeUnknown` if the vault's file could not
+    /// be closed. What was acknowledged is safe in the log either way.
     pub fn close(self) -> Result<(), Error> {
         self.shared.close()
     }

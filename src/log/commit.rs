@@ -28,9 +28,19 @@ struct Queue<T> {
     /// Items and bytes of all batches that no leader has taken yet.
     items: usize,
     bytes: usize,
-    leading: bool,
+    lead: Lead,
     /// Why nothing is taken any more.
     refusal: Option<Error>,
+}
+
+/// Who leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lead {
+    Nobody,
+    /// A caller of the first batch is about to.
+    Due,
+    /// Somebody writes a batch, and will pass the lead on.
+    Writing,
 }
 
 #[derive(Debug)]
@@ -58,8 +68,13 @@ enum Phase {
 
 impl<T> GroupCommit<T> {
     pub(crate) fn new(batch_bytes_max: usize) -> Self {
-        let queue =
-            Queue { batches: VecDeque::new(), items: 0, bytes: 0, leading: false, refusal: None };
+        let queue = Queue {
+            batches: VecDeque::new(),
+            items: 0,
+            bytes: 0,
+            lead: Lead::Nobody,
+            refusal: None,
+        };
         Self { batch_bytes_max, queue: Mutex::new(queue), idle: Condvar::new() }
     }
 
@@ -113,7 +128,10 @@ impl<T> GroupCommit<T> {
                 queue.batches.push_back(batch);
                 turn
             };
-        let lead = !mem::replace(&mut queue.leading, true);
+        let lead = queue.lead == Lead::Nobody;
+        if lead {
+            queue.lead = Lead::Due;
+        }
         Ok((turn, lead))
     }
 
@@ -136,6 +154,7 @@ impl<T> GroupCommit<T> {
         let mut queue = self.queue.lock();
         let batch = queue.batches.pop_front();
         if let Some(batch) = &batch {
+            queue.lead = Lead::Writing;
             queue.items -= batch.items.len();
             queue.bytes -= batch.bytes;
         }
@@ -146,10 +165,15 @@ impl<T> GroupCommit<T> {
         let mut queue = self.queue.lock();
         if let Some(next) = queue.batches.front() {
             next.turn.hand_lead();
+            queue.lead = Lead::Due;
         } else {
-            queue.leading = false;
-            self.idle.notify_all();
+            self.retire(&mut queue);
         }
+    }
+
+    fn retire(&self, queue: &mut Queue<T>) {
+        queue.lead = Lead::Nobody;
+        self.idle.notify_all();
     }
 
     /// Nobody knows how much of this batch is durable; those behind it were never written.
@@ -171,13 +195,17 @@ impl<T> GroupCommit<T> {
             queue.bytes -= batch.bytes;
             batch.turn.finish(Err(reason.clone()));
         }
+        // Whoever was about to lead finds nothing left to write.
+        if queue.lead == Lead::Due {
+            self.retire(&mut queue);
+        }
     }
 
     /// Takes nothing any more, and returns when what was taken is written.
     pub(crate) fn close(&self) {
         let mut queue = self.queue.lock();
         queue.refusal.get_or_insert(Error::Closed);
-        while queue.leading {
+        while queue.lead != Lead::Nobody {
             self.idle.wait(&mut queue);
         }
     }

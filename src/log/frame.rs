@@ -20,7 +20,7 @@ pub(crate) const HEADER_LEN: usize = 48;
 const MAGIC: [u8; 4] = *b"ifrm";
 const ALIGN: usize = 8;
 
-/// The number of a frame: the first is 1.
+/// The number of a frame. It is never 0, so that a new store has settled a frame before its first.
 pub(crate) type FrameNumber = u64;
 
 /// A whole frame, read back.

@@ -176,3 +176,27 @@ pub(crate) fn frames<'a>(bytes: &'a [u8], key: &'a StoreKey) -> impl Iterator<It
         Some(next)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    #[test]
+    fn frames_end_where_another_use_of_the_segment_shows_through() {
+        const KEY: StoreKey = [7; 32];
+        let written = |salt, number| {
+            let mut frame = Vec::new();
+            frame::encode(&mut frame, &KEY, salt, number, Timestamp::default(), [&b"change"[..]]);
+            frame
+        };
+        let numbers = |frames: [Vec<u8>; 3]| {
+            let bytes = frames.concat();
+            super::frames(&bytes, &KEY).map(|frame| frame.number).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers([written(1, 5), written(1, 6), written(1, 7)]), [5, 6, 7]);
+        assert_eq!(numbers([written(1, 5), written(1, 6), written(2, 7)]), [5, 6]);
+        assert_eq!(numbers([written(1, 5), written(1, 7), written(1, 8)]), [5]);
+        assert_eq!(numbers([written(1, 5), written(1, 5), written(1, 6)]), [5]);
+    }
+}

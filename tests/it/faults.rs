@@ -1,8 +1,11 @@
 //! A disk that fails: a typed error, nothing acknowledged that is not durable, nothing lost.
 
 use std::io::ErrorKind;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
 
-use idemstore::{CompleteError, Error, Fingerprint, OpenError};
+use idemstore::{Begin, CompleteError, Error, Fingerprint, OpenError};
 
 use crate::support::disk::{Fault, Op};
 use crate::support::{Answers, Bench, Started, builder, key};
@@ -31,7 +34,7 @@ fn a_completion_that_was_not_written_has_an_unknown_outcome() {
         assert!(matches!(error, CompleteError::Store(Error::OutcomeUnknown(_))), "{error}");
         let bench = bench.kill();
         match bench.begin("k", "request") {
-            idemstore::Begin::Replay(completed) => assert_eq!(completed.result(), b"result"),
+            Begin::Replay(completed) => assert_eq!(completed.result(), b"result"),
             begin => drop(begin.interrupted()),
         }
     }
@@ -133,4 +136,60 @@ fn every_failed_operation_of_an_open_is_reported_and_costs_nothing() {
             }
         }
     }
+}
+
+/// Many threads write; each notes what was acknowledged, until it gets an error.
+fn write_from_many_threads(bench: &Bench, meanwhile: impl FnOnce()) -> Vec<String> {
+    let acknowledged = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for writer in 0..8 {
+            let acknowledged = &acknowledged;
+            scope.spawn(move || {
+                for step in 0.. {
+                    let name = format!("{writer} {step}");
+                    let begin = bench.store.begin(&key(&name), Fingerprint::of("request"));
+                    let Ok(Begin::Fresh(permit)) = begin else { return };
+                    if permit.complete(&name).is_err() {
+                        return;
+                    }
+                    acknowledged.lock().expect("no thread panics").push(name);
+                }
+            });
+        }
+        meanwhile();
+    });
+    acknowledged.into_inner().expect("no thread panics")
+}
+
+#[test]
+fn a_failed_settle_beside_many_writers_answers_each_of_them_and_the_close() {
+    for round in 0..100 {
+        let bench = Bench::new();
+        write_from_many_threads(&bench, || {
+            // The vault fails and not the log, so that it is not the leader who finds out.
+            thread::sleep(Duration::from_micros(50 * round));
+            bench.disk.fail(Fault { for_good: true, ..fault(Op::VaultSync, ErrorKind::Other) });
+            assert!(matches!(bench.store.settle(), Ok(()) | Err(Error::Poisoned(_))));
+            bench.disk.fail(fault(Op::Sync, ErrorKind::Other));
+        });
+        drop(bench.store.clone().close());
+    }
+}
+
+#[test]
+fn no_caller_of_a_batch_is_answered_before_it_is_durable() {
+    let mut all = 0;
+    for after in 0..60 {
+        let bench = Bench::new();
+        let sync = Fault { after, for_good: true, ..fault(Op::Sync, ErrorKind::Other) };
+        let acknowledged = write_from_many_threads(&bench, || bench.disk.fail(sync));
+        // Nothing that was not synced outlives this power cut.
+        let disk = bench.disk.after_power_cut(|_| 0);
+        let bench = Bench::on(disk, bench.clock);
+        for name in &acknowledged {
+            assert_eq!(bench.begin(name, "request").replay().result(), name.as_bytes());
+        }
+        all += acknowledged.len();
+    }
+    assert!(60 < all, "only {all} were acknowledged");
 }

@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use idemstore::{Begin, Fingerprint, ManualClock, OpenError};
 
+use crate::support::disk::{Fault, Op};
 use crate::support::model::splitmix;
-use crate::support::{Bench, SimDisk, Started, builder, key};
+use crate::support::{Answers, Bench, SimDisk, Started, builder, key};
 
 /// A store with completed, abandoned and executing keys, some settled, some in the log only.
 fn store() -> (SimDisk, ManualClock) {
@@ -177,4 +178,39 @@ fn the_log_of_another_store_is_noticed() {
         disk.put("log-0", other.bytes()["log-0"].clone());
     });
     assert_eq!(seen, Seen::Refused);
+}
+
+#[test]
+fn a_segment_that_was_wiped_is_noticed_by_the_one_after_it() {
+    // Both segments hold frames that the vault does not have: the first is full, and the second
+    // has gone on. This is how a kill finds a store whose settle has not come to its end.
+    let bench = Bench::new();
+    bench.disk.fail(Fault {
+        on: Op::VaultSync,
+        after: 0,
+        for_good: true,
+        kind: std::io::ErrorKind::Other,
+    });
+    let mut names = Vec::new();
+    for step in 0.. {
+        let name = format!("{step}");
+        let permit = bench.begin(&name, "request").fresh();
+        if permit.complete([7; 1_000]).is_err() {
+            break;
+        }
+        names.push(name);
+    }
+    let (disk, clock) = (bench.disk.after_kill(), bench.clock);
+    let whole = Bench::on(disk.after_kill(), clock.clone());
+    for name in &names {
+        assert_eq!(whole.begin(name, "request").replay().result(), [7; 1_000]);
+    }
+    let first = |name: &str| {
+        let bytes = &disk.bytes()[name][4096 + 16..4096 + 24];
+        u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
+    };
+    let earlier = if first("log-0") < first("log-1") { "log-0" } else { "log-1" };
+    disk.damage(earlier, |bytes| bytes[4096..].fill(0));
+    let opened = builder(&clock).open_on(disk);
+    assert!(matches!(opened, Err(OpenError::Corrupt { .. })), "{opened:?}");
 }

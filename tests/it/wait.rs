@@ -1,11 +1,13 @@
 //! Waiting for an operation in flight.
 
+use std::io::ErrorKind;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use idemstore::{Begin, Error};
 
+use crate::support::disk::{Fault, Op};
 use crate::support::{Answers, Bench, RETENTION_MS, Started, key};
 
 /// Longer than any test takes: a wait that reaches it has failed.
@@ -138,4 +140,21 @@ fn of_many_waiters_one_gets_the_key_and_the_others_its_result() {
     let ran = waiters.into_iter().map(thread::JoinHandle::join);
     let ran = ran.filter(|ran| *ran.as_ref().expect("the thread ends")).count();
     assert_eq!(ran, 1);
+}
+
+#[test]
+fn a_wait_on_a_store_that_has_ended_says_so() {
+    let bench = Bench::new();
+    bench.begin("k", "request").started().detach();
+    let in_flight = bench.begin("k", "request").in_flight();
+    bench.disk.fail(Fault { on: Op::Sync, after: 0, for_good: true, kind: ErrorKind::Other });
+    assert!(bench.begin("other", "request").fresh().start().is_err());
+    let waited = in_flight.clone().wait(Duration::MAX);
+    assert!(matches!(waited, Err(Error::Poisoned(_))), "{waited:?}");
+
+    let bench = Bench::new();
+    bench.begin("k", "request").started().detach();
+    let in_flight = bench.begin("k", "request").in_flight();
+    bench.store.close().expect("the store closes");
+    assert!(matches!(in_flight.wait(Duration::MAX), Err(Error::Closed)));
 }

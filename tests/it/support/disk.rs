@@ -60,6 +60,7 @@ pub enum Op {
     Read,
     Write,
     Sync,
+    VaultSync,
     SetLen,
     /// A write of either kind, or a sync.
     Any,
@@ -315,6 +316,7 @@ impl DiskFile for SimFile {
         if self.is_log {
             state.counts.log_syncs += 1;
         } else {
+            state.check(Op::VaultSync)?;
             state.counts.vault_syncs += 1;
         }
         drop(state);
