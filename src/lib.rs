@@ -1,5 +1,4 @@
-#![doc = "idemstore"]
-#![cfg_attr(docsrs, feature(doc_cfg))]
+#![doc = include_str!("../README.md")]
 
 // What you call.
 mod begin;
