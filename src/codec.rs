@@ -133,16 +133,21 @@ pub(crate) fn scan_row(row: &[u8]) -> Result<Scanned<'_>, Malformed> {
     Ok(Scanned { framed_key: wire.key, apart })
 }
 
-/// Covers the row's place too, so that a row that has strayed is noticed.
+/// Covers the row's place too, so that a row that has strayed is noticed. The place is the key
+/// of a keyed hash, which costs half of what hashing it before the row would.
 fn row_checksum(id: RecordId, body: &[u8]) -> [u8; ROW_CHECKSUM_LEN] {
-    let mut hasher = blake3::Hasher::new();
-    hasher
-        .update(&id.expires_at.as_unix_ms().to_le_bytes())
-        .update(&id.serial.to_le_bytes())
-        .update(body);
-    let mut checksum = [0; ROW_CHECKSUM_LEN];
-    hasher.finalize_xof().fill(&mut checksum);
-    checksum
+    let mut place = [0; 32];
+    let (expiry, rest) = place.split_at_mut(8);
+    expiry.copy_from_slice(&id.expires_at.as_unix_ms().to_le_bytes());
+    rest.split_at_mut(8).0.copy_from_slice(&id.serial.to_le_bytes());
+    prefix(&blake3::keyed_hash(&place, body))
+}
+
+/// The first bytes of a hash.
+fn prefix<const LEN: usize>(hash: &blake3::Hash) -> [u8; LEN] {
+    let mut prefix = [0; LEN];
+    prefix.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
+    prefix
 }
 
 /// The bytes of a change in the log.
@@ -178,9 +183,7 @@ pub(crate) fn decode_change(bytes: &[u8]) -> Result<(RecordId, Option<Record>), 
 
 /// Tells a result that is stored apart from any other.
 fn digest(result: &[u8]) -> [u8; 16] {
-    let mut digest = [0; 16];
-    blake3::Hasher::new().update(result).finalize_xof().fill(&mut digest);
-    digest
+    prefix(&blake3::hash(result))
 }
 
 fn wire_record(record: &Record, apart: bool) -> Result<WireRecord<'_>, Malformed> {
@@ -297,12 +300,12 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_row_stay_what_they_are() {
-        check_row(&started(), "00", "c096abb7eb9c2f63");
-        check_row(&completed(b"done"), "01fdfa68e5cf8b01000004646f6e65", "3818ac1582374d96");
+        check_row(&started(), "00", "0419aead9a466f7b");
+        check_row(&completed(b"done"), "01fdfa68e5cf8b01000004646f6e65", "e8d803a21f139f66");
         check_row(
             &long(),
             "02fdfa68e5cf8b010000fb0102eb23a27559ad3d5cecbdaef9ee269264",
-            "a3eca0caf8bf625c",
+            "c3786a2d4a54d912",
         );
     }
 

@@ -104,7 +104,7 @@ pub(crate) fn open(disk: Box<dyn Disk>, cache: usize) -> Result<Opened, OpenErro
     vault
         .settle(changes, &meta)
         .map_err(|source| OpenError::Storage { file: crate::vault::NAME, source })?;
-    let index = Index::new();
+    let index = Index::with_capacity(vault.records()?);
     index.skip_serials_to(meta.next_serial);
     vault.scan(|framed_key, id| index.load(framed_key, id))?;
     Ok(Opened { vault, log, meta, index: Arc::new(index), disk })

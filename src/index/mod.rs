@@ -96,8 +96,13 @@ pub(crate) enum Verdict {
 }
 
 impl Index {
-    pub(crate) fn new() -> Self {
-        let shards = (0..1 << SHARD_BITS).map(|_| Mutex::default()).collect();
+    /// A table with room for this many records.
+    pub(crate) fn with_capacity(records: usize) -> Self {
+        let shard = || {
+            let entries = HashTable::with_capacity(records >> SHARD_BITS);
+            Mutex::new(Shard { entries, ..Shard::default() })
+        };
+        let shards = std::iter::repeat_with(shard).take(1 << SHARD_BITS).collect();
         Self {
             hasher: RandomState::new(),
             shards,

@@ -135,16 +135,18 @@ fn frame_checksum(key: &[u8; 32], fields: &[u8], payload: &[u8]) -> [u8; 16] {
 
 /// Every valid frame anywhere in `bytes`, whatever lies between them.
 pub(crate) fn find_all<'a>(bytes: &'a [u8], key: &[u8; 32]) -> impl Iterator<Item = Frame<'a>> {
-    let mut offset = 0;
+    let mut rest = bytes;
     std::iter::from_fn(move || {
-        while let Some(rest) = bytes.get(offset..).filter(|rest| HEADER_LEN <= rest.len()) {
-            if let Some(frame) = decode(rest, key) {
-                offset += frame.len();
-                return Some(frame);
+        loop {
+            // Most of a segment is no frame, and is passed over eight bytes at a time.
+            let at = rest.chunks_exact(ALIGN).position(|bytes| bytes.starts_with(&MAGIC))?;
+            rest = rest.get(at * ALIGN..)?;
+            let frame = decode(rest, key);
+            rest = rest.get(frame.as_ref().map_or(ALIGN, Frame::len)..).unwrap_or_default();
+            if frame.is_some() {
+                return frame;
             }
-            offset += ALIGN;
         }
-        None
     })
 }
 

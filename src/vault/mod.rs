@@ -12,7 +12,10 @@ mod meta;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
+    WriteTransaction,
+};
 
 use crate::clock::Timestamp;
 use crate::codec::{self, Malformed, Row};
@@ -96,6 +99,13 @@ impl Vault {
         })?;
         let meta = Meta::read(&database)?;
         Ok((Self { database: RwLock::new(Some(database)) }, meta))
+    }
+
+    /// Records that the vault has.
+    pub(crate) fn records(&self) -> Result<usize, OpenError> {
+        let records =
+            self.with(|database| Ok(database.begin_read()?.open_table(RECORDS)?.len()?));
+        Ok(usize::try_from(records?).unwrap_or(usize::MAX))
     }
 
     /// Shows every record to `each`, with its key in framed form.

@@ -1,0 +1,107 @@
+//! The store's own directory, with a count of what each file was asked for.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use idemstore::disk::{Directory, Disk, DiskFile};
+use parking_lot::Mutex;
+
+/// Counts of all files, by their names. A file that is renamed is counted under the name that it
+/// was opened with.
+pub(crate) type Counts = Arc<Mutex<BTreeMap<String, Arc<Count>>>>;
+
+#[derive(Debug, Default)]
+pub(crate) struct Count {
+    syncs: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Syncs and bytes written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) syncs: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What was written to the files whose names start like this.
+pub(crate) fn written(counts: &Counts, prefix: &str) -> Written {
+    let mut sum = Written::default();
+    for (_, count) in counts.lock().iter().filter(|(name, _)| name.starts_with(prefix)) {
+        sum.syncs += count.syncs.load(Ordering::Relaxed);
+        sum.bytes += count.bytes.load(Ordering::Relaxed);
+    }
+    sum
+}
+
+#[derive(Debug)]
+pub(crate) struct CountingDisk {
+    directory: Directory,
+    counts: Counts,
+}
+
+impl CountingDisk {
+    pub(crate) fn new(path: &Path) -> (Self, Counts) {
+        let counts = Counts::default();
+        (Self { directory: Directory::new(path), counts: Arc::clone(&counts) }, counts)
+    }
+
+    fn count(&self, name: &str, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        let count = Arc::clone(self.counts.lock().entry(name.to_owned()).or_default());
+        Arc::new(CountingFile { file, count })
+    }
+}
+
+impl Disk for CountingDisk {
+    fn lock(&mut self) -> io::Result<()> {
+        self.directory.lock()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.count(name, self.directory.open(name)?))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.count(name, self.directory.create(name)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.directory.rename(from, to)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.directory.sync_names()
+    }
+}
+
+#[derive(Debug)]
+struct CountingFile {
+    file: Arc<dyn DiskFile>,
+    count: Arc<Count>,
+}
+
+impl DiskFile for CountingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_at(offset, out)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.count.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.file.write_at(offset, bytes)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.count.syncs.fetch_add(1, Ordering::Relaxed);
+        self.file.sync()
+    }
+}
