@@ -46,6 +46,7 @@ pub struct Builder {
     cache_bytes: usize,
     sweeper: bool,
     clock: Option<Arc<dyn Clock>>,
+    hash_mask: u64,
 }
 
 impl Default for Builder {
@@ -58,6 +59,7 @@ impl Default for Builder {
             cache_bytes: CACHE_BYTES_DEFAULT,
             sweeper: true,
             clock: None,
+            hash_mask: u64::MAX,
         }
     }
 }
@@ -113,6 +115,14 @@ impl Builder {
         self
     }
 
+    /// Makes keys collide in the live table, by the bits of their hash that are left. For the
+    /// store's own tests.
+    #[doc(hidden)]
+    pub fn hash_mask(mut self, mask: u64) -> Self {
+        self.hash_mask = mask;
+        self
+    }
+
     /// Opens the store in this directory, and makes it if it is not there.
     ///
     /// # Errors
@@ -162,7 +172,7 @@ impl Builder {
     }
 
     fn start(self, disk: Box<dyn Disk>) -> Result<Store, OpenError> {
-        let opened = journal::open(disk, self.cache_bytes)?;
+        let opened = journal::open(disk, self.cache_bytes, self.hash_mask)?;
         self.check_result_len_max(longest_result(opened.log.payload_max() as u64))?;
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let time = Arc::new(Time::new(clock, opened.meta.high_water));

@@ -91,7 +91,7 @@ pub(crate) struct Opened {
 }
 
 /// Opens log and vault, makes the vault have all that the log has, and loads the live table.
-pub(crate) fn open(disk: Box<dyn Disk>, cache: usize) -> Result<Opened, OpenError> {
+pub(crate) fn open(disk: Box<dyn Disk>, cache: usize, hash_mask: u64) -> Result<Opened, OpenError> {
     let (vault, mut meta) = Vault::open(&*disk, cache)?;
     let (log, recovered) = Log::open(&*disk, &meta.key, meta.settled)?;
     let serials = recovered.changes.iter().map(|(id, _)| id.serial + 1);
@@ -104,7 +104,7 @@ pub(crate) fn open(disk: Box<dyn Disk>, cache: usize) -> Result<Opened, OpenErro
     vault
         .settle(changes, &meta)
         .map_err(|source| OpenError::Storage { file: crate::vault::NAME, source })?;
-    let index = Index::with_capacity(vault.records()?);
+    let index = Index::with_capacity(vault.records()?, hash_mask);
     index.skip_serials_to(meta.next_serial);
     vault.scan(|framed_key, id| index.load(framed_key, id))?;
     Ok(Opened { vault, log, meta, index: Arc::new(index), disk })

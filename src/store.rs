@@ -13,7 +13,7 @@ use crate::hold::Hold;
 use crate::index::{Attach, Candidates, Index, Probe, Verdict};
 use crate::journal::Journal;
 use crate::key::{Fingerprint, Key};
-use crate::record::Record;
+use crate::record::{Record, RecordId};
 use crate::stats::Stats;
 use crate::sync::{Arc, Mutex};
 use crate::transition::{self, Answer, Finish, Holder};
@@ -152,13 +152,19 @@ impl Store {
             match self.shared.journal.read(*id)? {
                 Some(record) if record.key == *key => return Ok(Some(Some(Arc::new(record)))),
                 Some(_) => {}
-                None if self.shared.index.has(hash, *id) => {
+                None if self.is_missing(hash, *id) => {
                     return Err(Error::Corrupt { detail: "it is missing".to_owned() });
                 }
                 None => return Ok(None),
             }
         }
         Ok(Some(None))
+    }
+
+    /// Whether a record that the vault does not have should be there. It need not be if it was
+    /// removed meanwhile, or has expired: a key that expires before its record is settled is free.
+    fn is_missing(&self, hash: u64, id: RecordId) -> bool {
+        self.shared.index.has(hash, id) && transition::is_live(id, self.shared.time.now())
     }
 
     fn hand_out(

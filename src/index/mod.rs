@@ -27,6 +27,8 @@ const SHARD_BITS: u32 = 8;
 
 pub(crate) struct Index {
     hasher: RandomState,
+    /// The bits of a hash that are used: all of them, unless a test wants keys to collide.
+    hash_mask: u64,
     shards: Vec<Mutex<Shard>>,
     /// Entries of all shards.
     records: AtomicUsize,
@@ -97,7 +99,7 @@ pub(crate) enum Verdict {
 
 impl Index {
     /// A table with room for this many records.
-    pub(crate) fn with_capacity(records: usize) -> Self {
+    pub(crate) fn with_capacity(records: usize, hash_mask: u64) -> Self {
         let shard = || {
             let entries = HashTable::with_capacity(records >> SHARD_BITS);
             Mutex::new(Shard { entries, ..Shard::default() })
@@ -105,6 +107,7 @@ impl Index {
         let shards = std::iter::repeat_with(shard).take(1 << SHARD_BITS).collect();
         Self {
             hasher: RandomState::new(),
+            hash_mask,
             shards,
             records: AtomicUsize::new(0),
             next_serial: AtomicU64::new(0),
@@ -112,7 +115,7 @@ impl Index {
     }
 
     pub(crate) fn hash(&self, framed_key: &[u8]) -> u64 {
-        self.hasher.hash_one(framed_key)
+        self.hasher.hash_one(framed_key) & self.hash_mask
     }
 
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
@@ -161,7 +164,7 @@ impl Index {
         if let Some(slot) = shard.slot(key, hash) {
             return slot.begin(fingerprint, now);
         }
-        let ids = shard.live_ids(hash, now);
+        let ids = shard.candidates(hash, now);
         if !ids.is_empty() {
             return Probe::Read(Candidates { ids, version: shard.version });
         }
@@ -259,7 +262,7 @@ impl Index {
         if let Some(slot) = shard.slot(key, hash) {
             return slot.attach(now);
         }
-        let ids = shard.live_ids(hash, now);
+        let ids = shard.candidates(hash, now);
         if ids.is_empty() {
             return Attach::NotExecuting;
         }
@@ -331,13 +334,21 @@ impl Shard {
         self.slots.find_entry(table_hash(hash), is_it).ok()
     }
 
-    fn live_ids(&self, hash: u64, now: Timestamp) -> Vec<RecordId> {
+    /// The records that may be of a key with this hash that has no slot. A record that a slot
+    /// knows is of another key, and the vault may not have it yet.
+    fn candidates(&self, hash: u64, now: Timestamp) -> Vec<RecordId> {
         self.entries
             .iter_hash(table_hash(hash))
             .filter(|entry| entry.agrees_with(hash))
             .map(|entry| entry.id())
-            .filter(|id| transition::is_live(*id, now))
+            .filter(|id| transition::is_live(*id, now) && !self.has_slot_of(hash, *id))
             .collect()
+    }
+
+    fn has_slot_of(&self, hash: u64, id: RecordId) -> bool {
+        self.slots
+            .iter_hash(table_hash(hash))
+            .any(|slot| slot.record.as_ref().is_some_and(|record| record.id == id))
     }
 
     /// Whether the entry is new.
@@ -430,5 +441,78 @@ impl Slot {
         if let Some(waiters) = self.waiters.take() {
             waiters.wake(outcome);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: u64 = 0x1234_5678_9ABC_DEF0;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_unix_ms(ms)
+    }
+
+    fn index() -> Index {
+        Index::with_capacity(0, u64::MAX)
+    }
+
+    fn started(key: &Key, serial: u64) -> Arc<Record> {
+        let id = RecordId { expires_at: at(100), serial };
+        Arc::new(transition::start(id, key.clone(), Fingerprint::NONE, at(0)))
+    }
+
+    /// Starts a key whose hash is that of all others here.
+    fn start(index: &Index, key: &Key, serial: u64) -> Arc<Record> {
+        assert!(matches!(index.probe(key, HASH, &Fingerprint::NONE, at(0)), Probe::Reserved));
+        let record = started(key, serial);
+        index.apply(&Change { hash: HASH, kind: ChangeKind::Put(Arc::clone(&record)) });
+        record
+    }
+
+    #[test]
+    fn a_key_with_the_hash_of_one_that_is_not_settled_is_free() {
+        let index = index();
+        let (one, other) = (Key::new("one").expect("a key"), Key::new("other").expect("a key"));
+        start(&index, &one, 1);
+        // The vault does not have that record, so there is nothing to read.
+        let probe = index.probe(&other, HASH, &Fingerprint::NONE, at(0));
+        assert!(matches!(probe, Probe::Reserved));
+        assert!(matches!(
+            index.probe(&one, HASH, &Fingerprint::NONE, at(0)),
+            Probe::InFlight { .. }
+        ));
+    }
+
+    #[test]
+    fn a_key_with_the_hash_of_one_that_is_settled_costs_a_read() {
+        let index = index();
+        let (one, other) = (Key::new("one").expect("a key"), Key::new("other").expect("a key"));
+        let record = start(&index, &one, 1);
+        index.settled(HASH, &record);
+        index.let_go(&one, HASH);
+        let Probe::Read(read) = index.probe(&other, HASH, &Fingerprint::NONE, at(0)) else {
+            panic!("the record may be of this key")
+        };
+        assert_eq!(read.ids, [record.id]);
+        let probe = index.settle_probe(&other, HASH, &read, Verdict::Free, at(0));
+        assert!(matches!(probe, Some(Probe::Reserved)));
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_acted_on() {
+        let index = index();
+        let one = Key::new("one").expect("a key");
+        let record = start(&index, &one, 1);
+        index.settled(HASH, &record);
+        index.let_go(&one, HASH);
+        let Probe::Read(read) = index.probe(&one, HASH, &Fingerprint::NONE, at(0)) else {
+            panic!("the record is of this key")
+        };
+        // Meanwhile somebody else has taken it over, finished it, and it has been settled.
+        index.apply(&Change { hash: HASH, kind: ChangeKind::Remove(Arc::clone(&record)) });
+        let verdict = Verdict::Interrupted(record);
+        assert!(index.settle_probe(&one, HASH, &read, verdict, at(0)).is_none());
     }
 }

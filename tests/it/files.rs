@@ -164,7 +164,7 @@ fn a_read_only_file_system_is_said_to_be_so() {
 fn a_log_of_another_version_is_refused_and_left_alone() {
     let bench = Bench::new();
     bench.complete("k", "request", "result");
-    let Bench { disk, clock, store } = bench;
+    let Bench { disk, clock, store, .. } = bench;
     store.close().expect("the store closes");
     disk.damage("log-1", |bytes| bytes[8] = 2);
     let before = disk.bytes()["log-1"].clone();

@@ -64,7 +64,7 @@ fn a_handle_can_finish_in_another_thread() {
 fn handles_keep_the_store_open() {
     let bench = Bench::new();
     let execution = bench.begin("k", "request").started();
-    let Bench { disk, clock, store } = bench;
+    let Bench { disk, clock, store, .. } = bench;
     drop(store);
     let locked = crate::support::builder(&clock).open_on(disk.clone());
     assert!(matches!(locked, Err(idemstore::OpenError::Locked)));

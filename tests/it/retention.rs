@@ -167,7 +167,7 @@ fn the_default_retention_is_a_day() {
 fn a_store_keeps_what_it_has_by_the_retention_it_was_begun_with() {
     let bench = Bench::new();
     bench.complete("k", "request", "result");
-    let Bench { disk, clock, store } = bench;
+    let Bench { disk, clock, store, .. } = bench;
     store.close().expect("the store closes");
     let store = builder(&clock).retention(Duration::ZERO).open_on(disk).expect("the store opens");
     clock.advance(Duration::from_millis(RETENTION_MS - 1));

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use idemstore::{Begin, Fingerprint, Key, Store};
+use idemstore::{Begin, Fingerprint, Key, ManualClock, Store, Timestamp};
 
-use crate::support::{Answers, Bench, key};
+use crate::support::{Answers, Bench, SimDisk, key};
 
 const THREADS: usize = 16;
 
@@ -126,6 +126,19 @@ fn every_operation_runs_once_without_a_background_thread() {
     assert!(effects.iter().all(|effect| effect.load(Ordering::SeqCst) == 1));
     // A full log is settled by whoever finds it full.
     assert!(1 < bench.store.stats().settles);
+}
+
+#[test]
+fn every_operation_runs_once_when_keys_collide() {
+    const KEYS: usize = 300;
+    let clock = ManualClock::new(Timestamp::from_unix_ms(1));
+    // 16 hashes for all keys, so that most of what is read is another key's record.
+    let bench = Bench::with(SimDisk::new(), clock, 0b1111);
+    let effects = run_all(&bench.store, KEYS, 8);
+    assert!(effects.iter().all(|effect| effect.load(Ordering::SeqCst) == 1));
+    bench.store.settle().expect("it settles");
+    let effects = run_all(&bench.store, KEYS, 2);
+    assert!(effects.iter().all(|effect| effect.load(Ordering::SeqCst) == 0));
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub struct Bench {
     pub disk: SimDisk,
     pub clock: ManualClock,
     pub store: Store,
+    hash_mask: u64,
 }
 
 impl Bench {
@@ -31,8 +32,14 @@ impl Bench {
     }
 
     pub fn on(disk: SimDisk, clock: ManualClock) -> Self {
-        let store = builder(&clock).open_on(disk.clone()).expect("the store opens");
-        Self { disk, clock, store }
+        Self::with(disk, clock, u64::MAX)
+    }
+
+    /// A store whose live table uses these bits of a key's hash only.
+    pub fn with(disk: SimDisk, clock: ManualClock, hash_mask: u64) -> Self {
+        let builder = builder(&clock).hash_mask(hash_mask);
+        let store = builder.open_on(disk.clone()).expect("the store opens");
+        Self { disk, clock, store, hash_mask }
     }
 
     pub fn begin(&self, key: &str, request: &str) -> Begin {
@@ -51,15 +58,21 @@ impl Bench {
 
     /// Closes the store and opens it again.
     pub fn reopen(self) -> Self {
-        let Self { disk, clock, store } = self;
+        let Self { disk, clock, store, hash_mask } = self;
         store.close().expect("the store closes");
-        Self::on(disk, clock)
+        Self::with(disk, clock, hash_mask)
+    }
+
+    /// What is there after a power cut, of which a number below its argument chooses.
+    pub fn cut(self, choose: impl FnMut(u64) -> u64) -> Self {
+        let disk = self.disk.after_power_cut(choose);
+        Self::with(disk, self.clock, self.hash_mask)
     }
 
     /// What is there after a kill: all that was written, synced or not.
     pub fn kill(self) -> Self {
         let disk = self.disk.after_kill();
-        Self::on(disk, self.clock)
+        Self::with(disk, self.clock, self.hash_mask)
     }
 }
 

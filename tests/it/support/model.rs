@@ -56,9 +56,10 @@ pub struct World {
 const RESULT_LEN_MAX: usize = 16 * 1024;
 
 impl World {
-    pub fn new() -> Self {
+    /// The store's live table uses these bits of a key's hash only.
+    pub fn new(hash_mask: u64) -> Self {
         let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
-        let bench = Bench::on(SimDisk::new(), clock);
+        let bench = Bench::with(SimDisk::new(), clock, hash_mask);
         Self { bench: Some(bench), keys: HashMap::new(), handles: Vec::new(), now: START_MS }
     }
 
@@ -99,11 +100,10 @@ impl World {
             Op::Reopen => self.restart(Bench::reopen),
             Op::Kill => self.restart(Bench::kill),
             Op::PowerCut { mut seed } => self.restart(|bench| {
-                let disk = bench.disk.after_power_cut(|below| {
+                bench.cut(|below| {
                     seed = splitmix(seed);
                     seed % below
-                });
-                Bench::on(disk, bench.clock)
+                })
             }),
         }
     }
