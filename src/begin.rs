@@ -95,9 +95,8 @@ impl Permit {
     /// [`CompleteError`]; a refused result gives the permit back.
     #[expect(clippy::result_large_err, reason = "the error gives back what the caller handed in")]
     pub fn complete(mut self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
-        // The closure cannot borrow `self` beside the hold.
-        let started = self.started();
-        let completed = self.hold.complete(result.as_ref(), |_| started);
+        let started = self.started()?;
+        let completed = self.hold.complete(started, result.as_ref());
         completed.map_err(|error| error.map_handle(|()| self))
     }
 
@@ -156,8 +155,7 @@ impl Execution {
     /// effect has happened, but the result may not be stored: once the store is opened again, the
     /// key is completed or interrupted.
     pub fn complete(mut self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
-        let record = (*self.record).clone();
-        let completed = self.hold.complete(result.as_ref(), |_| Ok(record));
+        let completed = self.hold.complete((*self.record).clone(), result.as_ref());
         completed.map_err(|error| error.map_handle(|()| self))
     }
 
@@ -236,8 +234,7 @@ impl Interrupted {
     ///
     /// [`CompleteError`]; a refused result gives this back.
     pub fn resolve(mut self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
-        let record = (*self.record).clone();
-        let completed = self.hold.complete(result.as_ref(), |_| Ok(record));
+        let completed = self.hold.complete((*self.record).clone(), result.as_ref());
         completed.map_err(|error| error.map_handle(|()| self))
     }
 

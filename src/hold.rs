@@ -1,7 +1,6 @@
 //! What every handle is made of: the exclusive hold on one key.
 
 use crate::begin::Completed;
-use crate::clock::Timestamp;
 use crate::error::{CompleteError, Error};
 use crate::key::Key;
 use crate::record::{Change, ChangeKind, Record};
@@ -47,21 +46,19 @@ impl Hold {
         Ok(())
     }
 
-    /// Makes the result durable. The key is at rest then, and no longer held. A refused result
-    /// leaves all as it was.
+    /// Makes the result of a started record durable. The key is at rest then, and no longer held.
+    /// A refused result leaves all as it was.
     pub(crate) fn complete(
         &mut self,
+        started: Record,
         result: &[u8],
-        started: impl FnOnce(Timestamp) -> Result<Record, Error>,
     ) -> Result<Completed, CompleteError<()>> {
         let max = self.shared.options.result_len_max;
         if max < result.len() {
             return Err(CompleteError::TooLarge { len: result.len(), max, handle: () });
         }
         let now = self.shared.time.now();
-        let completed = started(now)
-            .and_then(|record| self.put(transition::complete(record, result.into(), now)));
-        match completed {
+        match self.put(transition::complete(started, result.into(), now)) {
             Ok(record) => {
                 self.held = false;
                 Ok(Completed::new(record))

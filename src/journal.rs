@@ -203,8 +203,7 @@ impl Journal {
             }
             // Both segments are full. The lock must be free for whoever settles now.
             drop(tail);
-            let mut settled = self.settling.lock();
-            self.settle_sealed(&mut settled)?;
+            self.settle_full().map_err(StorageError::new)?;
         }
     }
 
