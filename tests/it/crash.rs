@@ -7,7 +7,7 @@ use idemstore::{Begin, Fingerprint, ManualClock, Store, Timestamp};
 
 use crate::support::disk::{Fault, Op};
 use crate::support::model::splitmix;
-use crate::support::{START_MS, SimDisk, builder, key};
+use crate::support::{START_MS, SimDisk, builder, key, size};
 
 /// How far a key came, as the caller knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,10 +113,9 @@ fn a_kill_after_every_write_loses_nothing() {
 
 #[test]
 fn a_power_cut_after_every_write_loses_nothing() {
-    const IMAGES: u64 = 6;
     let mut cuts = 0;
     let images = |disk: &SimDisk| {
-        (0..IMAGES)
+        (0..size("CRASH_IMAGES", 6))
             .map(|image| {
                 let mut seed = splitmix(image);
                 disk.after_power_cut(|below| {
@@ -145,8 +144,8 @@ fn a_power_cut_during_recovery_loses_nothing() {
         let again = crashed.after_kill();
         again.fail(Fault { on: Op::Any, after, for_good: true, kind: std::io::ErrorKind::Other });
         let opened = builder(&clock).open_on(again.clone());
-        for image in 0..4 {
-            let mut seed = splitmix(after * 4 + image);
+        for image in 0..size("CRASH_IMAGES", 6) {
+            let mut seed = splitmix(after << 32 | image);
             let cut = again.after_power_cut(|below| {
                 seed = splitmix(seed);
                 seed % below

@@ -4,11 +4,11 @@
 use proptest::prelude::*;
 
 use crate::support::model::World;
-use crate::support::ops;
+use crate::support::{ops, size};
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: std::env::var("MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300),
+        cases: size("MODEL_CASES", 300) as u32,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -7,7 +7,7 @@ use idemstore::{Begin, Fingerprint, ManualClock, OpenError};
 
 use crate::support::disk::{Fault, Op};
 use crate::support::model::splitmix;
-use crate::support::{Answers, Bench, SimDisk, Started, builder, key};
+use crate::support::{Answers, Bench, SimDisk, Started, builder, key, size};
 
 /// A store with completed, abandoned and executing keys, some settled, some in the log only.
 fn store() -> (SimDisk, ManualClock) {
@@ -89,7 +89,7 @@ fn random_bit(at: usize, bits: usize) -> usize {
 
 #[test]
 fn a_flipped_bit_of_the_vault_is_noticed_or_harmless() {
-    let [right, refused] = flip("vault.redb", 3_000, random_bit);
+    let [right, refused] = flip("vault.redb", size("ROT_FLIPS", 3_000) as usize, random_bit);
     assert!(0 < right && 0 < refused, "{right} right, {refused} refused");
 }
 

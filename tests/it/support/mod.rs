@@ -86,6 +86,11 @@ pub fn builder(clock: &ManualClock) -> Builder {
         .clock(clock.clone())
 }
 
+/// How much a test does: as the environment says, or this much.
+pub fn size(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |size| size.parse().expect("it is a number"))
+}
+
 pub fn key(key: &str) -> Key {
     Key::new(key).expect("it is a key")
 }
