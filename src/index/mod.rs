@@ -7,6 +7,7 @@
 //! All of a key is under one lock, that of its shard. No file is touched under it.
 
 mod entry;
+mod slot;
 mod waiters;
 
 use std::hash::{BuildHasher, RandomState};
@@ -17,10 +18,11 @@ use hashbrown::hash_table::OccupiedEntry;
 use crate::clock::Timestamp;
 use crate::key::{Fingerprint, Key};
 use crate::limits::PACKED_BITS;
-use crate::record::{Change, ChangeKind, Record, RecordId, State};
+use crate::record::{Change, ChangeKind, Record, RecordId};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
-use crate::transition::{self, Answer, Finish, Holder};
+use crate::transition::{self, Holder};
 use entry::{Entry, table_hash};
+use slot::{Slot, remove_at_rest};
 pub(crate) use waiters::{Outcome, Waiters};
 
 const SHARD_BITS: u32 = 8;
@@ -42,18 +44,6 @@ struct Shard {
     /// Counts the changes made durable, so that a reader who let go of the lock can tell whether
     /// what it has read since may be out of date.
     version: u64,
-}
-
-struct Slot {
-    hash: u64,
-    key: Key,
-    holder: Holder,
-    since: Timestamp,
-    /// What is durable of the key, if anything is.
-    record: Option<Arc<Record>>,
-    /// Whether the vault has that record.
-    settled: bool,
-    waiters: Option<Arc<Waiters>>,
 }
 
 /// What `begin` finds in memory.
@@ -370,77 +360,6 @@ impl Shard {
         let entry = Entry::new(hash, id);
         let found = self.entries.find_entry(entry.table_hash(), |other| *other == entry);
         found.map(OccupiedEntry::remove).is_ok()
-    }
-}
-
-/// Removes a slot that says no more than the entry does.
-fn remove_at_rest(slot: OccupiedEntry<'_, Slot>) {
-    let Slot { holder, record, settled, .. } = slot.get();
-    if *holder == Holder::Nobody && (*settled || record.is_none()) {
-        slot.remove();
-    }
-}
-
-impl Slot {
-    fn begin(&mut self, fingerprint: &Fingerprint, now: Timestamp) -> Probe {
-        let answer = transition::begin(self.holder, self.record.as_deref(), fingerprint, now);
-        match (answer, &self.record) {
-            (Answer::Replay, Some(record)) => Probe::Replay(Arc::clone(record)),
-            (Answer::Interrupted, Some(record)) => {
-                let record = Arc::clone(record);
-                self.hold(now);
-                Probe::Interrupted(record)
-            }
-            (Answer::InFlight, _) => Probe::InFlight { since: self.since },
-            (Answer::Mismatch, _) => Probe::Mismatch,
-            // The record that is left, if any, has expired: it is the sweeper's now.
-            (Answer::Fresh | Answer::Replay | Answer::Interrupted, _) => {
-                self.record = None;
-                self.settled = false;
-                self.hold(now);
-                Probe::Reserved
-            }
-        }
-    }
-
-    fn attach(&mut self, now: Timestamp) -> Attach {
-        let finish = transition::finish(self.holder, self.record.as_deref(), now);
-        match (finish, self.record.clone()) {
-            (Finish::Held, _) => Attach::Held,
-            (Finish::Open, Some(record)) if self.holder == Holder::Detached => {
-                self.holder = Holder::Execution;
-                Attach::Execution(record)
-            }
-            (Finish::Open, Some(record)) => {
-                self.hold(now);
-                Attach::Interrupted(record)
-            }
-            (Finish::Open, None) | (Finish::NotExecuting, _) => Attach::NotExecuting,
-        }
-    }
-
-    fn hold(&mut self, now: Timestamp) {
-        self.holder = Holder::Reservation;
-        self.since = now;
-    }
-
-    /// A new record of the key is durable.
-    fn put(&mut self, record: &Arc<Record>) {
-        self.record = Some(Arc::clone(record));
-        self.settled = false;
-        match record.state {
-            State::Started => self.holder = Holder::Execution,
-            State::Completed { .. } => {
-                self.holder = Holder::Nobody;
-                self.wake(Outcome::Completed(Arc::clone(record)));
-            }
-        }
-    }
-
-    fn wake(&mut self, outcome: Outcome) {
-        if let Some(waiters) = self.waiters.take() {
-            waiters.wake(outcome);
-        }
     }
 }
 
