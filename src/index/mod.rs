@@ -154,9 +154,8 @@ impl Index {
         if let Some(slot) = shard.slot(key, hash) {
             return slot.begin(fingerprint, now);
         }
-        let ids = shard.candidates(hash, now);
-        if !ids.is_empty() {
-            return Probe::Read(Candidates { ids, version: shard.version });
+        if let Some(candidates) = shard.candidates(hash, now) {
+            return Probe::Read(candidates);
         }
         shard.reserve(key, hash, now, None);
         Probe::Reserved
@@ -252,11 +251,7 @@ impl Index {
         if let Some(slot) = shard.slot(key, hash) {
             return slot.attach(now);
         }
-        let ids = shard.candidates(hash, now);
-        if ids.is_empty() {
-            return Attach::NotExecuting;
-        }
-        Attach::Read(Candidates { ids, version: shard.version })
+        shard.candidates(hash, now).map_or(Attach::NotExecuting, Attach::Read)
     }
 
     /// Joins those who wait for the key, if somebody holds it.
@@ -326,13 +321,15 @@ impl Shard {
 
     /// The records that may be of a key with this hash that has no slot. A record that a slot
     /// knows is of another key, and the vault may not have it yet.
-    fn candidates(&self, hash: u64, now: Timestamp) -> Vec<RecordId> {
-        self.entries
+    fn candidates(&self, hash: u64, now: Timestamp) -> Option<Candidates> {
+        let ids: Vec<_> = self
+            .entries
             .iter_hash(table_hash(hash))
             .filter(|entry| entry.agrees_with(hash))
             .map(|entry| entry.id())
             .filter(|id| transition::is_live(*id, now) && !self.has_slot_of(hash, *id))
-            .collect()
+            .collect();
+        if ids.is_empty() { None } else { Some(Candidates { ids, version: self.version }) }
     }
 
     fn has_slot_of(&self, hash: u64, id: RecordId) -> bool {

@@ -1,14 +1,13 @@
 //! A disk that fails: a typed error, nothing acknowledged that is not durable, nothing lost.
 
 use std::io::ErrorKind;
-use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
 use idemstore::{Begin, CompleteError, Error, Fingerprint, OpenError};
 
 use crate::support::disk::{Fault, Op};
-use crate::support::{Answers, Bench, Started, builder, key};
+use crate::support::{Answers, Bench, Started, builder, key, write_from_many_threads};
 
 fn fault(on: Op, kind: ErrorKind) -> Fault {
     Fault { on, after: 0, for_good: false, kind }
@@ -136,29 +135,6 @@ fn every_failed_operation_of_an_open_is_reported_and_costs_nothing() {
             }
         }
     }
-}
-
-/// Many threads write; each notes what was acknowledged, until it gets an error.
-fn write_from_many_threads(bench: &Bench, meanwhile: impl FnOnce()) -> Vec<String> {
-    let acknowledged = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for writer in 0..8 {
-            let acknowledged = &acknowledged;
-            scope.spawn(move || {
-                for step in 0.. {
-                    let name = format!("{writer} {step}");
-                    let begin = bench.store.begin(&key(&name), Fingerprint::of("request"));
-                    let Ok(Begin::Fresh(permit)) = begin else { return };
-                    if permit.complete(&name).is_err() {
-                        return;
-                    }
-                    acknowledged.lock().expect("no thread panics").push(name);
-                }
-            });
-        }
-        meanwhile();
-    });
-    acknowledged.into_inner().expect("no thread panics")
 }
 
 #[test]

@@ -1,14 +1,12 @@
 //! Many callers at once.
 
-use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use idemstore::{Begin, Fingerprint, Key, ManualClock, Store, Timestamp};
 
-use crate::support::{Answers, Bench, SimDisk, key};
+use crate::support::{Answers, Bench, SimDisk, write_from_many_threads};
 
 const THREADS: usize = 16;
 
@@ -145,28 +143,13 @@ fn every_operation_runs_once_when_keys_collide() {
 fn a_close_beside_callers_answers_each_of_them() {
     for _ in 0..20 {
         let bench = Bench::new();
-        let done = Mutex::new(HashSet::new());
-        thread::scope(|scope| {
-            for thread in 0..4 {
-                let (bench, done) = (&bench, &done);
-                scope.spawn(move || {
-                    for step in 0.. {
-                        let name = format!("{thread} {step}");
-                        let begin = bench.store.begin(&key(&name), Fingerprint::of("request"));
-                        let Ok(Begin::Fresh(permit)) = begin else { return };
-                        if permit.complete(&name).is_err() {
-                            return;
-                        }
-                        done.lock().expect("no thread panics").insert(name);
-                    }
-                });
-            }
+        let done = write_from_many_threads(&bench, || {
             thread::sleep(Duration::from_millis(5));
             bench.store.clone().close().expect("the store closes");
         });
         let bench = Bench::on(bench.disk, bench.clock);
-        for name in done.into_inner().expect("no thread panics") {
-            assert_eq!(bench.begin(&name, "request").replay().result(), name.as_bytes());
+        for name in &done {
+            assert_eq!(bench.begin(name, "request").replay().result(), name.as_bytes());
         }
     }
 }

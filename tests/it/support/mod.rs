@@ -4,6 +4,8 @@ pub mod disk;
 pub mod model;
 pub mod ops;
 
+use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 use idemstore::{
@@ -93,6 +95,29 @@ pub fn size(variable: &str, usual: u64) -> u64 {
 
 pub fn key(key: &str) -> Key {
     Key::new(key).expect("it is a key")
+}
+
+/// Many threads write; each notes what was acknowledged, until it gets an error.
+pub fn write_from_many_threads(bench: &Bench, meanwhile: impl FnOnce()) -> Vec<String> {
+    let acknowledged = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for writer in 0..8 {
+            let acknowledged = &acknowledged;
+            scope.spawn(move || {
+                for step in 0.. {
+                    let name = format!("{writer} {step}");
+                    let begin = bench.store.begin(&key(&name), Fingerprint::of("request"));
+                    let Ok(Begin::Fresh(permit)) = begin else { return };
+                    if permit.complete(&name).is_err() {
+                        return;
+                    }
+                    acknowledged.lock().expect("no thread panics").push(name);
+                }
+            });
+        }
+        meanwhile();
+    });
+    acknowledged.into_inner().expect("no thread panics")
 }
 
 /// The five answers, each by its name.
