@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io;
 
+use crate::handle::Execution;
 use crate::sync::Arc;
 
 /// A key that cannot be one.
@@ -142,6 +143,10 @@ pub enum Error {
     /// cache. Everything else waits until the store is opened again.
     #[error("an earlier write failed, open the store again: {0}")]
     Poisoned(StorageError),
+    /// The call would wait for the transaction that it is made from: a closure of `complete_with`
+    /// or `Store::write` must not write to the store in another way. Nothing was changed.
+    #[error("the store cannot be written from within a transaction of its own")]
+    InTransaction,
     /// Reading failed. Nothing was changed.
     #[error("could not read the store: {0}")]
     Storage(StorageError),
@@ -153,11 +158,12 @@ pub enum Error {
     },
 }
 
-/// Why a result was not stored. The two refusals give the handle back, since nothing was written.
+/// Why a result or a checkpoint was not stored. A refusal gives the handle back, since nothing was
+/// written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompleteError<H> {
-    /// The result is longer than the store takes. Complete with a shorter one.
+    /// The result is longer than the store takes. Complete with a shorter one, or as a tombstone.
     #[error("the result has {len} bytes, the store takes at most {max}")]
     TooLarge {
         /// Bytes of the result.
@@ -177,9 +183,38 @@ pub enum CompleteError<H> {
         /// The handle, as it was before.
         handle: H,
     },
+    /// The value has no encoding.
+    #[cfg(feature = "serde")]
+    #[error("{EncodeError}")]
+    NoEncoding {
+        /// The handle, as it was before.
+        handle: H,
+    },
     /// The store failed; the handle is gone.
     #[error(transparent)]
     Store(#[from] Error),
+}
+
+/// A value that has no encoding: it refuses to be serialised, or does not know its own length.
+#[cfg(feature = "serde")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the value has no encoding")]
+pub struct EncodeError;
+
+/// Why a result is not a value of the type that was asked for.
+#[cfg(feature = "serde")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The result was stored as bytes, not as a value.
+    #[error("the result was stored as bytes, not as a value of a type")]
+    NotTyped,
+    /// The result is a value of another type, or the type has changed since it was stored.
+    #[error("the result was stored as another type than `{wanted}` is now")]
+    TypeChanged {
+        /// The type that was asked for.
+        wanted: &'static str,
+    },
 }
 
 impl<H> CompleteError<H> {
@@ -188,7 +223,17 @@ impl<H> CompleteError<H> {
     pub fn into_handle(self) -> Option<H> {
         match self {
             Self::TooLarge { handle, .. } | Self::Overloaded { handle, .. } => Some(handle),
+            #[cfg(feature = "serde")]
+            Self::NoEncoding { handle } => Some(handle),
             Self::Store(_) => None,
+        }
+    }
+
+    /// Gives the handle back, unless the store has failed.
+    pub(crate) fn refused((error, handle): (Error, H)) -> Self {
+        match error {
+            Error::Overloaded { bound, max } => Self::Overloaded { bound, max, handle },
+            error => Self::Store(error),
         }
     }
 
@@ -200,9 +245,28 @@ impl<H> CompleteError<H> {
             Self::Overloaded { bound, max, handle } => {
                 CompleteError::Overloaded { bound, max, handle: map(handle) }
             }
+            #[cfg(feature = "serde")]
+            Self::NoEncoding { handle } => CompleteError::NoEncoding { handle: map(handle) },
             Self::Store(error) => CompleteError::Store(error),
         }
     }
+}
+
+/// Why an operation that was handed to [`Store::run`](crate::Store::run) has no outcome.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The operation did not run.
+    #[error("the operation did not run: {0}")]
+    NotRun(#[source] Error),
+    /// The operation ran and is done, and its result was not stored. A refusal gives the execution
+    /// back; otherwise the key is completed or interrupted once the store is opened again.
+    #[error("the operation is done, and its result was not stored: {0}")]
+    NotStored(#[source] CompleteError<Execution>),
+    /// The operation ran and said that its effect did not happen, and its key was not freed: it is
+    /// interrupted.
+    #[error("the effect did not happen, and its key was not freed: {0}")]
+    NotFreed(#[source] Error),
 }
 
 /// Why an execution could not be finished by its key.
@@ -223,6 +287,59 @@ pub enum FinishError {
 impl From<Error> for FinishError {
     fn from(error: Error) -> Self {
         Self::Complete(CompleteError::Store(error))
+    }
+}
+
+/// Why a transaction was not committed. Unless the outcome is unknown, nothing of it is stored, and
+/// the key is free.
+#[cfg(feature = "transaction")]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionError<E> {
+    /// The closure returned this error.
+    #[error("the operation was refused")]
+    Operation(#[source] E),
+    /// The closure asked for one of the store's own tables.
+    #[error("the tables `records`, `results` and `meta` are the store's own")]
+    ReservedTable,
+    /// The result is longer than the store takes.
+    #[error("the result has {len} bytes, the store takes at most {max}")]
+    TooLarge {
+        /// Bytes of the result.
+        len: usize,
+        /// Most that the store takes.
+        max: usize,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// Why a store could not be backed up or compacted. Nothing of the store has changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CopyError {
+    /// There is a store in the directory already, or part of one.
+    #[error("there is a store in the directory already: choose another one")]
+    Exists,
+    /// The operating system refused to write the copy, or to read what is copied.
+    #[error("could not write the copy: {0}")]
+    Io(#[from] io::Error),
+    /// The copy was written, and is not a whole store.
+    #[error("could not use the copy: {0}")]
+    Storage(StorageError),
+    /// The store that was to be copied has failed, or is closed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl From<OpenError> for CopyError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Io { source, .. } | OpenError::NotWritable { source } => Self::Io(source),
+            OpenError::Locked | OpenError::Corrupt { .. } => Self::Exists,
+            other => Self::Io(io::Error::other(other)),
+        }
     }
 }
 

@@ -1,15 +1,23 @@
 #![doc = include_str!("../README.md")]
 
 // What you call.
+mod batch;
 mod begin;
 mod builder;
 mod clock;
 mod error;
+mod handle;
+mod inspect;
 mod key;
+mod run;
 mod stats;
 mod store;
+#[cfg(feature = "transaction")]
+mod transact;
+#[cfg(feature = "serde")]
+mod typed;
+mod upkeep;
 // How it works, from the rules down to the files.
-mod hold;
 mod index;
 mod journal;
 mod log;
@@ -22,17 +30,33 @@ mod codec;
 pub mod disk;
 mod limits;
 mod record;
+#[cfg(feature = "serde")]
+mod shape;
 mod sync;
 mod wake;
 
-pub use begin::{Begin, Completed, Execution, InFlight, Interrupted, Permit};
+pub use begin::Begin;
 pub use builder::Builder;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
-pub use error::{CompleteError, Error, FinishError, KeyError, OpenError, StorageError};
+#[cfg(feature = "transaction")]
+pub use error::TransactionError;
+pub use error::{
+    CompleteError, CopyError, Error, FinishError, KeyError, OpenError, RunError, StorageError,
+};
+#[cfg(feature = "serde")]
+pub use error::{DecodeError, EncodeError};
+pub use handle::{Completed, Execution, Handle, InFlight, Interrupted, Permit, Tombstone};
+pub use inspect::{Iter, KeyInfo};
 pub use key::{Fingerprint, Key};
 pub use limits::{
     CACHE_BYTES_DEFAULT, KEY_LEN_MAX, KEYS_MAX_DEFAULT, LOG_BYTES_DEFAULT, LOG_BYTES_MAX,
     LOG_BYTES_MIN, RESULT_LEN_DEFAULT, RESULT_LEN_MAX, SCOPE_LEN_MAX,
 };
+pub use run::{Effect, Outcome};
 pub use stats::Stats;
 pub use store::Store;
+pub use transition::Status;
+#[cfg(feature = "serde")]
+pub use typed::to_bytes;
+#[cfg(feature = "transaction")]
+pub use {redb, vault::Transaction};

@@ -50,6 +50,9 @@ pub(crate) const RESULT_INLINE_MAX: usize = 512;
 /// Most expired records that one sweep deletes, in one transaction.
 pub(crate) const SWEEP_RECORDS_MAX: usize = 16 * 1024;
 
+/// Most records that a listing reads at one time.
+pub(crate) const LIST_RECORDS_MAX: usize = 1024;
+
 /// Most bytes that an operation takes in the log beside its result: scope, key, fingerprint,
 /// times, numbers and the lengths in front of them.
 pub(crate) const CHANGE_OVERHEAD_MAX: usize = 1024;

@@ -29,12 +29,69 @@ pub(crate) struct Record {
 
 #[derive(Clone)]
 pub(crate) enum State {
-    /// The operation has started: it may have had its effect.
-    Started,
+    /// The operation has started: it may have had its effect. Its last checkpoint says how far it
+    /// has come, if it has said so.
+    Started {
+        checkpoint: Option<Box<[u8]>>,
+    },
     Completed {
         completed_at: Timestamp,
-        result: Box<[u8]>,
+        kept: Kept,
     },
+}
+
+/// What is kept of a result.
+#[derive(Clone)]
+pub(crate) enum Kept {
+    Whole(Box<[u8]>),
+    /// It was too long. BLAKE3 tells it from any other.
+    Tombstone {
+        len: u64,
+        digest: [u8; 32],
+    },
+}
+
+impl Kept {
+    /// All that is kept of a result that is too long.
+    pub(crate) fn tombstone(result: &[u8]) -> Self {
+        Self::Tombstone { len: result.len() as u64, digest: blake3::hash(result).into() }
+    }
+}
+
+impl State {
+    pub(crate) fn is_started(&self) -> bool {
+        matches!(self, Self::Started { .. })
+    }
+
+    pub(crate) fn checkpoint(&self) -> Option<&[u8]> {
+        match self {
+            Self::Started { checkpoint } => checkpoint.as_deref(),
+            Self::Completed { .. } => None,
+        }
+    }
+
+    /// The result, if it is there and was kept.
+    pub(crate) fn result(&self) -> Option<&[u8]> {
+        match self {
+            Self::Completed { kept: Kept::Whole(result), .. } => Some(result),
+            Self::Completed { .. } | Self::Started { .. } => None,
+        }
+    }
+
+    /// Length and digest of a result that was not kept.
+    pub(crate) fn tombstone(&self) -> Option<(u64, [u8; 32])> {
+        match self {
+            Self::Completed { kept: Kept::Tombstone { len, digest }, .. } => Some((*len, *digest)),
+            Self::Completed { .. } | Self::Started { .. } => None,
+        }
+    }
+
+    pub(crate) fn completed_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Completed { completed_at, .. } => Some(*completed_at),
+            Self::Started { .. } => None,
+        }
+    }
 }
 
 /// One step in the life of a key, as the journal keeps it.
@@ -49,14 +106,14 @@ pub(crate) struct Change {
 pub(crate) enum ChangeKind {
     /// This is what is known of the key from now on.
     Put(Arc<Record>),
-    /// The effect did not happen: the key is free again.
+    /// Nothing is stored of the key any more: it is free again.
     Remove(Arc<Record>),
 }
 
-impl Change {
+impl ChangeKind {
     pub(crate) fn record(&self) -> &Arc<Record> {
-        match &self.kind {
-            ChangeKind::Put(record) | ChangeKind::Remove(record) => record,
+        match self {
+            Self::Put(record) | Self::Remove(record) => record,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a store holds and has done, in numbers.
 
-use crate::index::Index;
-use crate::journal::Journal;
+use std::time::Duration;
+
+use crate::store::Shared;
 use crate::sync::Ordering;
 
 /// A snapshot of a store. The numbers are read one after the other, while the store goes on.
@@ -10,16 +11,31 @@ use crate::sync::Ordering;
 pub struct Stats {
     /// Durable records, also those that have expired and are not swept yet.
     pub records: usize,
+    /// Those of them that have not expired.
+    pub live: usize,
+    /// Those of them that have expired: what there is to sweep.
+    pub sweep_backlog: usize,
     /// Keys that a handle holds, or that are detached.
     pub in_flight: usize,
+    /// Operations that were started and that nobody runs, also those whose retention is over and
+    /// that are not swept yet.
+    pub interrupted: usize,
+    /// Keys that some caller waits for.
+    pub waited_for: usize,
     /// Changes in the log that the vault does not have yet.
     pub unsettled_changes: usize,
+    /// How long the oldest of these has been in the log.
+    pub oldest_unsettled: Option<Duration>,
     /// Bytes of the log segment that is being written.
     pub log_bytes: u64,
+    /// Bytes of all files, with what in them is free.
+    pub file_bytes: u64,
     /// Batches made durable since the store was opened, each with one fsync.
     pub batches: u64,
     /// Changes in those batches.
     pub changes: u64,
+    /// Changes in the largest of those batches.
+    pub batch_changes_max: u64,
     /// Times that the log was settled into the vault since the store was opened.
     pub settles: u64,
     /// Expired records deleted since the store was opened.
@@ -27,16 +43,23 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub(crate) fn of(index: &Index, journal: &Journal) -> Self {
-        let (unsettled_changes, log_bytes) = journal.unsettled();
-        let counters = journal.counters();
+    pub(crate) fn of(Shared { index, journal, time, .. }: &Shared) -> Self {
+        let (unsettled, counters) = (journal.unsettled(), journal.counters());
+        let (records, expired) = (index.records(), index.expired(time.now()));
         Self {
-            records: index.records(),
+            records,
+            live: records.saturating_sub(expired),
+            sweep_backlog: expired,
             in_flight: index.held(),
-            unsettled_changes,
-            log_bytes,
+            interrupted: index.started().saturating_sub(index.executing()),
+            waited_for: index.waited_for(),
+            unsettled_changes: unsettled.changes,
+            oldest_unsettled: unsettled.since.map(|since| since.elapsed()),
+            log_bytes: unsettled.bytes,
+            file_bytes: journal.file_bytes(),
             batches: counters.batches.load(Ordering::Relaxed),
             changes: counters.changes.load(Ordering::Relaxed),
+            batch_changes_max: counters.batch_changes_max.load(Ordering::Relaxed),
             settles: counters.settles.load(Ordering::Relaxed),
             swept: counters.swept.load(Ordering::Relaxed),
         }

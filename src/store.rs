@@ -5,18 +5,17 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::begin::{Begin, Completed, Execution, InFlight, Interrupted, Permit};
+use crate::begin::Begin;
 use crate::builder::Builder;
 use crate::clock::{Time, Timestamp};
-use crate::error::{CompleteError, Error, FinishError, OpenError};
-use crate::hold::Hold;
-use crate::index::{Attach, Candidates, Index, Probe, Verdict};
+use crate::error::{Error, FinishError, OpenError};
+use crate::handle::{Completed, Execution, Hold, InFlight, Interrupted, Permit};
+use crate::index::{Candidates, Index, Probe, Taken};
 use crate::journal::Journal;
 use crate::key::{Fingerprint, Key};
 use crate::record::{Record, RecordId};
-use crate::stats::Stats;
 use crate::sync::{Arc, Mutex};
-use crate::transition::{self, Answer, Finish, Holder};
+use crate::transition::{self, Answer, Holder, Take, TakeRule};
 use crate::wake::Wake;
 
 /// A store that is open for reading and writing. Clones are cheap and share it.
@@ -93,7 +92,8 @@ impl Store {
         let begin = self.answer(key, fingerprint)?;
         match self.shared.journal.check() {
             // What was durable when writing failed is durable now.
-            Err(Error::Poisoned(_)) if matches!(begin, Begin::Replay(_) | Begin::Mismatch) => {}
+            Err(Error::Poisoned(_))
+                if matches!(begin, Begin::Replay(_) | Begin::Tombstone(_) | Begin::Mismatch) => {}
             // Dropping the answer lets go of the key.
             checked => checked?,
         }
@@ -130,19 +130,22 @@ impl Store {
     ) -> Result<Option<Probe>, Error> {
         let Some(record) = self.read(key, hash, candidates)? else { return Ok(None) };
         let answer = transition::begin(Holder::Nobody, record.as_deref(), fingerprint, now);
-        let verdict = match (answer, record) {
+        let (probe, record) = match (answer, record) {
             (Answer::Replay, Some(record)) => return Ok(Some(Probe::Replay(record))),
             (Answer::Mismatch, _) => return Ok(Some(Probe::Mismatch)),
-            (Answer::Interrupted, Some(record)) => Verdict::Interrupted(record),
-            _ => Verdict::Free,
+            (Answer::Interrupted, Some(record)) => {
+                (Probe::Interrupted(Arc::clone(&record)), Some(record))
+            }
+            _ => (Probe::Reserved, None),
         };
-        Ok(self.shared.index.settle_probe(key, hash, candidates, verdict, now))
+        let reserved = self.shared.index.reserve(key, hash, candidates, record, now);
+        Ok(reserved.then_some(probe))
     }
 
     /// The key's own record among the candidates, or `Some(None)` if each is another key's;
     /// `None` if one was gone before it could be read.
     #[expect(clippy::option_option, reason = "the outer one says whether to ask again")]
-    fn read(
+    pub(crate) fn read(
         &self,
         key: &Key,
         hash: u64,
@@ -192,7 +195,7 @@ impl Store {
             Probe::InFlight { since } => {
                 Begin::InFlight(InFlight::new(self.clone(), key.clone(), hash, fingerprint, since))
             }
-            Probe::Replay(record) => Begin::Replay(Completed::new(record)),
+            Probe::Replay(record) => Begin::completed(record),
             Probe::Mismatch | Probe::Read(_) => Begin::Mismatch,
         })
     }
@@ -210,13 +213,15 @@ impl Store {
     ///
     /// [`FinishError`]. A refused result leaves the operation as it was.
     pub fn complete(&self, key: &Key, result: impl AsRef<[u8]>) -> Result<Completed, FinishError> {
-        let completed = match self.attach(key)? {
-            Attached::Execution(execution) => {
-                execution.complete(result).map_err(|error| error.map_handle(Execution::detach))
-            }
-            Attached::Interrupted(interrupted) => {
-                interrupted.resolve(result).map_err(|error| error.map_handle(drop))
-            }
+        let completed = match self.take(key, transition::take_execution)? {
+            Hand::Execution(hold, record) => Execution::new(hold, record)
+                .complete(result)
+                .map_err(|error| error.map_handle(Execution::detach)),
+            Hand::AtRest(hold, record) => Interrupted::new(hold, record)
+                .resolve(result)
+                .map_err(|error| error.map_handle(drop)),
+            Hand::Held => return Err(FinishError::Held),
+            Hand::Nothing => return Err(FinishError::NotExecuting),
         };
         completed.map_err(FinishError::Complete)
     }
@@ -230,76 +235,53 @@ impl Store {
     ///
     /// [`FinishError`].
     pub fn abandon(&self, key: &Key) -> Result<(), FinishError> {
-        let abandoned = match self.attach(key)? {
-            Attached::Execution(execution) => execution.abandon(),
-            Attached::Interrupted(interrupted) => interrupted.abandon(),
-        };
-        abandoned.map_err(|error| FinishError::Complete(CompleteError::Store(error)))
+        match self.take(key, transition::take_execution)? {
+            Hand::Execution(hold, record) | Hand::AtRest(hold, record) => Ok(hold.remove(&record)?),
+            Hand::Held => Err(FinishError::Held),
+            Hand::Nothing => Err(FinishError::NotExecuting),
+        }
     }
 
-    /// Takes in hand an execution that nobody holds.
-    fn attach(&self, key: &Key) -> Result<Attached, FinishError> {
+    /// Frees a key whose operation is completed before its retention is over, and says whether
+    /// there was such a key. Nothing is done to one that is in flight or interrupted.
+    ///
+    /// The operation may run again after this. Returns once that is durable.
+    ///
+    /// # Errors
+    ///
+    /// Any of [`Error`].
+    pub fn forget(&self, key: &Key) -> Result<bool, Error> {
+        match self.take(key, transition::take_completed)? {
+            Hand::Execution(hold, record) | Hand::AtRest(hold, record) => {
+                hold.remove(&record).map(|()| true)
+            }
+            Hand::Held | Hand::Nothing => Ok(false),
+        }
+    }
+
+    /// Takes a key in hand for what is stored of it, if the rule allows that.
+    fn take(&self, key: &Key, rule: TakeRule) -> Result<Hand, Error> {
         let Shared { index, time, journal, .. } = &*self.shared;
         journal.check()?;
         let hash = index.hash(key.framed());
         loop {
             let now = time.now();
-            let candidates = match index.attach(key, hash, now) {
-                Attach::Execution(record) => {
-                    return Ok(Attached::Execution(Execution::new(self.hold(key, hash), record)));
+            let candidates = match index.take(key, hash, rule, now) {
+                Taken::Execution(record) => {
+                    return Ok(Hand::Execution(self.hold(key, hash), record));
                 }
-                Attach::Interrupted(record) => {
-                    return Ok(self.attach_interrupted(key, hash, record));
-                }
-                Attach::Held => return Err(FinishError::Held),
-                Attach::NotExecuting => return Err(FinishError::NotExecuting),
-                Attach::Read(candidates) => candidates,
+                Taken::AtRest(record) => return Ok(Hand::AtRest(self.hold(key, hash), record)),
+                Taken::Held => return Ok(Hand::Held),
+                Taken::Nothing => return Ok(Hand::Nothing),
+                Taken::Read(candidates) => candidates,
             };
             let Some(record) = self.read(key, hash, &candidates)? else { continue };
-            let record = match transition::finish(Holder::Nobody, record.as_deref(), now) {
-                Finish::Open => record,
-                Finish::Held | Finish::NotExecuting => None,
-            };
-            let Some(record) = record else { return Err(FinishError::NotExecuting) };
-            let verdict = Verdict::Interrupted(Arc::clone(&record));
-            if index.settle_probe(key, hash, &candidates, verdict, now).is_some() {
-                return Ok(self.attach_interrupted(key, hash, record));
+            let open = rule(Holder::Nobody, record.as_deref(), now) == Take::Open;
+            let Some(record) = record.filter(|_| open) else { return Ok(Hand::Nothing) };
+            if index.reserve(key, hash, &candidates, Some(Arc::clone(&record)), now) {
+                return Ok(Hand::AtRest(self.hold(key, hash), record));
             }
         }
-    }
-
-    fn attach_interrupted(&self, key: &Key, hash: u64, record: Arc<Record>) -> Attached {
-        Attached::Interrupted(Interrupted::new(self.hold(key, hash), record))
-    }
-
-    /// Deletes one bounded slice of expired records, and says how many those were; 0 when none is
-    /// left.
-    ///
-    /// The background thread does this by itself. Whether a key has expired does not depend on
-    /// it: an expired record that is not deleted yet counts for nothing.
-    ///
-    /// # Errors
-    ///
-    /// Any of [`Error`] but `Overloaded`.
-    pub fn sweep(&self) -> Result<usize, Error> {
-        self.shared.journal.sweep()
-    }
-
-    /// Moves everything that the log holds into the vault.
-    ///
-    /// The background thread does this by itself, and so does a call that finds the log full.
-    ///
-    /// # Errors
-    ///
-    /// Any of [`Error`] but `Overloaded`.
-    pub fn settle(&self) -> Result<(), Error> {
-        self.shared.journal.settle()
-    }
-
-    /// What the store holds now, and what it has done since it was opened.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        Stats::of(&self.shared.index, &self.shared.journal)
     }
 
     /// Closes the store for all clones and handles, and says whether everything is in its place.
@@ -317,10 +299,13 @@ impl Store {
     }
 }
 
-/// An execution that was taken in hand by its key.
-enum Attached {
-    Execution(Execution),
-    Interrupted(Interrupted),
+/// A key that was taken in hand by its name.
+enum Hand {
+    /// It was detached.
+    Execution(Hold, Arc<Record>),
+    AtRest(Hold, Arc<Record>),
+    Held,
+    Nothing,
 }
 
 impl Shared {
@@ -342,6 +327,7 @@ impl Shared {
     }
 
     fn close(&self) -> Result<(), Error> {
+        self.journal.check_outside()?;
         self.wake.stop();
         if let Some(sweeper) = self.sweeper.lock().take() {
             // A sweeper that panicked has nothing more to say: what matters was said below.

@@ -11,7 +11,7 @@
 
 use crate::clock::Timestamp;
 use crate::key::{Fingerprint, Key};
-use crate::record::{Record, RecordId, State};
+use crate::record::{Kept, Record, RecordId, State};
 
 /// Who has a key in hand now. This is true in memory only, and ends with the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +26,21 @@ pub(crate) enum Holder {
     Detached,
 }
 
-/// What `begin` finds.
+/// What a key that is not free is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Fresh,
-    Replay,
-    InFlight,
-    Mismatch,
+#[non_exhaustive]
+pub enum Status {
+    /// A caller has it in hand, and nothing runs: it is about to start, or finds out what became of
+    /// an interrupted operation.
+    Reserved,
+    /// The operation runs.
+    Executing,
+    /// The operation was started, and nobody is left who runs it.
     Interrupted,
+    /// The operation is done, and its result is kept.
+    Completed,
+    /// The operation is done, and its result was too long to keep.
+    Tombstone,
 }
 
 /// A record counts until its retention is over, and no longer at that very moment.
@@ -46,6 +53,39 @@ pub(crate) fn is_sweepable(id: RecordId, holder: Holder, now: Timestamp) -> bool
     holder == Holder::Nobody && !is_live(id, now)
 }
 
+/// What is stored of a key, if it counts: a held key is used for as long as its holder lives,
+/// whatever the time.
+fn counting(holder: Holder, record: Option<&Record>, now: Timestamp) -> Option<&Record> {
+    record.filter(|record| holder != Holder::Nobody || is_live(record.id, now))
+}
+
+/// What a key is, from who holds it and what is stored of it; `None` if it is free.
+pub(crate) fn status(holder: Holder, record: Option<&Record>, now: Timestamp) -> Option<Status> {
+    match (holder, counting(holder, record, now).map(|record| &record.state)) {
+        (Holder::Reservation, _) => Some(Status::Reserved),
+        (Holder::Execution | Holder::Detached, _) => Some(Status::Executing),
+        (Holder::Nobody, None) => None,
+        // Nobody holds it, so whoever started it is gone, and it is not known how far it came.
+        (Holder::Nobody, Some(State::Started { .. })) => Some(Status::Interrupted),
+        (Holder::Nobody, Some(State::Completed { kept: Kept::Whole(_), .. })) => {
+            Some(Status::Completed)
+        }
+        (Holder::Nobody, Some(State::Completed { kept: Kept::Tombstone { .. }, .. })) => {
+            Some(Status::Tombstone)
+        }
+    }
+}
+
+/// What `begin` finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Fresh,
+    Replay,
+    InFlight,
+    Mismatch,
+    Interrupted,
+}
+
 /// The answer to `begin`, from who holds the key and what is stored of it.
 pub(crate) fn begin(
     holder: Holder,
@@ -53,40 +93,49 @@ pub(crate) fn begin(
     fingerprint: &Fingerprint,
     now: Timestamp,
 ) -> Answer {
-    // A held key stays in flight for as long as its holder lives, whatever the time.
-    let record = record.filter(|record| holder != Holder::Nobody || is_live(record.id, now));
     // Which request it is comes first: what another request did is not this caller's to know.
-    if record.is_some_and(|record| !record.fingerprint.matches(fingerprint)) {
+    let known = counting(holder, record, now);
+    if known.is_some_and(|record| !record.fingerprint.matches(fingerprint)) {
         return Answer::Mismatch;
     }
-    match (holder, record.map(|record| &record.state)) {
-        (Holder::Reservation | Holder::Execution | Holder::Detached, _) => Answer::InFlight,
-        (Holder::Nobody, None) => Answer::Fresh,
-        (Holder::Nobody, Some(State::Completed { .. })) => Answer::Replay,
-        // Nobody holds it, so whoever started it is gone, and it is not known how far it came.
-        (Holder::Nobody, Some(State::Started)) => Answer::Interrupted,
+    match status(holder, record, now) {
+        None => Answer::Fresh,
+        Some(Status::Reserved | Status::Executing) => Answer::InFlight,
+        Some(Status::Interrupted) => Answer::Interrupted,
+        Some(Status::Completed | Status::Tombstone) => Answer::Replay,
     }
 }
 
-/// Whether an execution can be finished by its key alone.
+/// Whether a key can be taken in hand by its name alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Finish {
+pub(crate) enum Take {
     Open,
+    /// A live handle has it.
     Held,
-    NotExecuting,
+    /// There is nothing under it to take.
+    Nothing,
 }
 
-/// The answer to a `complete` or `abandon` that has only the key.
-pub(crate) fn finish(holder: Holder, record: Option<&Record>, now: Timestamp) -> Finish {
-    match (holder, record) {
-        (Holder::Reservation | Holder::Execution, _) => Finish::Held,
-        (Holder::Detached, Some(_)) => Finish::Open,
-        // Its process is gone, but the work may well have ended elsewhere since.
-        (Holder::Nobody, Some(record)) if is_live(record.id, now) => match record.state {
-            State::Started => Finish::Open,
-            State::Completed { .. } => Finish::NotExecuting,
-        },
-        (Holder::Detached | Holder::Nobody, _) => Finish::NotExecuting,
+/// A rule of what can be taken in hand.
+pub(crate) type TakeRule = fn(Holder, Option<&Record>, Timestamp) -> Take;
+
+/// An execution, to finish it: one that was detached, or that was interrupted and may well have
+/// ended elsewhere since.
+pub(crate) fn take_execution(holder: Holder, record: Option<&Record>, now: Timestamp) -> Take {
+    match status(holder, record, now) {
+        Some(Status::Executing) if holder == Holder::Detached => Take::Open,
+        Some(Status::Reserved | Status::Executing) => Take::Held,
+        Some(Status::Interrupted) => Take::Open,
+        Some(Status::Completed | Status::Tombstone) | None => Take::Nothing,
+    }
+}
+
+/// A completed operation, to forget it.
+pub(crate) fn take_completed(holder: Holder, record: Option<&Record>, now: Timestamp) -> Take {
+    match status(holder, record, now) {
+        Some(Status::Reserved | Status::Executing) => Take::Held,
+        Some(Status::Completed | Status::Tombstone) => Take::Open,
+        Some(Status::Interrupted) | None => Take::Nothing,
     }
 }
 
@@ -97,17 +146,24 @@ pub(crate) fn start(
     fingerprint: Fingerprint,
     begun_at: Timestamp,
 ) -> Record {
-    Record { id, key, fingerprint, begun_at, attempt: 1, state: State::Started }
+    let state = State::Started { checkpoint: None };
+    Record { id, key, fingerprint, begun_at, attempt: 1, state }
 }
 
-/// An interrupted operation starts again. Its retention still runs from its first begin.
+/// The operation has come this far.
+pub(crate) fn checkpoint(record: Record, progress: Box<[u8]>) -> Record {
+    Record { state: State::Started { checkpoint: Some(progress) }, ..record }
+}
+
+/// An interrupted operation starts again, from its last checkpoint. Its retention still runs from
+/// its first begin.
 pub(crate) fn retry(record: &Record) -> Record {
-    Record { attempt: record.attempt.saturating_add(1), state: State::Started, ..record.clone() }
+    Record { attempt: record.attempt.saturating_add(1), ..record.clone() }
 }
 
-/// The operation is done, and this is its result.
-pub(crate) fn complete(record: Record, result: Box<[u8]>, now: Timestamp) -> Record {
-    Record { state: State::Completed { completed_at: now, result }, ..record }
+/// The operation is done, and this is kept of its result.
+pub(crate) fn complete(record: Record, kept: Kept, now: Timestamp) -> Record {
+    Record { state: State::Completed { completed_at: now, kept }, ..record }
 }
 
 #[cfg(test)]
@@ -127,7 +183,7 @@ mod tests {
     }
 
     fn completed() -> Record {
-        complete(started(), Box::default(), at(1))
+        complete(started(), Kept::Whole(Box::default()), at(1))
     }
 
     #[track_caller]
@@ -178,22 +234,53 @@ mod tests {
     fn only_an_open_execution_is_finished_by_key() {
         let (started, completed) = (started(), completed());
         let check = |holder, record, now, expected| {
-            assert_eq!(finish(holder, record, at(now)), expected);
+            assert_eq!(take_execution(holder, record, at(now)), expected);
         };
-        check(Holder::Detached, Some(&started), EXPIRY, Finish::Open);
-        check(Holder::Nobody, Some(&started), EXPIRY - 1, Finish::Open);
-        check(Holder::Nobody, Some(&started), EXPIRY, Finish::NotExecuting);
-        check(Holder::Nobody, Some(&completed), 0, Finish::NotExecuting);
-        check(Holder::Nobody, None, 0, Finish::NotExecuting);
-        check(Holder::Execution, Some(&started), 0, Finish::Held);
-        check(Holder::Reservation, None, 0, Finish::Held);
+        check(Holder::Detached, Some(&started), EXPIRY, Take::Open);
+        check(Holder::Nobody, Some(&started), EXPIRY - 1, Take::Open);
+        check(Holder::Nobody, Some(&started), EXPIRY, Take::Nothing);
+        check(Holder::Nobody, Some(&completed), 0, Take::Nothing);
+        check(Holder::Nobody, None, 0, Take::Nothing);
+        check(Holder::Execution, Some(&started), 0, Take::Held);
+        check(Holder::Reservation, None, 0, Take::Held);
+    }
+
+    #[test]
+    fn only_a_completed_operation_at_rest_is_forgotten() {
+        let (started, completed) = (started(), completed());
+        let tombstone = complete(started.clone(), Kept::tombstone(b"long"), at(1));
+        let check = |holder, record, now, expected| {
+            assert_eq!(take_completed(holder, record, at(now)), expected);
+        };
+        for record in [&completed, &tombstone] {
+            check(Holder::Nobody, Some(record), EXPIRY - 1, Take::Open);
+            check(Holder::Nobody, Some(record), EXPIRY, Take::Nothing);
+            check(Holder::Reservation, Some(record), EXPIRY - 1, Take::Held);
+        }
+        check(Holder::Nobody, Some(&started), 0, Take::Nothing);
+        check(Holder::Nobody, None, 0, Take::Nothing);
+        check(Holder::Execution, Some(&started), 0, Take::Held);
+        check(Holder::Detached, Some(&started), 0, Take::Held);
+    }
+
+    #[test]
+    fn a_tombstone_blocks_as_a_result_does() {
+        let tombstone = complete(started(), Kept::tombstone(b"long"), at(1));
+        check(Holder::Nobody, Some(&tombstone), "a", EXPIRY - 1, Replay);
+        check(Holder::Nobody, Some(&tombstone), "b", EXPIRY - 1, Mismatch);
+        check(Holder::Nobody, Some(&tombstone), "a", EXPIRY, Fresh);
+        assert_eq!(status(Holder::Nobody, Some(&tombstone), at(1)), Some(Status::Tombstone));
     }
 
     #[test]
     fn a_retry_keeps_everything_but_the_attempt() {
-        let again = retry(&started());
+        let again = retry(&checkpoint(started(), Box::from(*b"step 2")));
         assert_eq!(again.attempt, 2);
         assert_eq!(again.id, started().id);
         assert_eq!(again.begun_at, started().begun_at);
+        let State::Started { checkpoint: Some(checkpoint) } = again.state else {
+            panic!("its checkpoint is gone")
+        };
+        assert_eq!(*checkpoint, *b"step 2");
     }
 }

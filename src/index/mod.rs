@@ -20,7 +20,7 @@ use crate::key::{Fingerprint, Key};
 use crate::limits::PACKED_BITS;
 use crate::record::{Change, ChangeKind, Record, RecordId};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
-use crate::transition::{self, Holder};
+use crate::transition::{self, Holder, TakeRule};
 use entry::{Entry, table_hash};
 use slot::{Slot, remove_at_rest};
 pub(crate) use waiters::{Outcome, Waiters};
@@ -34,6 +34,8 @@ pub(crate) struct Index {
     shards: Vec<Mutex<Shard>>,
     /// Entries of all shards.
     records: AtomicUsize,
+    /// Those of them whose operation was started and not completed.
+    started: AtomicUsize,
     next_serial: AtomicU64,
 }
 
@@ -57,19 +59,31 @@ pub(crate) enum Probe {
     Mismatch,
     /// The started record, reserved now for whoever asked.
     Interrupted(Arc<Record>),
-    /// One of these records may be of this key: read them, then call [`Index::settle_probe`].
+    /// One of these records may be of this key: read them, then call [`Index::reserve`].
     Read(Candidates),
 }
 
-/// What `complete` and `abandon` by key find in memory.
-pub(crate) enum Attach {
+/// What a call that has only the key finds in memory.
+pub(crate) enum Taken {
     /// Detached until now; held by whoever asked from now on.
     Execution(Arc<Record>),
-    /// Interrupted until now; reserved for whoever asked from now on.
-    Interrupted(Arc<Record>),
+    /// At rest until now; reserved for whoever asked from now on.
+    AtRest(Arc<Record>),
     Held,
-    NotExecuting,
-    /// One of these records may be of this key: read them, then call [`Index::settle_probe`].
+    Nothing,
+    /// One of these records may be of this key: read them, then call [`Index::reserve`].
+    Read(Candidates),
+}
+
+/// What a look at a key finds in memory.
+pub(crate) enum Look {
+    Known {
+        holder: Holder,
+        since: Timestamp,
+        record: Option<Arc<Record>>,
+    },
+    Nothing,
+    /// One of these records may be of this key.
     Read(Candidates),
 }
 
@@ -77,14 +91,6 @@ pub(crate) enum Attach {
 pub(crate) struct Candidates {
     pub(crate) ids: Vec<RecordId>,
     version: u64,
-}
-
-/// What reading the candidates has shown.
-pub(crate) enum Verdict {
-    /// None of them is of this key.
-    Free,
-    /// This one is, started and not completed.
-    Interrupted(Arc<Record>),
 }
 
 impl Index {
@@ -100,6 +106,7 @@ impl Index {
             hash_mask,
             shards,
             records: AtomicUsize::new(0),
+            started: AtomicUsize::new(0),
             next_serial: AtomicU64::new(0),
         }
     }
@@ -134,11 +141,12 @@ impl Index {
     }
 
     /// Takes in a record that the scan at open has found in the vault.
-    pub(crate) fn load(&self, framed_key: &[u8], id: RecordId) {
+    pub(crate) fn load(&self, framed_key: &[u8], id: RecordId, started: bool) {
         let hash = self.hash(framed_key);
         self.skip_serials_to(id.serial + 1);
         if self.shard(hash).lock().insert_entry(hash, id) {
             self.records.fetch_add(1, Ordering::Relaxed);
+            self.started.fetch_add(started.into(), Ordering::Relaxed);
         }
     }
 
@@ -161,30 +169,22 @@ impl Index {
         Probe::Reserved
     }
 
-    /// Acts on what reading the candidates has shown, if it still holds: `None` if the key has
-    /// moved on meanwhile, and must be probed again.
-    pub(crate) fn settle_probe(
+    /// Reserves a key once its candidates are read: `record` is the one of them that is its own.
+    /// `false` if the key has moved on meanwhile, and must be asked for again.
+    pub(crate) fn reserve(
         &self,
         key: &Key,
         hash: u64,
         read: &Candidates,
-        verdict: Verdict,
+        record: Option<Arc<Record>>,
         now: Timestamp,
-    ) -> Option<Probe> {
+    ) -> bool {
         let mut shard = self.shard(hash).lock();
-        if shard.version != read.version || shard.slot(key, hash).is_some() {
-            return None;
+        let unchanged = shard.version == read.version && shard.slot(key, hash).is_none();
+        if unchanged {
+            shard.reserve(key, hash, now, record);
         }
-        Some(match verdict {
-            Verdict::Free => {
-                shard.reserve(key, hash, now, None);
-                Probe::Reserved
-            }
-            Verdict::Interrupted(record) => {
-                shard.reserve(key, hash, now, Some(Arc::clone(&record)));
-                Probe::Interrupted(record)
-            }
-        })
+        unchanged
     }
 
     /// Whether this record counts.
@@ -197,6 +197,7 @@ impl Index {
         let Change { hash, kind } = change;
         let mut shard = self.shard(*hash).lock();
         shard.version += 1;
+        self.count_started(shard.slot(&kind.record().key, *hash), kind);
         match kind {
             ChangeKind::Put(record) => {
                 if shard.insert_entry(*hash, record.id) {
@@ -215,6 +216,16 @@ impl Index {
                 }
             }
         }
+    }
+
+    /// Whoever changes a key holds it, so its slot knows the record that the change takes the
+    /// place of.
+    fn count_started(&self, slot: Option<&mut Slot>, kind: &ChangeKind) {
+        let is_started = |record: &Arc<Record>| record.state.is_started();
+        let before = slot.and_then(|slot| slot.record.as_ref()).is_some_and(is_started);
+        let after = matches!(kind, ChangeKind::Put(record) if is_started(record));
+        self.started.fetch_add(after.into(), Ordering::Relaxed);
+        self.started.fetch_sub(before.into(), Ordering::Relaxed);
     }
 
     /// The vault has this record now: a slot that was only there for its sake can go.
@@ -245,13 +256,22 @@ impl Index {
         }
     }
 
-    /// Takes in hand an execution that nobody holds, to finish it by its key.
-    pub(crate) fn attach(&self, key: &Key, hash: u64, now: Timestamp) -> Attach {
+    /// Takes a key in hand for what is stored of it, if the rule allows that.
+    pub(crate) fn take(&self, key: &Key, hash: u64, rule: TakeRule, now: Timestamp) -> Taken {
         let mut shard = self.shard(hash).lock();
         if let Some(slot) = shard.slot(key, hash) {
-            return slot.attach(now);
+            return slot.take(rule, now);
         }
-        shard.candidates(hash, now).map_or(Attach::NotExecuting, Attach::Read)
+        shard.candidates(hash, now).map_or(Taken::Nothing, Taken::Read)
+    }
+
+    /// What is known of a key, which is left as it is.
+    pub(crate) fn look(&self, key: &Key, hash: u64, now: Timestamp) -> Look {
+        let mut shard = self.shard(hash).lock();
+        if let Some(Slot { holder, since, record, .. }) = shard.slot(key, hash) {
+            return Look::Known { holder: *holder, since: *since, record: record.clone() };
+        }
+        shard.candidates(hash, now).map_or(Look::Nothing, Look::Read)
     }
 
     /// Joins those who wait for the key, if somebody holds it.
@@ -259,6 +279,23 @@ impl Index {
         let mut shard = self.shard(hash).lock();
         let slot = shard.slot(key, hash).filter(|slot| slot.holder != Holder::Nobody)?;
         Some(Arc::clone(slot.waiters.get_or_insert_default()))
+    }
+
+    /// Stops waiting. With the last who does, the waiters of the key are freed.
+    pub(crate) fn leave_waiters(&self, key: &Key, hash: u64, left: Arc<Waiters>) {
+        let mut shard = self.shard(hash).lock();
+        drop(left);
+        if let Some(slot) = shard.slot(key, hash)
+            // Under this lock nobody joins.
+            && slot.waiters.as_ref().is_some_and(|waiters| Arc::strong_count(waiters) == 1)
+        {
+            slot.waiters = None;
+        }
+    }
+
+    /// Keys that somebody waits for.
+    pub(crate) fn waited_for(&self) -> usize {
+        self.count_slots(|slot| slot.waiters.is_some())
     }
 
     /// Wakes all who wait for any key, to ask again.
@@ -269,7 +306,13 @@ impl Index {
     }
 
     /// Forgets an expired record, unless somebody holds its key.
-    pub(crate) fn expire(&self, framed_key: &[u8], id: RecordId, now: Timestamp) -> bool {
+    pub(crate) fn expire(
+        &self,
+        framed_key: &[u8],
+        id: RecordId,
+        started: bool,
+        now: Timestamp,
+    ) -> bool {
         let hash = self.hash(framed_key);
         let mut shard = self.shard(hash).lock();
         let holder = shard
@@ -284,14 +327,39 @@ impl Index {
         }
         if shard.remove_entry(hash, id) {
             self.records.fetch_sub(1, Ordering::Relaxed);
+            self.started.fetch_sub(started.into(), Ordering::Relaxed);
         }
         true
     }
 
     /// Keys that somebody holds.
     pub(crate) fn held(&self) -> usize {
-        let held = |slot: &&Slot| slot.holder != Holder::Nobody;
-        self.shards.iter().map(|shard| shard.lock().slots.iter().filter(held).count()).sum()
+        self.count_slots(|slot| slot.holder != Holder::Nobody)
+    }
+
+    /// Records of operations that were started and not completed.
+    pub(crate) fn started(&self) -> usize {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Operations that run.
+    pub(crate) fn executing(&self) -> usize {
+        self.count_slots(|slot| {
+            let started = slot.record.as_ref().is_some_and(|record| record.state.is_started());
+            started && slot.holder != Holder::Nobody
+        })
+    }
+
+    fn count_slots(&self, counts: impl Fn(&Slot) -> bool) -> usize {
+        let count =
+            |shard: &Mutex<Shard>| shard.lock().slots.iter().filter(|slot| counts(slot)).count();
+        self.shards.iter().map(count).sum()
+    }
+
+    /// Records whose retention is over.
+    pub(crate) fn expired(&self, now: Timestamp) -> usize {
+        let is_expired = |entry: &&Entry| !transition::is_live(entry.id(), now);
+        self.shards.iter().map(|shard| shard.lock().entries.iter().filter(is_expired).count()).sum()
     }
 }
 
@@ -361,74 +429,4 @@ impl Shard {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HASH: u64 = 0x1234_5678_9ABC_DEF0;
-
-    fn at(ms: u64) -> Timestamp {
-        Timestamp::from_unix_ms(ms)
-    }
-
-    fn index() -> Index {
-        Index::with_capacity(0, u64::MAX)
-    }
-
-    fn started(key: &Key, serial: u64) -> Arc<Record> {
-        let id = RecordId { expires_at: at(100), serial };
-        Arc::new(transition::start(id, key.clone(), Fingerprint::NONE, at(0)))
-    }
-
-    /// Starts a key whose hash is that of all others here.
-    fn start(index: &Index, key: &Key, serial: u64) -> Arc<Record> {
-        assert!(matches!(index.probe(key, HASH, &Fingerprint::NONE, at(0)), Probe::Reserved));
-        let record = started(key, serial);
-        index.apply(&Change { hash: HASH, kind: ChangeKind::Put(Arc::clone(&record)) });
-        record
-    }
-
-    #[test]
-    fn a_key_with_the_hash_of_one_that_is_not_settled_is_free() {
-        let index = index();
-        let (one, other) = (Key::new("one").expect("a key"), Key::new("other").expect("a key"));
-        start(&index, &one, 1);
-        // The vault does not have that record, so there is nothing to read.
-        let probe = index.probe(&other, HASH, &Fingerprint::NONE, at(0));
-        assert!(matches!(probe, Probe::Reserved));
-        assert!(matches!(
-            index.probe(&one, HASH, &Fingerprint::NONE, at(0)),
-            Probe::InFlight { .. }
-        ));
-    }
-
-    #[test]
-    fn a_key_with_the_hash_of_one_that_is_settled_costs_a_read() {
-        let index = index();
-        let (one, other) = (Key::new("one").expect("a key"), Key::new("other").expect("a key"));
-        let record = start(&index, &one, 1);
-        index.settled(HASH, &record);
-        index.let_go(&one, HASH);
-        let Probe::Read(read) = index.probe(&other, HASH, &Fingerprint::NONE, at(0)) else {
-            panic!("the record may be of this key")
-        };
-        assert_eq!(read.ids, [record.id]);
-        let probe = index.settle_probe(&other, HASH, &read, Verdict::Free, at(0));
-        assert!(matches!(probe, Some(Probe::Reserved)));
-    }
-
-    #[test]
-    fn what_was_read_before_a_change_is_not_acted_on() {
-        let index = index();
-        let one = Key::new("one").expect("a key");
-        let record = start(&index, &one, 1);
-        index.settled(HASH, &record);
-        index.let_go(&one, HASH);
-        let Probe::Read(read) = index.probe(&one, HASH, &Fingerprint::NONE, at(0)) else {
-            panic!("the record is of this key")
-        };
-        // Meanwhile somebody else has taken it over, finished it, and it has been settled.
-        index.apply(&Change { hash: HASH, kind: ChangeKind::Remove(Arc::clone(&record)) });
-        let verdict = Verdict::Interrupted(record);
-        assert!(index.settle_probe(&one, HASH, &read, verdict, at(0)).is_none());
-    }
-}
+mod tests;

@@ -3,12 +3,12 @@
 use hashbrown::hash_table::OccupiedEntry;
 
 use super::waiters::{Outcome, Waiters};
-use super::{Attach, Probe};
+use super::{Probe, Taken};
 use crate::clock::Timestamp;
 use crate::key::{Fingerprint, Key};
-use crate::record::{Record, State};
+use crate::record::Record;
 use crate::sync::Arc;
-use crate::transition::{self, Answer, Finish, Holder};
+use crate::transition::{self, Answer, Holder, Take, TakeRule};
 
 pub(super) struct Slot {
     pub(super) hash: u64,
@@ -52,19 +52,18 @@ impl Slot {
         }
     }
 
-    pub(super) fn attach(&mut self, now: Timestamp) -> Attach {
-        let finish = transition::finish(self.holder, self.record.as_deref(), now);
-        match (finish, self.record.clone()) {
-            (Finish::Held, _) => Attach::Held,
-            (Finish::Open, Some(record)) if self.holder == Holder::Detached => {
+    pub(super) fn take(&mut self, rule: TakeRule, now: Timestamp) -> Taken {
+        match (rule(self.holder, self.record.as_deref(), now), self.record.clone()) {
+            (Take::Held, _) => Taken::Held,
+            (Take::Open, Some(record)) if self.holder == Holder::Detached => {
                 self.holder = Holder::Execution;
-                Attach::Execution(record)
+                Taken::Execution(record)
             }
-            (Finish::Open, Some(record)) => {
+            (Take::Open, Some(record)) => {
                 self.hold(now);
-                Attach::Interrupted(record)
+                Taken::AtRest(record)
             }
-            (Finish::Open, None) | (Finish::NotExecuting, _) => Attach::NotExecuting,
+            (Take::Open, None) | (Take::Nothing, _) => Taken::Nothing,
         }
     }
 
@@ -77,12 +76,11 @@ impl Slot {
     pub(super) fn put(&mut self, record: &Arc<Record>) {
         self.record = Some(Arc::clone(record));
         self.settled = false;
-        match record.state {
-            State::Started => self.holder = Holder::Execution,
-            State::Completed { .. } => {
-                self.holder = Holder::Nobody;
-                self.wake(Outcome::Completed(Arc::clone(record)));
-            }
+        if record.state.is_started() {
+            self.holder = Holder::Execution;
+        } else {
+            self.holder = Holder::Nobody;
+            self.wake(Outcome::Completed(Arc::clone(record)));
         }
     }
 

@@ -91,7 +91,43 @@ impl<T> GroupCommit<T> {
         bytes: usize,
         write: impl Fn(Vec<T>) -> Result<(), StorageError>,
     ) -> Result<(), Error> {
-        let (turn, mut lead) = self.enqueue(item, bytes)?;
+        let mut queue = self.queue.lock();
+        let turn = self.enqueue(&mut queue, item, bytes)?;
+        let lead = queue.claim_lead();
+        drop(queue);
+        self.follow(&turn, lead, write)
+    }
+
+    /// Submits items that wait together, and returns once each is durable or refused. They are
+    /// neighbours in the queue, so that they share as few batches as they fit in.
+    ///
+    /// # Errors
+    ///
+    /// Of each item, as [`GroupCommit::submit`].
+    pub(crate) fn submit_many(
+        &self,
+        items: Vec<(T, usize)>,
+        write: impl Fn(Vec<T>) -> Result<(), StorageError>,
+    ) -> Vec<Result<(), Error>> {
+        let mut queue = self.queue.lock();
+        let turns: Vec<_> =
+            items.into_iter().map(|(item, bytes)| self.enqueue(&mut queue, item, bytes)).collect();
+        let mut lead = turns.iter().any(Result::is_ok) && queue.claim_lead();
+        drop(queue);
+        // In the order of the batches: the lead of each is handed on by the one before it.
+        turns
+            .into_iter()
+            .map(|turn| turn.and_then(|turn| self.follow(&turn, mem::take(&mut lead), &write)))
+            .collect()
+    }
+
+    /// Waits for the outcome of a batch, and leads when it is this caller's turn to.
+    fn follow(
+        &self,
+        turn: &Turn,
+        mut lead: bool,
+        write: impl Fn(Vec<T>) -> Result<(), StorageError>,
+    ) -> Result<(), Error> {
         loop {
             if lead {
                 self.lead(&write);
@@ -103,8 +139,7 @@ impl<T> GroupCommit<T> {
         }
     }
 
-    fn enqueue(&self, item: T, bytes: usize) -> Result<(Arc<Turn>, bool), Error> {
-        let mut queue = self.queue.lock();
+    fn enqueue(&self, queue: &mut Queue<T>, item: T, bytes: usize) -> Result<Arc<Turn>, Error> {
         if let Some(refusal) = &queue.refusal {
             return Err(refusal.clone());
         }
@@ -119,20 +154,14 @@ impl<T> GroupCommit<T> {
         queue.items += 1;
         queue.bytes += bytes;
         let last = queue.batches.back_mut();
-        let turn =
-            if let Some(batch) = last.filter(|batch| batch.has_room(bytes, self.batch_bytes_max)) {
-                batch.push(item, bytes)
-            } else {
-                let mut batch = Batch { items: Vec::new(), bytes: 0, turn: Arc::default() };
-                let turn = batch.push(item, bytes);
-                queue.batches.push_back(batch);
-                turn
-            };
-        let lead = queue.lead == Lead::Nobody;
-        if lead {
-            queue.lead = Lead::Due;
-        }
-        Ok((turn, lead))
+        Ok(if let Some(batch) = last.filter(|batch| batch.has_room(bytes, self.batch_bytes_max)) {
+            batch.push(item, bytes)
+        } else {
+            let mut batch = Batch { items: Vec::new(), bytes: 0, turn: Arc::default() };
+            let turn = batch.push(item, bytes);
+            queue.batches.push_back(batch);
+            turn
+        })
     }
 
     /// Writes the first batch, and passes the lead on.
@@ -208,6 +237,17 @@ impl<T> GroupCommit<T> {
         while queue.lead != Lead::Nobody {
             self.idle.wait(&mut queue);
         }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Whether the caller, who has just queued, is to lead, since nobody else does.
+    fn claim_lead(&mut self) -> bool {
+        let claimed = self.lead == Lead::Nobody;
+        if claimed {
+            self.lead = Lead::Due;
+        }
+        claimed
     }
 }
 

@@ -86,6 +86,11 @@ impl Log {
         self.used
     }
 
+    /// Bytes of both segments, with what of them is not used.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.capacity() + segment::FRAMES_AT).sum()
+    }
+
     /// Writes one batch as one frame, with one sync.
     pub(crate) fn append<'c>(
         &mut self,

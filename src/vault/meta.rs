@@ -8,10 +8,12 @@ use crate::error::OpenError;
 use crate::log::frame::FrameNumber;
 use crate::log::segment::StoreKey;
 
-const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const FIELDS: [&str; 5] = ["format", "key", "settled", "high_water", "next_serial"];
-/// The version of the tables and rows.
-const FORMAT: u32 = 1;
+/// The version of the tables and rows. Version 1 had no checkpoints and no tombstones, and is
+/// otherwise the same, so it is read as it is; the first write makes it this one.
+const FORMAT: u32 = 2;
+const FORMAT_OLDEST: u32 = 1;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Meta {
@@ -61,7 +63,7 @@ impl Meta {
             .and_then(|fields| fields.try_into().ok())
             .ok_or_else(|| corrupt("a field of `meta` is missing"))?;
         let format = u32::from_le_bytes(fixed(&format)?);
-        if format != FORMAT {
+        if !(FORMAT_OLDEST..=FORMAT).contains(&format) {
             let file = NAME;
             return Err(OpenError::UnsupportedVersion { file, found: format, supported: FORMAT });
         }

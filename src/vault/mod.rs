@@ -7,9 +7,13 @@
 //! through it. Both are dear for a single call, and cheap for the thousands that one settle takes.
 
 mod backend;
+mod copy;
 mod meta;
+#[cfg(feature = "transaction")]
+mod transaction;
 
 use std::io;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{
@@ -18,13 +22,19 @@ use redb::{
 };
 
 use crate::clock::Timestamp;
-use crate::codec::{self, Malformed, Row};
-use crate::disk::Disk;
+use crate::codec::{self, Malformed, Row, Scanned};
+use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, OpenError, StorageError};
+use crate::key::Key;
 use crate::record::{Record, RecordId};
-use crate::sync::{Arc, RwLock};
+use crate::sync::{Arc, Mutex, RwLock};
 use backend::Backend;
+pub(crate) use copy::{Compacted, Copying};
 pub(crate) use meta::Meta;
+#[cfg(feature = "transaction")]
+pub use transaction::Transaction;
+#[cfg(feature = "transaction")]
+pub(crate) use transaction::Uncommitted;
 
 /// Name of the vault's file.
 pub(crate) const NAME: &str = "vault.redb";
@@ -37,7 +47,24 @@ const RESULTS: TableDefinition<u64, &[u8]> = TableDefinition::new("results");
 
 pub(crate) struct Vault {
     /// `None` once closed.
-    database: RwLock<Option<Database>>,
+    open: RwLock<Option<Open>>,
+    /// Held by whoever copies the file.
+    copying: Mutex<()>,
+    cache: usize,
+}
+
+struct Open {
+    database: Database,
+    backend: Backend,
+}
+
+/// A record at rest, as a listing meets it.
+pub(crate) struct Listed {
+    pub(crate) id: RecordId,
+    pub(crate) key: Key,
+    pub(crate) begun_at: Timestamp,
+    /// Whether it was started and not completed when the vault got it.
+    pub(crate) started: bool,
 }
 
 /// An expired record, as a sweep meets it.
@@ -64,7 +91,7 @@ impl Vault {
         let create = || -> Result<(), redb::Error> {
             let mut builder = redb::Builder::new();
             let builder = builder.set_cache_size(cache);
-            let database = builder.create_with_backend(Backend(Arc::clone(&file)))?;
+            let database = builder.create_with_backend(Backend::new(Arc::clone(&file)))?;
             let transaction = safest(&database)?;
             transaction.open_table(RECORDS)?;
             transaction.open_table(RESULTS)?;
@@ -92,13 +119,9 @@ impl Vault {
         if file.is_empty().map_err(open_failed)? {
             return Err(corrupt("it is empty"));
         }
-        let database = contained(|| {
-            let mut builder = redb::Builder::new();
-            let builder = builder.set_cache_size(cache).set_check_integrity_on_open(true);
-            Ok(builder.create_with_backend(Backend(file))?)
-        })?;
-        let meta = Meta::read(&database)?;
-        Ok((Self { database: RwLock::new(Some(database)) }, meta))
+        let open = contained(|| Open::new(file, cache))?;
+        let meta = Meta::read(&open.database)?;
+        Ok((Self { open: RwLock::new(Some(open)), copying: Mutex::new(()), cache }, meta))
     }
 
     /// Records that the vault has.
@@ -108,14 +131,17 @@ impl Vault {
         Ok(usize::try_from(records?).unwrap_or(usize::MAX))
     }
 
-    /// Shows every record to `each`, with its key in framed form.
-    pub(crate) fn scan(&self, mut each: impl FnMut(&[u8], RecordId)) -> Result<(), OpenError> {
+    /// Shows every record to `each`.
+    pub(crate) fn scan(
+        &self,
+        mut each: impl FnMut(RecordId, Scanned<'_>),
+    ) -> Result<(), OpenError> {
         let scanned = self.with(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
             for row in records.iter()? {
                 let (key, value) = row?;
                 let row = codec::scan_row(value.value()).map_err(malformed)?;
-                each(row.framed_key, from_row_key(key.value()));
+                each(from_row_key(key.value()), row);
             }
             Ok(())
         });
@@ -148,23 +174,16 @@ impl Vault {
         meta: &Meta,
     ) -> Result<(), StorageError> {
         self.write(meta, |records, results| {
-            for (id, record) in changes {
-                match record {
-                    Some(record) => put(records, results, record)?,
-                    None => remove(records, results, id)?,
-                }
-            }
-            Ok(())
+            changes.into_iter().try_for_each(|(id, record)| place(records, results, id, record))
         })
     }
 
-    /// The first expired records for which `choose` says yes, which is shown their keys in framed
-    /// form, oldest first.
+    /// The first expired records for which `choose` says yes, oldest first.
     pub(crate) fn expired(
         &self,
         now: Timestamp,
         max: usize,
-        mut choose: impl FnMut(&[u8], RecordId) -> bool,
+        mut choose: impl FnMut(RecordId, &Scanned<'_>) -> bool,
     ) -> Result<Vec<Expired>, StorageError> {
         let expired = self.with(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
@@ -173,7 +192,7 @@ impl Vault {
                 let (key, value) = row?;
                 let id = from_row_key(key.value());
                 let row = codec::scan_row(value.value()).map_err(malformed)?;
-                if choose(row.framed_key, id) {
+                if choose(id, &row) {
                     expired.push(Expired { id, apart: row.apart });
                 }
                 if expired.len() == max {
@@ -183,6 +202,28 @@ impl Vault {
             Ok(expired)
         });
         Ok(expired?)
+    }
+
+    /// The first records behind this place.
+    pub(crate) fn list(&self, after: Option<RecordId>, max: usize) -> Result<Vec<Listed>, Error> {
+        let listed = self.with(|database| {
+            let records = database.begin_read()?.open_table(RECORDS)?;
+            let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(row_key(id)));
+            let mut listed = Vec::new();
+            for row in records.range((start, Bound::Unbounded))?.take(max) {
+                let (key, value) = row?;
+                let row = codec::scan_row(value.value()).map_err(malformed)?;
+                let framed_key = Key::from_framed(row.framed_key);
+                listed.push(Listed {
+                    id: from_row_key(key.value()),
+                    key: framed_key.ok_or_else(|| malformed(Malformed))?,
+                    begun_at: row.begun_at,
+                    started: row.started,
+                });
+            }
+            Ok(listed)
+        });
+        Ok(listed?)
     }
 
     /// Deletes these records in one transaction. They must be in order.
@@ -213,8 +254,8 @@ impl Vault {
 
     /// Lets go of the file. What is durable stays so, whatever this says.
     pub(crate) fn close(&self) -> Result<(), StorageError> {
-        let database = self.database.write().take();
-        let closed = contained(|| Ok(database.map_or(Ok(()), Database::close)?));
+        let open = self.open.write().take();
+        let closed = contained(|| Ok(open.map_or(Ok(()), |open| open.database.close())?));
         Ok(closed?)
     }
 
@@ -226,9 +267,7 @@ impl Vault {
         let written = self.with(|database| {
             let transaction = safest(database)?;
             change(&mut transaction.open_table(RECORDS)?, &mut transaction.open_table(RESULTS)?)?;
-            meta.write(&transaction)?;
-            transaction.commit()?;
-            Ok(())
+            commit(transaction, meta)
         });
         Ok(written?)
     }
@@ -237,9 +276,19 @@ impl Vault {
         &self,
         call: impl FnOnce(&Database) -> Result<T, redb::Error>,
     ) -> Result<T, Failure> {
-        let database = self.database.read();
-        let database = database.as_ref().ok_or(Failure::Closed)?;
-        contained(|| call(database))
+        let open = self.open.read();
+        let open = open.as_ref().ok_or(Failure::Closed)?;
+        contained(|| call(&open.database))
+    }
+}
+
+impl Open {
+    /// Opens the vault in this file, which redb reads as a whole to check it.
+    fn new(file: Arc<dyn DiskFile>, cache: usize) -> Result<Self, redb::Error> {
+        let backend = Backend::new(file);
+        let mut builder = redb::Builder::new();
+        let builder = builder.set_cache_size(cache).set_check_integrity_on_open(true);
+        Ok(Self { database: builder.create_with_backend(backend.clone())?, backend })
     }
 }
 
@@ -268,16 +317,32 @@ fn malformed(_: Malformed) -> redb::Error {
 type Records<'t> = Table<'t, RowKey, &'static [u8]>;
 type Results<'t> = Table<'t, u64, &'static [u8]>;
 
+/// Makes a place hold this record, or none.
+fn place(
+    records: &mut Records<'_>,
+    results: &mut Results<'_>,
+    id: RecordId,
+    record: Option<&Record>,
+) -> Result<(), redb::Error> {
+    match record {
+        Some(record) => put(records, results, record),
+        None => remove(records, results, id),
+    }
+}
+
 fn put(
     records: &mut Records<'_>,
     results: &mut Results<'_>,
     record: &Record,
 ) -> Result<(), redb::Error> {
     let (row, apart) = codec::encode_row(record).map_err(malformed)?;
-    if let Some(result) = apart {
-        results.insert(record.id.serial, result)?;
+    let replaced = records.insert(row_key(record.id), row.as_slice())?;
+    let replaced_apart = replaced.is_some_and(|row| is_apart(row.value()));
+    if let Some(bytes) = apart {
+        results.insert(record.id.serial, bytes)?;
+    } else if replaced_apart {
+        results.remove(record.id.serial)?;
     }
-    records.insert(row_key(record.id), row.as_slice())?;
     Ok(())
 }
 
@@ -286,14 +351,15 @@ fn remove(
     results: &mut Results<'_>,
     id: RecordId,
 ) -> Result<(), redb::Error> {
-    let apart = match records.remove(row_key(id))? {
-        Some(row) => codec::scan_row(row.value()).is_ok_and(|row| row.apart),
-        None => false,
-    };
+    let apart = records.remove(row_key(id))?.is_some_and(|row| is_apart(row.value()));
     if apart {
         results.remove(id.serial)?;
     }
     Ok(())
+}
+
+fn is_apart(row: &[u8]) -> bool {
+    codec::scan_row(row).is_ok_and(|row| row.apart)
 }
 
 fn safest(database: &Database) -> Result<WriteTransaction, redb::Error> {
@@ -301,6 +367,11 @@ fn safest(database: &Database) -> Result<WriteTransaction, redb::Error> {
     transaction.set_two_phase_commit(true);
     transaction.set_quick_repair(true);
     Ok(transaction)
+}
+
+fn commit(transaction: WriteTransaction, meta: &Meta) -> Result<(), redb::Error> {
+    meta.write(&transaction)?;
+    Ok(transaction.commit()?)
 }
 
 fn row_key(id: RecordId) -> RowKey {

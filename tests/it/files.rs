@@ -191,7 +191,7 @@ fn a_vault_of_another_version_is_refused() {
     let error = open(directory.path()).expect_err("it is from the future");
     let refused = matches!(
         error,
-        OpenError::UnsupportedVersion { file: "vault.redb", found: 7, supported: 1 }
+        OpenError::UnsupportedVersion { file: "vault.redb", found: 7, supported: 2 }
     );
     assert!(refused, "{error:?}");
 }

@@ -8,6 +8,10 @@
 //!
 //! Lock order: `settling`, then `tail`, then `sealed`, then a shard of the live table.
 
+#[cfg(feature = "transaction")]
+mod transact;
+mod upkeep;
+
 use std::time::{Duration, Instant};
 
 use crate::clock::Time;
@@ -15,14 +19,14 @@ use crate::codec;
 use crate::disk::Disk;
 use crate::error::{Error, OpenError, StorageError};
 use crate::index::Index;
-use crate::limits::{BATCH_BYTES_MAX, SEGMENT_CHANGES_MAX, SWEEP_RECORDS_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, SEGMENT_CHANGES_MAX};
 use crate::log::Log;
 use crate::log::commit::GroupCommit;
 use crate::log::frame::{self, FrameNumber};
 use crate::log::segment::StoreKey;
 use crate::record::{Change, ChangeKind, Record, RecordId};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
-use crate::vault::{Meta, Vault};
+use crate::vault::{Listed, Meta, Vault};
 use crate::wake::Wake;
 
 pub(crate) struct Journal {
@@ -52,18 +56,20 @@ struct Tail {
     changes: Vec<Change>,
     /// When the first of them was written.
     since: Option<Instant>,
-    /// Keeps the store's directory locked.
-    _disk: Box<dyn Disk>,
 }
 
 /// A segment that waits to be settled.
 struct Sealed {
     changes: Vec<Change>,
     last: FrameNumber,
+    /// When the first of them was written.
+    since: Option<Instant>,
 }
 
 struct Settled {
     last: FrameNumber,
+    /// Keeps the store's directory locked. `None` once closed.
+    disk: Option<Box<dyn Disk>>,
 }
 
 /// A change on its way into the log.
@@ -72,13 +78,36 @@ pub(crate) struct Item {
     encoded: Vec<u8>,
 }
 
+impl Item {
+    /// The item, and the bytes that it takes in a frame.
+    fn new(change: Change) -> Result<(Self, usize), Error> {
+        let Ok(encoded) = codec::encode_change(&change.kind) else {
+            // Every length was checked against `limits` before.
+            return Err(Error::Corrupt { detail: "a change cannot be encoded".to_owned() });
+        };
+        let bytes = frame::change_len(encoded.len());
+        Ok((Self { change, encoded }, bytes))
+    }
+}
+
 /// What has been done since the store was opened.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) batches: AtomicU64,
+    pub(crate) batch_changes_max: AtomicU64,
     pub(crate) changes: AtomicU64,
     pub(crate) settles: AtomicU64,
     pub(crate) swept: AtomicU64,
+}
+
+/// What the log holds that the vault does not have.
+#[derive(Default)]
+pub(crate) struct Unsettled {
+    pub(crate) changes: usize,
+    /// Bytes of the segment that is being written.
+    pub(crate) bytes: u64,
+    /// When the oldest of the changes was written.
+    pub(crate) since: Option<Instant>,
 }
 
 /// All that a journal is made of, as it was found on the disk.
@@ -106,7 +135,7 @@ pub(crate) fn open(disk: Box<dyn Disk>, cache: usize, hash_mask: u64) -> Result<
         .map_err(|source| OpenError::Storage { file: crate::vault::NAME, source })?;
     let index = Index::with_capacity(vault.records()?, hash_mask);
     index.skip_serials_to(meta.next_serial);
-    vault.scan(|framed_key, id| index.load(framed_key, id))?;
+    vault.scan(|id, row| index.load(row.framed_key, id, row.started))?;
     Ok(Opened { vault, log, meta, index: Arc::new(index), disk })
 }
 
@@ -141,12 +170,12 @@ impl Journal {
     pub(crate) fn new(opened: Opened, time: Arc<Time>, wake: Arc<Wake>) -> Self {
         let Opened { vault, log, meta, index, disk } = opened;
         let batch_bytes_max = log.payload_max().min(BATCH_BYTES_MAX);
-        let tail = Tail { log, changes: Vec::new(), since: None, _disk: disk };
+        let tail = Tail { log, changes: Vec::new(), since: None };
         Self {
             commit: GroupCommit::new(batch_bytes_max),
             tail: Mutex::new(Some(tail)),
             sealed: Mutex::default(),
-            settling: Mutex::new(Settled { last: meta.settled }),
+            settling: Mutex::new(Settled { last: meta.settled, disk: Some(disk) }),
             end: Mutex::default(),
             ended: AtomicBool::new(false),
             key: meta.key,
@@ -160,12 +189,38 @@ impl Journal {
 
     /// Returns once the change is durable and true in the live table.
     pub(crate) fn append(&self, change: Change) -> Result<(), Error> {
-        let Ok(encoded) = codec::encode_change(&change.kind) else {
-            // Every length was checked against `limits` before.
-            return Err(Error::Corrupt { detail: "a change cannot be encoded".to_owned() });
+        self.check_outside()?;
+        let (item, bytes) = Item::new(change)?;
+        self.commit.submit(item, bytes, |batch| self.write(batch))
+    }
+
+    /// Returns once each change is durable and true, or refused. As many as one batch takes wait
+    /// together.
+    pub(crate) fn append_many(&self, changes: Vec<Change>) -> Vec<Result<(), Error>> {
+        let len = changes.len();
+        let items = self
+            .check_outside()
+            .and_then(|()| changes.into_iter().map(Item::new).collect::<Result<Vec<_>, _>>());
+        let items = match items {
+            Ok(items) => items,
+            Err(error) => return vec![Err(error); len],
         };
-        let bytes = frame::change_len(encoded.len());
-        self.commit.submit(Item { change, encoded }, bytes, |batch| self.write(batch))
+        let mut outcomes = Vec::with_capacity(len);
+        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
+        let mut submit = |batch: &mut Vec<_>| {
+            let batch = std::mem::take(batch);
+            outcomes.extend(self.commit.submit_many(batch, |batch| self.write(batch)));
+        };
+        for (item, bytes) in items {
+            if BATCH_ITEMS_MAX <= batch.len() || BATCH_BYTES_MAX < batch_bytes + bytes {
+                submit(&mut batch);
+                batch_bytes = 0;
+            }
+            batch_bytes += bytes;
+            batch.push((item, bytes));
+        }
+        submit(&mut batch);
+        outcomes
     }
 
     /// Makes a batch durable, then true.
@@ -175,6 +230,7 @@ impl Journal {
             tail.log.append(self.time.now(), batch.iter().map(|item| item.encoded.as_slice()))?;
             self.counters.batches.fetch_add(1, Ordering::Relaxed);
             self.counters.changes.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            self.counters.batch_changes_max.fetch_max(batch.len() as u64, Ordering::Relaxed);
             for item in &batch {
                 self.index.apply(&item.change);
             }
@@ -214,86 +270,11 @@ impl Journal {
             return false;
         }
         let changes = std::mem::take(&mut tail.changes);
-        *sealed = Some(Arc::new(Sealed { changes, last: tail.log.last() }));
+        let since = tail.since.take();
+        *sealed = Some(Arc::new(Sealed { changes, last: tail.log.last(), since }));
         tail.log.switch();
-        tail.since = None;
         self.wake.up();
         true
-    }
-
-    /// Settles all that the log holds now.
-    pub(crate) fn settle(&self) -> Result<(), Error> {
-        self.tend_vault(|settled| {
-            self.settle_sealed(settled)?;
-            if let Some(tail) = &mut *self.tail.lock()
-                && !tail.changes.is_empty()
-            {
-                self.seal(tail);
-            }
-            self.settle_sealed(settled)
-        })
-    }
-
-    /// Settles the segment that is full, if one is.
-    pub(crate) fn settle_full(&self) -> Result<(), Error> {
-        self.tend_vault(|settled| self.settle_sealed(settled))
-    }
-
-    /// Deletes one slice of expired records, and says how many.
-    pub(crate) fn sweep(&self) -> Result<usize, Error> {
-        self.tend_vault(|settled| {
-            let now = self.time.now();
-            let expired = self.vault.expired(now, SWEEP_RECORDS_MAX, |framed_key, id| {
-                self.index.expire(framed_key, id, now)
-            })?;
-            self.vault.delete(&expired, &self.meta(settled.last))?;
-            self.counters.swept.fetch_add(expired.len() as u64, Ordering::Relaxed);
-            Ok(expired.len())
-        })
-    }
-
-    /// Whoever looks after the vault does so alone, and poisons the store if that fails.
-    fn tend_vault<T>(
-        &self,
-        write: impl FnOnce(&mut Settled) -> Result<T, StorageError>,
-    ) -> Result<T, Error> {
-        let mut settled = self.settling.lock();
-        self.check()?;
-        write(&mut settled).map_err(|error| {
-            self.poison(&error);
-            Error::Poisoned(error)
-        })
-    }
-
-    /// Settles the sealed segment, if there is one, and frees it.
-    fn settle_sealed(&self, settled: &mut Settled) -> Result<(), StorageError> {
-        let Some(sealed) = self.sealed.lock().clone() else { return Ok(()) };
-        let meta = self.meta(sealed.last);
-        self.vault.settle(latest(sealed.changes.iter().map(Change::place)), &meta)?;
-        settled.last = sealed.last;
-        for change in &sealed.changes {
-            self.index.settled(change.hash, change.record());
-        }
-        self.counters.settles.fetch_add(1, Ordering::Relaxed);
-        *self.sealed.lock() = None;
-        Ok(())
-    }
-
-    fn meta(&self, settled: FrameNumber) -> Meta {
-        Meta {
-            key: self.key,
-            settled,
-            high_water: self.time.now(),
-            next_serial: self.index.next_serial(),
-        }
-    }
-
-    /// When the next record expires.
-    pub(crate) fn next_expiry(&self) -> Result<Option<Duration>, Error> {
-        self.tend_vault(|_| {
-            let now = self.time.now();
-            Ok(self.vault.next_expiry(now)?.map(|expiry| expiry.saturating_since(now)))
-        })
     }
 
     /// How long the oldest change that is not sealed has been in the log, and whether a sealed
@@ -303,11 +284,29 @@ impl Journal {
         (since.map(|since| since.elapsed()), self.sealed.lock().is_some())
     }
 
-    /// Changes and bytes in the active segment, and changes in the sealed one.
-    pub(crate) fn unsettled(&self) -> (usize, u64) {
-        let (changes, bytes) =
-            self.tail.lock().as_ref().map_or((0, 0), |tail| (tail.changes.len(), tail.log.used()));
-        (changes + self.sealed.lock().as_ref().map_or(0, |sealed| sealed.changes.len()), bytes)
+    /// What the vault does not have yet.
+    pub(crate) fn unsettled(&self) -> Unsettled {
+        let tail = self.tail.lock();
+        let mut unsettled = tail.as_ref().map_or(Unsettled::default(), |tail| Unsettled {
+            changes: tail.changes.len(),
+            bytes: tail.log.used(),
+            since: tail.since,
+        });
+        if let Some(sealed) = &*self.sealed.lock() {
+            unsettled.changes += sealed.changes.len();
+            unsettled.since = sealed.since;
+        }
+        unsettled
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.tail.lock().as_ref().map_or(0, |tail| tail.log.file_bytes()) + self.vault.file_bytes()
+    }
+
+    /// The first records of the vault behind this place.
+    pub(crate) fn list(&self, after: Option<RecordId>, max: usize) -> Result<Vec<Listed>, Error> {
+        self.vault.list(after, max)
     }
 
     /// The record at this place of the vault.
@@ -322,6 +321,18 @@ impl Journal {
         } else {
             Ok(())
         }
+    }
+
+    #[cfg(not(feature = "transaction"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "nobody can be inside")]
+    pub(crate) fn check_outside(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// A transaction to read the caller's own tables with.
+    #[cfg(feature = "transaction")]
+    pub(crate) fn read_transaction(&self) -> Result<redb::ReadTransaction, Error> {
+        self.vault.read_transaction()
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -347,10 +358,11 @@ impl Journal {
         self.commit.close();
         let settled = self.settle();
         self.end(Error::Closed);
-        let _settling = self.settling.lock();
+        let mut settling = self.settling.lock();
         let closed = self.vault.close().map_err(Error::OutcomeUnknown);
-        // With the log goes the lock of the directory, last.
         *self.tail.lock() = None;
+        // The lock of the directory goes last.
+        settling.disk = None;
         settled.and(closed)
     }
 }

@@ -1,0 +1,336 @@
+//! The bytes of one record and one change: bincode, fenced in.
+//!
+//! This is the only file that knows of bincode. Both formats that hold records use it: a row of
+//! the vault and an operation in the log (`docs/FORMAT.md` shows them byte by byte). Decoding
+//! borrows, never allocates what a length field asks for, and refuses bytes that are left over.
+
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::{BorrowDecode, Encode};
+
+use crate::clock::Timestamp;
+use crate::key::{Fingerprint, Key};
+use crate::limits::{CHANGE_OVERHEAD_MAX, RESULT_INLINE_MAX, RESULT_LEN_MAX};
+use crate::record::{ChangeKind, Kept, Record, RecordId, State};
+use crate::transition;
+
+const BYTES_MAX: usize = RESULT_LEN_MAX + CHANGE_OVERHEAD_MAX;
+const CONFIG: Configuration<LittleEndian, Varint, Limit<BYTES_MAX>> =
+    bincode::config::standard().with_limit::<BYTES_MAX>();
+
+/// The bytes are not what [`encode_row`] or [`encode_change`] write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+#[derive(Encode, BorrowDecode)]
+#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
+struct WireRecord<'a> {
+    key: &'a [u8],
+    fingerprint_algorithm: u8,
+    fingerprint: [u8; 32],
+    begun_at: u64,
+    attempt: u32,
+    state: WireState<'a>,
+}
+
+#[derive(Encode, BorrowDecode)]
+#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
+enum WireState<'a> {
+    Started,
+    Completed {
+        completed_at: u64,
+        result: &'a [u8],
+    },
+    /// The result has a row of its own.
+    CompletedApart {
+        completed_at: u64,
+        apart: WireApart,
+    },
+    StartedAt {
+        checkpoint: &'a [u8],
+    },
+    /// The checkpoint has a row of its own.
+    StartedAtApart {
+        apart: WireApart,
+    },
+    Tombstone {
+        completed_at: u64,
+        result_len: u64,
+        result_digest: [u8; 32],
+    },
+}
+
+/// Bytes that have a row of their own.
+#[derive(Clone, Copy, Encode, BorrowDecode)]
+#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
+struct WireApart {
+    len: u32,
+    digest: [u8; 16],
+}
+
+#[derive(Encode, BorrowDecode)]
+#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
+enum WireChange<'a> {
+    Put { expires_at: u64, serial: u64, record: WireRecord<'a> },
+    Remove { expires_at: u64, serial: u64 },
+}
+
+/// A record as its row has it.
+pub(crate) enum Row {
+    Whole(Record),
+    /// Result or checkpoint are stored apart, and must be put in with [`Apart::join`].
+    Apart(Apart),
+}
+
+/// A record whose result or checkpoint is stored apart.
+pub(crate) struct Apart {
+    record: Record,
+    /// `None` if the bytes are a checkpoint.
+    completed_at: Option<Timestamp>,
+    wire: WireApart,
+}
+
+impl Apart {
+    /// The whole record, if these are the bytes that were stored with it.
+    pub(crate) fn join(self, bytes: &[u8]) -> Result<Record, Malformed> {
+        let Self { record, completed_at, wire } = self;
+        if bytes.len() != wire.len as usize || digest(bytes) != wire.digest {
+            return Err(Malformed);
+        }
+        Ok(match completed_at {
+            Some(at) => transition::complete(record, Kept::Whole(bytes.into()), at),
+            None => transition::checkpoint(record, bytes.into()),
+        })
+    }
+}
+
+/// First byte of each row.
+const ROW_VERSION: u8 = 1;
+/// Bytes of the checksum at the end of each row.
+const ROW_CHECKSUM_LEN: usize = 8;
+
+/// The row of a record, and its result or checkpoint if that needs a row of its own.
+pub(crate) fn encode_row(record: &Record) -> Result<(Vec<u8>, Option<&[u8]>), Malformed> {
+    let bytes = match &record.state {
+        State::Started { checkpoint } => checkpoint.as_deref(),
+        State::Completed { kept: Kept::Whole(result), .. } => Some(&**result),
+        State::Completed { kept: Kept::Tombstone { .. }, .. } => None,
+    };
+    let apart = bytes.filter(|bytes| RESULT_INLINE_MAX < bytes.len());
+    let mut row = vec![ROW_VERSION];
+    row.extend(encode(wire_record(record, apart.is_some())?)?);
+    let checksum = row_checksum(record.id, &row);
+    row.extend(checksum);
+    Ok((row, apart))
+}
+
+/// The record in a row, once its checksum is found true.
+pub(crate) fn decode_row(id: RecordId, row: &[u8]) -> Result<Row, Malformed> {
+    let (body, checksum) = row.split_last_chunk::<ROW_CHECKSUM_LEN>().ok_or(Malformed)?;
+    if row_checksum(id, body) != *checksum {
+        return Err(Malformed);
+    }
+    decode_body(id, body)
+}
+
+fn decode_body(id: RecordId, body: &[u8]) -> Result<Row, Malformed> {
+    row_of(id, &decode_wire(body)?)
+}
+
+fn decode_wire(body: &[u8]) -> Result<WireRecord<'_>, Malformed> {
+    match body.split_first() {
+        Some((&ROW_VERSION, body)) => decode(body),
+        _ => Err(Malformed),
+    }
+}
+
+/// What a scan needs of a row. It borrows, and leaves the checksum alone: redb has checked the
+/// whole file when it was opened.
+pub(crate) struct Scanned<'a> {
+    pub(crate) framed_key: &'a [u8],
+    pub(crate) begun_at: Timestamp,
+    /// Whether it is a started record, and not a completed one.
+    pub(crate) started: bool,
+    /// Whether result or checkpoint have a row of their own.
+    pub(crate) apart: bool,
+}
+
+/// The parts of a row that a scan needs.
+pub(crate) fn scan_row(row: &[u8]) -> Result<Scanned<'_>, Malformed> {
+    let (body, _) = row.split_last_chunk::<ROW_CHECKSUM_LEN>().ok_or(Malformed)?;
+    let wire = decode_wire(body)?;
+    let (started, apart) = match wire.state {
+        WireState::Started | WireState::StartedAt { .. } => (true, false),
+        WireState::StartedAtApart { .. } => (true, true),
+        WireState::Completed { .. } | WireState::Tombstone { .. } => (false, false),
+        WireState::CompletedApart { .. } => (false, true),
+    };
+    let begun_at = Timestamp::from_unix_ms(wire.begun_at);
+    Ok(Scanned { framed_key: wire.key, begun_at, started, apart })
+}
+
+/// Covers the row's place too, so that a row that has strayed is noticed. The place is the key
+/// of a keyed hash, which costs half of what hashing it before the row would.
+fn row_checksum(id: RecordId, body: &[u8]) -> [u8; ROW_CHECKSUM_LEN] {
+    let mut place = [0; 32];
+    let (expiry, rest) = place.split_at_mut(8);
+    expiry.copy_from_slice(&id.expires_at.as_unix_ms().to_le_bytes());
+    rest.split_at_mut(8).0.copy_from_slice(&id.serial.to_le_bytes());
+    prefix(&blake3::keyed_hash(&place, body))
+}
+
+/// The first bytes of a hash.
+fn prefix<const LEN: usize>(hash: &blake3::Hash) -> [u8; LEN] {
+    let mut prefix = [0; LEN];
+    prefix.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
+    prefix
+}
+
+/// The bytes of a change in the log.
+pub(crate) fn encode_change(change: &ChangeKind) -> Result<Vec<u8>, Malformed> {
+    encode(match change {
+        ChangeKind::Put(record) => WireChange::Put {
+            expires_at: record.id.expires_at.as_unix_ms(),
+            serial: record.id.serial,
+            record: wire_record(record, false)?,
+        },
+        ChangeKind::Remove(record) => WireChange::Remove {
+            expires_at: record.id.expires_at.as_unix_ms(),
+            serial: record.id.serial,
+        },
+    })
+}
+
+/// What a change in the log says: the new record of this place, or none.
+pub(crate) fn decode_change(bytes: &[u8]) -> Result<(RecordId, Option<Record>), Malformed> {
+    match decode(bytes)? {
+        WireChange::Put { expires_at, serial, record } => {
+            let id = RecordId { expires_at: Timestamp::from_unix_ms(expires_at), serial };
+            match row_of(id, &record)? {
+                Row::Whole(record) => Ok((id, Some(record))),
+                Row::Apart(_) => Err(Malformed),
+            }
+        }
+        WireChange::Remove { expires_at, serial } => {
+            Ok((RecordId { expires_at: Timestamp::from_unix_ms(expires_at), serial }, None))
+        }
+    }
+}
+
+/// Tells bytes that are stored apart from any others.
+fn digest(bytes: &[u8]) -> [u8; 16] {
+    prefix(&blake3::hash(bytes))
+}
+
+fn wire_record(record: &Record, apart: bool) -> Result<WireRecord<'_>, Malformed> {
+    let (fingerprint_algorithm, fingerprint) = record.fingerprint.to_stored();
+    Ok(WireRecord {
+        key: record.key.framed(),
+        fingerprint_algorithm,
+        fingerprint,
+        begun_at: record.begun_at.as_unix_ms(),
+        attempt: record.attempt,
+        state: wire_state(&record.state, apart)?,
+    })
+}
+
+fn wire_state(state: &State, apart: bool) -> Result<WireState<'_>, Malformed> {
+    Ok(match state {
+        State::Started { checkpoint: None } => WireState::Started,
+        State::Started { checkpoint: Some(checkpoint) } if apart => {
+            WireState::StartedAtApart { apart: wire_apart(checkpoint)? }
+        }
+        State::Started { checkpoint: Some(checkpoint) } => WireState::StartedAt { checkpoint },
+        State::Completed { completed_at, kept } => {
+            let completed_at = completed_at.as_unix_ms();
+            match kept {
+                Kept::Whole(result) if apart => {
+                    WireState::CompletedApart { completed_at, apart: wire_apart(result)? }
+                }
+                Kept::Whole(result) => WireState::Completed { completed_at, result },
+                Kept::Tombstone { len, digest } => {
+                    WireState::Tombstone { completed_at, result_len: *len, result_digest: *digest }
+                }
+            }
+        }
+    })
+}
+
+fn wire_apart(bytes: &[u8]) -> Result<WireApart, Malformed> {
+    let len = u32::try_from(bytes.len()).map_err(|_| Malformed)?;
+    Ok(WireApart { len, digest: digest(bytes) })
+}
+
+fn row_of(id: RecordId, wire: &WireRecord<'_>) -> Result<Row, Malformed> {
+    let record = Record {
+        id,
+        key: Key::from_framed(wire.key).ok_or(Malformed)?,
+        fingerprint: Fingerprint::from_stored(wire.fingerprint_algorithm, wire.fingerprint),
+        begun_at: Timestamp::from_unix_ms(wire.begun_at),
+        attempt: wire.attempt,
+        state: State::Started { checkpoint: None },
+    };
+    let complete = |record, kept, at| {
+        Row::Whole(transition::complete(record, kept, Timestamp::from_unix_ms(at)))
+    };
+    Ok(match wire.state {
+        WireState::Started => Row::Whole(record),
+        WireState::StartedAt { checkpoint } => {
+            Row::Whole(transition::checkpoint(record, checkpoint.into()))
+        }
+        WireState::StartedAtApart { apart } => {
+            Row::Apart(Apart { record, completed_at: None, wire: apart })
+        }
+        WireState::Completed { completed_at, result } => {
+            complete(record, Kept::Whole(result.into()), completed_at)
+        }
+        WireState::CompletedApart { completed_at, apart } => {
+            let completed_at = Some(Timestamp::from_unix_ms(completed_at));
+            Row::Apart(Apart { record, completed_at, wire: apart })
+        }
+        WireState::Tombstone { completed_at, result_len, result_digest } => {
+            let kept = Kept::Tombstone { len: result_len, digest: result_digest };
+            complete(record, kept, completed_at)
+        }
+    })
+}
+
+fn encode(value: impl Encode) -> Result<Vec<u8>, Malformed> {
+    bincode::encode_to_vec(value, CONFIG).map_err(|_| Malformed)
+}
+
+fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, Malformed> {
+    match bincode::borrow_decode_from_slice(bytes, CONFIG) {
+        Ok((value, len)) if len == bytes.len() => Ok(value),
+        _ => Err(Malformed),
+    }
+}
+
+/// The bytes of a caller's own value.
+#[cfg(feature = "serde")]
+pub(crate) fn encode_typed<T: serde::Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Malformed> {
+    bincode::serde::encode_to_vec(value, CONFIG).map_err(|_| Malformed)
+}
+
+/// The value that [`encode_typed`] was given.
+#[cfg(feature = "serde")]
+pub(crate) fn decode_typed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
+    match bincode::serde::decode_from_slice(bytes, CONFIG) {
+        Ok((value, len)) if len == bytes.len() => Ok(value),
+        _ => Err(Malformed),
+    }
+}
+
+/// Bytes from their hexadecimal form, for golden bytes.
+#[cfg(test)]
+pub(crate) fn from_hex(hex: &str) -> Vec<u8> {
+    hex.as_bytes()
+        .chunks(2)
+        .map(|digits| {
+            let digits = str::from_utf8(digits).expect("it is ASCII");
+            u8::from_str_radix(digits, 16).expect("it is hexadecimal")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! An operation that runs.
+
+use super::sealed::Sealed;
+use super::{Completed, Hold, Tombstone};
+use crate::error::{CompleteError, Error};
+use crate::record::Record;
+use crate::sync::Arc;
+use crate::transition;
+
+/// An operation that runs: its start is durable.
+///
+/// Dropping it, by a panic too, does **not** free the key, because the effect may have happened:
+/// the next `begin` is told that the operation was interrupted. [`Execution::abandon`] frees the
+/// key. An execution that is leaked stays in flight until the process ends.
+#[must_use = "dropping an execution leaves the key interrupted: call `complete` or `abandon`"]
+pub struct Execution {
+    pub(super) hold: Hold,
+    pub(super) record: Arc<Record>,
+}
+
+impl Execution {
+    pub(crate) fn new(hold: Hold, record: Arc<Record>) -> Self {
+        Self { hold, record }
+    }
+
+    /// Stores how far the operation has come, in place of the last checkpoint. If it is
+    /// interrupted, [`Interrupted::last_checkpoint`](crate::Interrupted::last_checkpoint) gives
+    /// these bytes back, so that an operation of several steps goes on where it stopped.
+    ///
+    /// Store a checkpoint *after* a step is known to be done. Between a step and its checkpoint a
+    /// process may die, so the first step that no checkpoint covers may have happened or not.
+    ///
+    /// Returns once the checkpoint is durable.
+    ///
+    /// ```
+    /// # use idemstore::{Begin, Fingerprint, Key, Store};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("store"))?;
+    /// # let (key, request) = (Key::new("trip-1")?, Fingerprint::of("to Rome"));
+    /// # let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+    /// let mut execution = permit.start()?;
+    /// // Here the flight is booked.
+    /// execution.checkpoint("flight booked")?;
+    /// drop(execution); // A panic, or the end of the process.
+    ///
+    /// let Begin::Interrupted(interrupted) = store.begin(&key, request)? else { panic!() };
+    /// assert_eq!(interrupted.last_checkpoint(), Some(&b"flight booked"[..]));
+    /// let execution = interrupted.retry()?;
+    /// // Only the hotel is left to book.
+    /// execution.complete("have a nice trip")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CompleteError`]. If the checkpoint is refused nothing has changed; after any other error
+    /// the last one or this one counts.
+    pub fn checkpoint(&mut self, progress: impl AsRef<[u8]>) -> Result<(), CompleteError<()>> {
+        let progress = super::whole(self.hold.shared(), progress.as_ref())
+            .map_err(|too_large| too_large.give_back(()))?;
+        let record = Arc::new(transition::checkpoint((*self.record).clone(), progress));
+        self.hold.put(&record).map_err(|error| CompleteError::refused((error, ())))?;
+        self.record = record;
+        Ok(())
+    }
+
+    /// Stores the result. Every later `begin` is answered with it until the retention is over.
+    ///
+    /// Returns once the result is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`CompleteError`]; a refused result gives the execution back. After any other error the
+    /// effect has happened, but the result may not be stored: once the store is opened again, the
+    /// key is completed or interrupted.
+    pub fn complete(self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
+        super::complete(self, result.as_ref())
+    }
+
+    /// Completes the operation as [`Execution::complete`] does, and keeps only length and digest
+    /// of a result that is too long: see [`Tombstone`].
+    ///
+    /// # Errors
+    ///
+    /// [`CompleteError`]; no length is too large here.
+    pub fn complete_tombstone(
+        self,
+        result: impl AsRef<[u8]>,
+    ) -> Result<Tombstone, CompleteError<Self>> {
+        super::complete_tombstone(self, result.as_ref())
+    }
+
+    /// Leaves the operation running without a handle: it ends elsewhere, and is finished by its
+    /// key with [`Store::complete`](crate::Store::complete) or
+    /// [`Store::abandon`](crate::Store::abandon). It stays in flight until then, or until the
+    /// process ends.
+    pub fn detach(self) {
+        self.hold.detach();
+    }
+}
+
+#[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
+impl Sealed for Execution {
+    fn hold(&mut self) -> &mut Hold {
+        &mut self.hold
+    }
+
+    fn started(&self) -> Result<Record, Error> {
+        Ok((*self.record).clone())
+    }
+}

@@ -1,0 +1,89 @@
+//! An operation that another caller has in hand.
+
+use std::time::{Duration, Instant};
+
+use crate::begin::Begin;
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::index::Outcome;
+use crate::key::{Fingerprint, Key};
+use crate::record::Record;
+use crate::store::Store;
+use crate::sync::Arc;
+
+/// An operation that another caller runs now, or is about to.
+#[derive(Clone)]
+pub struct InFlight {
+    store: Store,
+    key: Key,
+    hash: u64,
+    fingerprint: Fingerprint,
+    since: Timestamp,
+}
+
+impl InFlight {
+    pub(crate) fn new(
+        store: Store,
+        key: Key,
+        hash: u64,
+        fingerprint: Fingerprint,
+        since: Timestamp,
+    ) -> Self {
+        Self { store, key, hash, fingerprint, since }
+    }
+
+    /// When the caller that holds the key began.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// How long that caller has held the key.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.store.shared.time.now().saturating_since(self.since)
+    }
+
+    /// Waits for the outcome, at most for this time, then answers as `begin` would.
+    ///
+    /// The answer is a replay if the operation was completed meanwhile, and `InFlight` again if
+    /// the time was over first. If the other caller gave the key up, one of those who wait gets it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::begin`](crate::Store::begin).
+    pub fn wait(self, timeout: Duration) -> Result<Begin, Error> {
+        // A time-out beyond what a clock can tell is none.
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            // The check comes after the join: a store that ends later wakes all who have joined.
+            if let Some(waiters) = self.store.shared.index.join_waiters(&self.key, self.hash)
+                && self.store.shared.journal.check().is_ok()
+            {
+                match waiters.wait_until(deadline) {
+                    None => {
+                        self.store.shared.index.leave_waiters(&self.key, self.hash, waiters);
+                        return Ok(Begin::InFlight(self));
+                    }
+                    Some(Outcome::Gone) => {}
+                    Some(Outcome::Completed(record)) => return Ok(self.answer(record)),
+                }
+            }
+            match self.store.begin(&self.key, self.fingerprint)? {
+                // Somebody else was faster: wait for them.
+                Begin::InFlight(_) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
+                }
+                begin => return Ok(begin),
+            }
+        }
+    }
+
+    /// The key may have passed to another request since this caller has asked.
+    fn answer(&self, record: Arc<Record>) -> Begin {
+        if record.fingerprint.matches(&self.fingerprint) {
+            Begin::completed(record)
+        } else {
+            Begin::Mismatch
+        }
+    }
+}

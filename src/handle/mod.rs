@@ -1,0 +1,218 @@
+//! The handles that `begin` gives out. Each has the calls that are legal in its state, and the call
+//! that finishes it consumes it, so that a key cannot be finished twice.
+//!
+//! What the handles have in common is said once, here: how an operation is completed.
+
+mod completed;
+mod execution;
+mod hold;
+mod in_flight;
+mod interrupted;
+mod permit;
+
+pub use completed::{Completed, Tombstone};
+pub use execution::Execution;
+pub(crate) use hold::Hold;
+pub use in_flight::InFlight;
+pub use interrupted::Interrupted;
+pub use permit::Permit;
+pub(crate) use permit::Start;
+
+use std::fmt;
+
+use crate::clock::Timestamp;
+use crate::error::{CompleteError, Error};
+use crate::key::Key;
+use crate::record::{Change, ChangeKind, Kept, Record};
+use crate::store::Shared;
+use crate::sync::Arc;
+use crate::transition;
+use sealed::Sealed;
+
+/// A handle whose operation can be completed: a [`Permit`], an [`Execution`] or an
+/// [`Interrupted`]. [`Store::complete_many`](crate::Store::complete_many) takes any of them.
+pub trait Handle: Sealed {}
+
+impl<H: Sealed> Handle for H {}
+
+pub(crate) mod sealed {
+    use super::{Error, Hold, Record};
+
+    /// Nobody else can write a handle.
+    #[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
+    pub trait Sealed {
+        #[doc(hidden)]
+        fn hold(&mut self) -> &mut Hold;
+
+        /// The started record that a completion takes the place of.
+        #[doc(hidden)]
+        fn started(&self) -> Result<Record, Error>;
+    }
+}
+
+/// Stores a result, and returns once it is durable.
+pub(crate) fn complete<H: Handle>(
+    mut handle: H,
+    result: &[u8],
+) -> Result<Completed, CompleteError<H>> {
+    match whole(handle.hold().shared(), result) {
+        Ok(result) => store(handle, Kept::Whole(result)).map(Completed::new),
+        Err(too_large) => Err(too_large.give_back(handle)),
+    }
+}
+
+/// Stores what tells a result from others, and returns once that is durable.
+pub(crate) fn complete_tombstone<H: Handle>(
+    handle: H,
+    result: &[u8],
+) -> Result<Tombstone, CompleteError<H>> {
+    store(handle, Kept::tombstone(result)).map(Tombstone::new)
+}
+
+fn store<H: Handle>(handle: H, kept: Kept) -> Result<Arc<Record>, CompleteError<H>> {
+    Completion::new(handle, kept)
+        .and_then(|mut completion| {
+            let appended = completion.handle.hold().put(&completion.record);
+            completion.conclude(appended)
+        })
+        .map_err(CompleteError::refused)
+}
+
+/// A result or a checkpoint that is longer than the store takes.
+pub(crate) struct TooLarge {
+    pub(crate) len: usize,
+    pub(crate) max: usize,
+}
+
+impl TooLarge {
+    pub(crate) fn give_back<H>(self, handle: H) -> CompleteError<H> {
+        let Self { len, max } = self;
+        CompleteError::TooLarge { len, max, handle }
+    }
+}
+
+/// The bytes of a result or a checkpoint, if the store takes that many.
+pub(crate) fn whole(shared: &Shared, bytes: &[u8]) -> Result<Box<[u8]>, TooLarge> {
+    let (len, max) = (bytes.len(), shared.options.result_len_max);
+    if max < len { Err(TooLarge { len, max }) } else { Ok(bytes.into()) }
+}
+
+/// A completion on its way into the journal.
+pub(crate) struct Completion<H> {
+    handle: H,
+    record: Arc<Record>,
+}
+
+impl<H: Handle> Completion<H> {
+    /// The completion, or the handle and why there is none.
+    pub(crate) fn new(mut handle: H, kept: Kept) -> Result<Self, (Error, H)> {
+        let now = handle.hold().shared().time.now();
+        match handle.started() {
+            Ok(started) => {
+                let record = Arc::new(transition::complete(started, kept, now));
+                Ok(Self { handle, record })
+            }
+            Err(error) => Err((error, handle)),
+        }
+    }
+
+    pub(crate) fn change(&mut self) -> Change {
+        self.handle.hold().change(ChangeKind::Put(Arc::clone(&self.record)))
+    }
+
+    /// What became of it, as the journal says.
+    pub(crate) fn conclude(self, appended: Result<(), Error>) -> Result<Arc<Record>, (Error, H)> {
+        match appended {
+            Ok(()) => Ok(self.into_durable()),
+            Err(error) => Err((error, self.handle)),
+        }
+    }
+
+    /// The record is durable, and the handle has done its work.
+    pub(crate) fn into_durable(mut self) -> Arc<Record> {
+        self.handle.hold().has_ended();
+        self.record
+    }
+}
+
+/// The facts of a record that handles show alike.
+macro_rules! record_facts {
+    ($($handle:ty),* $(,)?) => {$(
+        impl $handle {
+            /// When the operation was begun for the first time. Its retention runs from here.
+            #[must_use]
+            pub fn begun_at(&self) -> Timestamp {
+                self.record.begun_at
+            }
+
+            /// When its retention is over: from this moment on the key is free, unless somebody
+            /// holds it.
+            #[must_use]
+            pub fn expires_at(&self) -> Timestamp {
+                self.record.id.expires_at
+            }
+
+            /// Which execution of the operation this is, counted from 1.
+            #[must_use]
+            pub fn attempt(&self) -> u32 {
+                self.record.attempt
+            }
+        }
+    )*};
+}
+
+record_facts!(Execution, Interrupted, Completed, Tombstone);
+
+/// What the handles of a started operation have alike.
+macro_rules! started_facts {
+    ($($handle:ty),* $(,)?) => {$(
+        impl $handle {
+            /// The key that this holds.
+            #[must_use]
+            pub fn key(&self) -> &Key {
+                self.hold.key()
+            }
+
+            /// The last checkpoint that the operation has stored, in this attempt or an earlier
+            /// one: see [`Execution::checkpoint`].
+            #[must_use]
+            pub fn last_checkpoint(&self) -> Option<&[u8]> {
+                self.record.state.checkpoint()
+            }
+
+            /// Frees the key: the effect did not happen, and the operation may be tried again.
+            ///
+            /// Returns once that is durable.
+            ///
+            /// # Errors
+            ///
+            /// Any of [`Error`]. The operation is interrupted then, or free if the outcome is
+            /// unknown and the store says so when it is opened again.
+            pub fn abandon(self) -> Result<(), Error> {
+                self.hold.remove(&self.record)
+            }
+        }
+    )*};
+}
+
+started_facts!(Execution, Interrupted);
+
+/// None of the handles shows its key or its result.
+macro_rules! opaque_debug {
+    ($($handle:ty => $name:literal),* $(,)?) => {$(
+        impl fmt::Debug for $handle {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct($name).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+opaque_debug!(
+    Permit => "Permit",
+    Execution => "Execution",
+    Interrupted => "Interrupted",
+    InFlight => "InFlight",
+    Completed => "Completed",
+    Tombstone => "Tombstone",
+);

@@ -1,0 +1,188 @@
+//! The right to run an operation.
+
+use std::time::Duration;
+
+use super::sealed::Sealed;
+use super::{Completed, Execution, Hold, Tombstone};
+#[cfg(feature = "transaction")]
+use super::{Completion, TooLarge};
+use crate::clock::Timestamp;
+use crate::error::{CompleteError, Error};
+use crate::key::{Fingerprint, Key};
+use crate::record::{Change, ChangeKind, Record, RecordId};
+use crate::sync::Arc;
+use crate::transition;
+#[cfg(feature = "transaction")]
+use crate::{error::TransactionError, record::Kept, vault::Transaction};
+
+/// The right to run an operation that has not started. Nothing of it is stored.
+///
+/// Dropping it releases the key, as if it had never been asked for.
+#[must_use = "dropping a permit releases the key: call `start` or `complete`"]
+pub struct Permit {
+    hold: Hold,
+    fingerprint: Fingerprint,
+    begun_at: Timestamp,
+    retention: Duration,
+}
+
+impl Permit {
+    pub(crate) fn new(
+        hold: Hold,
+        fingerprint: Fingerprint,
+        begun_at: Timestamp,
+        retention: Duration,
+    ) -> Self {
+        Self { hold, fingerprint, begun_at, retention }
+    }
+
+    /// The key that this permit holds.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        self.hold.key()
+    }
+
+    /// Keeps the result of this operation for as long as this, in place of the store's retention.
+    /// It runs from the `begin` that gave this permit, in whole milliseconds.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// Makes it durable that the operation runs from now on. Call it right before the effect, and
+    /// after everything that can still refuse the request.
+    ///
+    /// Returns once the record is durable.
+    ///
+    /// # Errors
+    ///
+    /// Any of [`Error`]. The operation must not run then. Unless the outcome is unknown, the key
+    /// is free.
+    pub fn start(self) -> Result<Execution, Error> {
+        let record = Arc::new(self.started()?);
+        self.hold.put(&record)?;
+        Ok(Execution::new(self.hold, record))
+    }
+
+    /// Stores the result of an operation that was never started, for one fsync in place of two.
+    ///
+    /// This is for effects that may be repeated: a crash before this returns leaves the key free,
+    /// and the next `begin` runs the operation again.
+    ///
+    /// Returns once the result is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`CompleteError`]; a refused result gives the permit back.
+    #[expect(clippy::result_large_err, reason = "the error gives back what the caller handed in")]
+    pub fn complete(self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
+        super::complete(self, result.as_ref())
+    }
+
+    /// Completes the operation as [`Permit::complete`] does, and keeps only length and digest of
+    /// a result that is too long: see [`Tombstone`].
+    ///
+    /// # Errors
+    ///
+    /// [`CompleteError`]; no length is too large here.
+    #[expect(clippy::result_large_err, reason = "the error gives back what the caller handed in")]
+    pub fn complete_tombstone(
+        self,
+        result: impl AsRef<[u8]>,
+    ) -> Result<Tombstone, CompleteError<Self>> {
+        super::complete_tombstone(self, result.as_ref())
+    }
+
+    /// Stores the result and what the closure writes into tables of the caller's own, in one
+    /// transaction of the store's redb file: both are there, or neither is. This is *exactly once*
+    /// for an effect that is data in that file, and needs no `start`.
+    ///
+    /// The closure returns the result. If it fails or panics, nothing is stored and the key is
+    /// free. It runs at most once, while no other transaction does, so it should be short; it must
+    /// not call the store to write, nor wait for a thread that does.
+    ///
+    /// Returns once all of it is durable. That takes longer than [`Permit::complete`]: what the
+    /// log holds is settled in the same transaction.
+    ///
+    /// ```
+    /// use idemstore::redb::{ReadableTable, TableDefinition};
+    /// # use idemstore::{Begin, Fingerprint, Key, Store};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("store"))?;
+    ///
+    /// const STOCK: TableDefinition<&str, u64> = TableDefinition::new("stock");
+    ///
+    /// # let (key, request) = (Key::new("delivery-1")?, Fingerprint::of("5 apples"));
+    /// # let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+    /// permit.complete_with(|transaction| {
+    ///     let mut stock = transaction.open_table(STOCK)?;
+    ///     let apples = stock.get("apples")?.map_or(0, |apples| apples.value()) + 5;
+    ///     stock.insert("apples", apples)?;
+    ///     Ok::<_, idemstore::redb::Error>(format!("{apples} apples"))
+    /// })?;
+    ///
+    /// let stock = store.read_transaction()?.open_table(STOCK)?;
+    /// assert_eq!(stock.get("apples")?.map(|apples| apples.value()), Some(5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TransactionError`]. Unless the outcome is unknown, the key is free.
+    #[cfg(feature = "transaction")]
+    pub fn complete_with<R: AsRef<[u8]>, E>(
+        self,
+        operation: impl FnOnce(&Transaction<'_>) -> Result<R, E>,
+    ) -> Result<Completed, TransactionError<E>> {
+        let shared = Arc::clone(self.hold.shared());
+        let completion = shared.journal.transact(|transaction| {
+            let result = operation(transaction).map_err(TransactionError::Operation)?;
+            let result = super::whole(&shared, result.as_ref())
+                .map_err(|TooLarge { len, max }| TransactionError::TooLarge { len, max })?;
+            let mut completion = Completion::new(self, Kept::Whole(result))
+                .map_err(|(error, _)| TransactionError::Store(error))?;
+            let change = completion.change();
+            Ok((completion, Some(change)))
+        })?;
+        Ok(Completed::new(completion.into_durable()))
+    }
+
+    /// Gives the key up, as if it had never been asked for. Dropping the permit does the same.
+    pub fn release(self) {}
+}
+
+#[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
+impl Sealed for Permit {
+    fn hold(&mut self) -> &mut Hold {
+        &mut self.hold
+    }
+
+    fn started(&self) -> Result<Record, Error> {
+        let expires_at = self.begun_at.saturating_add(self.retention);
+        let serial = self.hold.shared().take_serial()?;
+        let id = RecordId { expires_at, serial };
+        Ok(transition::start(id, self.key().clone(), self.fingerprint, self.begun_at))
+    }
+}
+
+/// A start on its way into the journal.
+pub(crate) struct Start {
+    permit: Permit,
+    record: Arc<Record>,
+}
+
+impl Start {
+    pub(crate) fn new(permit: Permit) -> Result<Self, Error> {
+        let record = Arc::new(permit.started()?);
+        Ok(Self { permit, record })
+    }
+
+    pub(crate) fn change(&mut self) -> Change {
+        self.permit.hold.change(ChangeKind::Put(Arc::clone(&self.record)))
+    }
+
+    /// The operation runs, if the journal says so.
+    pub(crate) fn conclude(self, appended: Result<(), Error>) -> Result<Execution, Error> {
+        appended.map(|()| Execution::new(self.permit.hold, self.record))
+    }
+}

@@ -1,0 +1,66 @@
+//! The live table where keys collide, and where the world moves on meanwhile.
+
+use super::*;
+
+const HASH: u64 = 0x1234_5678_9ABC_DEF0;
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp::from_unix_ms(ms)
+}
+
+fn index() -> Index {
+    Index::with_capacity(0, u64::MAX)
+}
+
+fn started(key: &Key, serial: u64) -> Arc<Record> {
+    let id = RecordId { expires_at: at(100), serial };
+    Arc::new(transition::start(id, key.clone(), Fingerprint::NONE, at(0)))
+}
+
+/// Starts a key whose hash is that of all others here.
+fn start(index: &Index, key: &Key, serial: u64) -> Arc<Record> {
+    assert!(matches!(index.probe(key, HASH, &Fingerprint::NONE, at(0)), Probe::Reserved));
+    let record = started(key, serial);
+    index.apply(&Change { hash: HASH, kind: ChangeKind::Put(Arc::clone(&record)) });
+    record
+}
+
+#[test]
+fn a_key_with_the_hash_of_one_that_is_not_settled_is_free() {
+    let index = index();
+    let (one, other) = (Key::new("one").expect("a key"), Key::new("other").expect("a key"));
+    start(&index, &one, 1);
+    // The vault does not have that record, so there is nothing to read.
+    let probe = index.probe(&other, HASH, &Fingerprint::NONE, at(0));
+    assert!(matches!(probe, Probe::Reserved));
+    assert!(matches!(index.probe(&one, HASH, &Fingerprint::NONE, at(0)), Probe::InFlight { .. }));
+}
+
+#[test]
+fn a_key_with_the_hash_of_one_that_is_settled_costs_a_read() {
+    let index = index();
+    let (one, other) = (Key::new("one").expect("a key"), Key::new("other").expect("a key"));
+    let record = start(&index, &one, 1);
+    index.settled(HASH, &record);
+    index.let_go(&one, HASH);
+    let Probe::Read(read) = index.probe(&other, HASH, &Fingerprint::NONE, at(0)) else {
+        panic!("the record may be of this key")
+    };
+    assert_eq!(read.ids, [record.id]);
+    assert!(index.reserve(&other, HASH, &read, None, at(0)));
+}
+
+#[test]
+fn what_was_read_before_a_change_is_not_acted_on() {
+    let index = index();
+    let one = Key::new("one").expect("a key");
+    let record = start(&index, &one, 1);
+    index.settled(HASH, &record);
+    index.let_go(&one, HASH);
+    let Probe::Read(read) = index.probe(&one, HASH, &Fingerprint::NONE, at(0)) else {
+        panic!("the record is of this key")
+    };
+    // Meanwhile somebody else has taken it over, finished it, and it has been settled.
+    index.apply(&Change { hash: HASH, kind: ChangeKind::Remove(Arc::clone(&record)) });
+    assert!(!index.reserve(&one, HASH, &read, Some(record), at(0)));
+}

@@ -1,0 +1,80 @@
+//! A settle that the caller's own writes are part of.
+
+use std::cell::RefCell;
+
+use super::Journal;
+use crate::error::{Error, StorageError, TransactionError};
+use crate::record::Change;
+use crate::vault::{Transaction, Uncommitted};
+
+impl Journal {
+    /// Commits what `own` writes, the change that it gives, and all that the log holds, in one
+    /// transaction of the vault; or nothing of it.
+    pub(crate) fn transact<T, E>(
+        &self,
+        own: impl FnOnce(&Transaction<'_>) -> Result<(T, Option<Change>), TransactionError<E>>,
+    ) -> Result<T, TransactionError<E>> {
+        self.check_outside()?;
+        let mut settled = self.settling.lock();
+        self.check()?;
+        let fail = |error: StorageError| {
+            self.poison(&error);
+            Error::OutcomeUnknown(error)
+        };
+        self.seal_all(&mut settled).map_err(fail)?;
+        let sealed = self.sealed.lock().clone();
+        let last = sealed.as_ref().map_or(settled.last, |sealed| sealed.last);
+        let inside = Inside::enter(self);
+        let committed = self.vault.settle_with(
+            sealed.iter().flat_map(|sealed| sealed.places()),
+            || self.meta(last),
+            own,
+            |(_, change)| change.as_ref().map(|change| &**change.kind.record()),
+        );
+        drop(inside);
+        let (value, change) = committed.map_err(|uncommitted| match uncommitted {
+            Uncommitted::Caller(error) => error,
+            Uncommitted::Reserved => TransactionError::ReservedTable,
+            Uncommitted::Failed(error) => TransactionError::Store(fail(error)),
+        })?;
+        if let Some(sealed) = sealed {
+            self.free_sealed(&mut settled, &sealed);
+        }
+        if let Some(change) = change {
+            self.index.apply(&change);
+            self.index.settled(change.hash, change.kind.record());
+        }
+        Ok(value)
+    }
+
+    /// Refuses a call that this thread makes from within a transaction of its own: it would wait
+    /// for itself.
+    pub(crate) fn check_outside(&self) -> Result<(), Error> {
+        let is_inside = INSIDE.with_borrow(|inside| inside.contains(&self.address()));
+        if is_inside { Err(Error::InTransaction) } else { Ok(()) }
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
+thread_local! {
+    /// The journals whose transactions this thread runs, the innermost last.
+    static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Inside;
+
+impl Inside {
+    fn enter(journal: &Journal) -> Self {
+        INSIDE.with_borrow_mut(|inside| inside.push(journal.address()));
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.with_borrow_mut(Vec::pop);
+    }
+}

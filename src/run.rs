@@ -1,0 +1,141 @@
+//! An operation in one call.
+
+use crate::begin::Begin;
+use crate::error::{Error, RunError};
+use crate::handle::{Completed, Execution, InFlight, Interrupted, Permit, Tombstone};
+use crate::key::{Fingerprint, Key};
+use crate::store::Store;
+
+/// What an operation says of its effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect<R, E> {
+    /// It happened, and this is the result to store.
+    Done(R),
+    /// It did not happen, for certain: the key is free again.
+    DidNotHappen(E),
+    /// It may have happened: the key is interrupted. A panic says the same.
+    Unknown(E),
+}
+
+/// What became of a request that was handed to [`Store::run`].
+#[derive(Debug)]
+#[must_use = "the outcome says whether the operation is done"]
+#[non_exhaustive]
+pub enum Outcome<E> {
+    /// The operation ran, and its result is stored.
+    Done(Completed),
+    /// The operation was completed before, and did not run.
+    Replay(Completed),
+    /// The operation was completed before, its result was too long to keep, and it did not run.
+    Tombstone(Tombstone),
+    /// The same operation is running now.
+    InFlight(InFlight),
+    /// The key was used for another request.
+    Mismatch,
+    /// An earlier execution was interrupted, and the operation did not run. Find out, then say so,
+    /// or run it again with [`Interrupted::run`].
+    Interrupted(Interrupted),
+    /// The operation ran and said that its effect did not happen. The key is free.
+    DidNotHappen(E),
+    /// The operation ran and said that its effect is unknown. The key is interrupted.
+    Unknown(E),
+}
+
+impl Store {
+    /// Runs an operation, unless it was run before: begins, starts, runs it and stores what it
+    /// says.
+    ///
+    /// The operation says whether its effect is [done](Effect::Done), [did not
+    /// happen](Effect::DidNotHappen) or is [unknown](Effect::Unknown). A panic in it is unknown
+    /// too, and goes on to the caller. An operation that was interrupted is **not** run again by
+    /// this call: [`Outcome::Interrupted`] has the choice.
+    ///
+    /// ```
+    /// use idemstore::{Effect, Outcome};
+    /// # use idemstore::{Fingerprint, Key, Store};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("store"))?;
+    /// # let (key, request) = (Key::new("order-1")?, Fingerprint::of("2 apples"));
+    /// # enum Charge { Paid(String), Declined, NoAnswer }
+    /// # fn charge(_attempt: u32) -> Charge { Charge::Paid("receipt 17".to_owned()) }
+    ///
+    /// let outcome = store.run(&key, request, |execution| match charge(execution.attempt()) {
+    ///     Charge::Paid(receipt) => Effect::Done(receipt),
+    ///     Charge::Declined => Effect::DidNotHappen("declined"),
+    ///     Charge::NoAnswer => Effect::Unknown("no answer"),
+    /// })?;
+    /// match outcome {
+    ///     Outcome::Done(receipt) | Outcome::Replay(receipt) => {
+    ///         assert_eq!(receipt.result(), b"receipt 17");
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] says whether the operation ran.
+    pub fn run<R: AsRef<[u8]>, E>(
+        &self,
+        key: &Key,
+        fingerprint: Fingerprint,
+        operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
+    ) -> Result<Outcome<E>, RunError> {
+        Ok(match self.begin(key, fingerprint).map_err(RunError::NotRun)? {
+            Begin::Fresh(permit) => return permit.run(operation),
+            Begin::Replay(completed) => Outcome::Replay(completed),
+            Begin::Tombstone(tombstone) => Outcome::Tombstone(tombstone),
+            Begin::InFlight(in_flight) => Outcome::InFlight(in_flight),
+            Begin::Mismatch => Outcome::Mismatch,
+            Begin::Interrupted(interrupted) => Outcome::Interrupted(interrupted),
+        })
+    }
+}
+
+impl Permit {
+    /// Starts the operation, runs it and stores what it says, as [`Store::run`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] says whether the operation ran.
+    pub fn run<R: AsRef<[u8]>, E>(
+        self,
+        operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
+    ) -> Result<Outcome<E>, RunError> {
+        run(self.start(), operation)
+    }
+}
+
+impl Interrupted {
+    /// Runs the operation again, as the next attempt, and stores what it says, as [`Store::run`]
+    /// does.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] says whether the operation ran.
+    pub fn run<R: AsRef<[u8]>, E>(
+        self,
+        operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
+    ) -> Result<Outcome<E>, RunError> {
+        run(self.retry(), operation)
+    }
+}
+
+fn run<R: AsRef<[u8]>, E>(
+    started: Result<Execution, Error>,
+    operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
+) -> Result<Outcome<E>, RunError> {
+    let mut execution = started.map_err(RunError::NotRun)?;
+    Ok(match operation(&mut execution) {
+        Effect::Done(result) => {
+            Outcome::Done(execution.complete(result).map_err(RunError::NotStored)?)
+        }
+        Effect::DidNotHappen(error) => {
+            execution.abandon().map_err(RunError::NotFreed)?;
+            Outcome::DidNotHappen(error)
+        }
+        // Dropping the execution leaves the key interrupted.
+        Effect::Unknown(error) => Outcome::Unknown(error),
+    })
+}

@@ -1,0 +1,99 @@
+//! The vault's file as a whole: a copy of it, and making it smaller.
+
+use std::io;
+
+use super::{Meta, NAME, NAME_NEW, Open, Vault, commit, contained, safest};
+use crate::disk::{Disk, DiskFile};
+use crate::error::StorageError;
+use crate::sync::{Arc, MutexGuard};
+
+/// A copy of the vault's file that is being made, one at a time.
+pub(crate) struct Copying<'v> {
+    vault: &'v Vault,
+    file: Arc<dyn DiskFile>,
+    named: bool,
+    _alone: MutexGuard<'v, ()>,
+}
+
+impl Vault {
+    /// Bytes of the vault's file; 0 if it is closed.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.open.read().as_ref().map_or(0, |open| open.backend.file_len().unwrap_or_default())
+    }
+
+    /// Begins a copy, and copies the whole file while the store goes on.
+    pub(crate) fn copy(&self, to: &dyn Disk) -> io::Result<Copying<'_>> {
+        let alone = self.copying.lock();
+        let file = to.create(NAME_NEW)?;
+        let copying = Copying { vault: self, file, named: false, _alone: alone };
+        copying.with_open(|open| {
+            open.backend.watch();
+            open.backend.copy_all(&*copying.file)
+        })?;
+        Ok(copying)
+    }
+}
+
+impl Copying<'_> {
+    fn with_open(&self, call: impl FnOnce(&Open) -> io::Result<()>) -> io::Result<()> {
+        let open = self.vault.open.read();
+        call(open.as_ref().ok_or_else(|| io::Error::other("the store is closed"))?)
+    }
+
+    /// Copies what has changed since. Nobody must write the vault while this runs.
+    pub(crate) fn catch_up(&self) -> io::Result<()> {
+        self.with_open(|open| open.backend.copy_blocks(&open.backend.unwatch(), &*self.file))
+    }
+
+    /// Lets redb read the whole copy, and leaves it closed properly.
+    pub(crate) fn check(&self) -> Result<(), StorageError> {
+        let checked = contained(|| {
+            Ok(Open::new(Arc::clone(&self.file), self.vault.cache)?.database.close()?)
+        });
+        Ok(checked?)
+    }
+
+    /// Makes the copy durable, and gives it its name.
+    pub(crate) fn name(&mut self, disk: &dyn Disk) -> io::Result<()> {
+        self.file.sync()?;
+        self.named = true;
+        disk.rename(NAME_NEW, NAME)?;
+        disk.sync_names()
+    }
+
+    /// Opens the copy and makes it as small as it can be. The vault itself is left alone: not all
+    /// of the commits that redb makes on the way are two-phase.
+    pub(crate) fn compact(&self, meta: &Meta) -> Result<Compacted, StorageError> {
+        let compacted = contained(|| {
+            let mut open = Open::new(Arc::clone(&self.file), self.vault.cache)?;
+            open.database.compact()?;
+            // With quick-repair again, which the commits of the compaction were without.
+            commit(safest(&open.database)?, meta)?;
+            Ok(Compacted(open))
+        });
+        Ok(compacted?)
+    }
+
+    /// From now on the vault is in the copy, which has its name already.
+    pub(crate) fn replace(self, compacted: Compacted) {
+        let before = self.vault.open.write().replace(compacted.0);
+        // Nothing is lost with it, whatever it says.
+        let _ = contained(|| Ok(before.map_or(Ok(()), |open| open.database.close())?));
+    }
+}
+
+/// A vault that was made smaller.
+pub(crate) struct Compacted(Open);
+
+impl Drop for Copying<'_> {
+    fn drop(&mut self) {
+        if self.named {
+            return;
+        }
+        // A copy that was given up need not be kept up to date, and should take no room.
+        if let Some(open) = &*self.vault.open.read() {
+            open.backend.unwatch();
+        }
+        let _ = self.file.set_len(0);
+    }
+}

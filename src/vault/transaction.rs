@@ -1,0 +1,146 @@
+//! A redb transaction that the store shares with its caller.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+
+use redb::{
+    Key, MultimapTable, MultimapTableDefinition, MultimapTableHandle, ReadTransaction,
+    ReadableDatabase, Table, TableDefinition, TableError, TableHandle, Value, WriteTransaction,
+};
+
+use super::{Failure, Meta, RECORDS, RESULTS, Vault, commit, contained, meta, place, put, safest};
+use crate::error::Error;
+use crate::record::{Record, RecordId};
+
+/// A write transaction of the store's own redb file, for the caller's own tables.
+///
+/// [`Permit::complete_with`](crate::Permit::complete_with) and
+/// [`Store::write`](crate::Store::write) give it to a closure, and commit it when the closure
+/// returns `Ok`. The tables `records`, `results` and `meta` are the store's, and are refused.
+pub struct Transaction<'t> {
+    inner: &'t WriteTransaction,
+    /// Whether one of the store's own tables was asked for.
+    reserved: Cell<bool>,
+}
+
+impl Transaction<'_> {
+    /// Opens a table, and makes it if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As redb says. A table of the store's is already open to it, and fails as such; the
+    /// transaction is not committed then, whatever the closure returns.
+    #[track_caller]
+    pub fn open_table<'txn, K: Key + 'static, V: Value + 'static>(
+        &'txn self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<Table<'txn, K, V>, TableError> {
+        self.check(definition.name())?;
+        self.inner.open_table(definition)
+    }
+
+    /// Opens a multimap table, and makes it if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transaction::open_table`].
+    #[track_caller]
+    pub fn open_multimap_table<'txn, K: Key + 'static, V: Key + 'static>(
+        &'txn self,
+        definition: MultimapTableDefinition<'_, K, V>,
+    ) -> Result<MultimapTable<'txn, K, V>, TableError> {
+        self.check(definition.name())?;
+        self.inner.open_multimap_table(definition)
+    }
+
+    /// Deletes a table, and says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transaction::open_table`].
+    #[track_caller]
+    pub fn delete_table(&self, definition: impl TableHandle) -> Result<bool, TableError> {
+        self.check(definition.name())?;
+        self.inner.delete_table(definition)
+    }
+
+    #[track_caller]
+    fn check(&self, name: &str) -> Result<(), TableError> {
+        if [RECORDS.name(), RESULTS.name(), meta::META.name()].contains(&name) {
+            self.reserved.set(true);
+            return Err(TableError::TableAlreadyOpen(name.to_owned(), Location::caller()));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transaction").finish_non_exhaustive()
+    }
+}
+
+/// Why a shared transaction was not committed.
+pub(crate) enum Uncommitted<E> {
+    /// The caller said so.
+    Caller(E),
+    /// The caller asked for a table of the store's.
+    Reserved,
+    /// redb failed. Whether it is durable is not known.
+    Failed(crate::error::StorageError),
+}
+
+impl<E> From<Failure> for Uncommitted<E> {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure.into())
+    }
+}
+
+impl Vault {
+    /// A transaction to read the caller's own tables with.
+    pub(crate) fn read_transaction(&self) -> Result<ReadTransaction, Error> {
+        Ok(self.with(|database| Ok(database.begin_read()?))?)
+    }
+
+    /// Settles these changes, what `own` writes into the caller's tables, and the record that it
+    /// gives, in one transaction, or nothing of it.
+    pub(crate) fn settle_with<'r, R, E>(
+        &self,
+        changes: impl IntoIterator<Item = (RecordId, Option<&'r Record>)>,
+        meta: impl FnOnce() -> Meta,
+        own: impl FnOnce(&Transaction<'_>) -> Result<R, E>,
+        record: impl FnOnce(&R) -> Option<&Record>,
+    ) -> Result<R, Uncommitted<E>> {
+        let open = self.open.read();
+        let open = open.as_ref().ok_or(Failure::Closed)?;
+        let transaction = contained(|| safest(&open.database))?;
+        let shared = Transaction { inner: &transaction, reserved: Cell::new(false) };
+        let written = catch_unwind(AssertUnwindSafe(|| own(&shared)));
+        let reserved = shared.reserved.get();
+        let written = match written {
+            Ok(Ok(written)) if !reserved => written,
+            refused => {
+                // Not left to a drop, which leaks the transaction's pages while a panic unwinds.
+                contained(|| Ok(transaction.abort()?))?;
+                return match refused {
+                    Ok(Err(error)) if !reserved => Err(Uncommitted::Caller(error)),
+                    Ok(_) => Err(Uncommitted::Reserved),
+                    Err(panic) => resume_unwind(panic),
+                };
+            }
+        };
+        contained(|| {
+            let mut records = transaction.open_table(RECORDS)?;
+            let mut results = transaction.open_table(RESULTS)?;
+            for (id, record) in changes {
+                place(&mut records, &mut results, id, record)?;
+            }
+            if let Some(record) = record(&written) {
+                put(&mut records, &mut results, record)?;
+            }
+            drop((records, results));
+            commit(transaction, &meta())
+        })?;
+        Ok(written)
+    }
+}
