@@ -17,8 +17,7 @@ pub struct Stats {
     pub sweep_backlog: usize,
     /// Keys that a handle holds, or that are detached.
     pub in_flight: usize,
-    /// Operations that were started and that nobody runs, also those whose retention is over and
-    /// that are not swept yet.
+    /// Keys whose operation was started, and that nobody holds.
     pub interrupted: usize,
     /// Keys that some caller waits for.
     pub waited_for: usize,
@@ -45,14 +44,14 @@ pub struct Stats {
 impl Stats {
     pub(crate) fn of(Shared { index, journal, time, .. }: &Shared) -> Self {
         let (unsettled, counters) = (journal.unsettled(), journal.counters());
-        let (records, expired) = (index.records(), index.expired(time.now()));
+        let counts = index.count(time.now());
         Self {
-            records,
-            live: records.saturating_sub(expired),
-            sweep_backlog: expired,
-            in_flight: index.held(),
-            interrupted: index.started().saturating_sub(index.executing()),
-            waited_for: index.waited_for(),
+            records: counts.live + counts.expired,
+            live: counts.live,
+            sweep_backlog: counts.expired,
+            in_flight: counts.held,
+            interrupted: counts.interrupted(),
+            waited_for: counts.waited_for,
             unsettled_changes: unsettled.changes,
             oldest_unsettled: unsettled.since.map(|since| since.elapsed()),
             log_bytes: unsettled.bytes,

@@ -34,8 +34,6 @@ pub(crate) struct Index {
     shards: Vec<Mutex<Shard>>,
     /// Entries of all shards.
     records: AtomicUsize,
-    /// Those of them whose operation was started and not completed.
-    started: AtomicUsize,
     next_serial: AtomicU64,
 }
 
@@ -106,7 +104,6 @@ impl Index {
             hash_mask,
             shards,
             records: AtomicUsize::new(0),
-            started: AtomicUsize::new(0),
             next_serial: AtomicU64::new(0),
         }
     }
@@ -144,9 +141,8 @@ impl Index {
     pub(crate) fn load(&self, framed_key: &[u8], id: RecordId, started: bool) {
         let hash = self.hash(framed_key);
         self.skip_serials_to(id.serial + 1);
-        if self.shard(hash).lock().insert_entry(hash, id) {
+        if self.shard(hash).lock().insert_entry(hash, id, started) {
             self.records.fetch_add(1, Ordering::Relaxed);
-            self.started.fetch_add(started.into(), Ordering::Relaxed);
         }
     }
 
@@ -189,7 +185,7 @@ impl Index {
 
     /// Whether this record counts.
     pub(crate) fn has(&self, hash: u64, id: RecordId) -> bool {
-        self.shard(hash).lock().has_entry(Entry::new(hash, id))
+        self.shard(hash).lock().has_entry(hash, id)
     }
 
     /// What is true once this change is durable.
@@ -197,10 +193,9 @@ impl Index {
         let Change { hash, kind } = change;
         let mut shard = self.shard(*hash).lock();
         shard.version += 1;
-        self.count_started(shard.slot(&kind.record().key, *hash), kind);
         match kind {
             ChangeKind::Put(record) => {
-                if shard.insert_entry(*hash, record.id) {
+                if shard.insert_entry(*hash, record.id, record.state.is_started()) {
                     self.records.fetch_add(1, Ordering::Relaxed);
                 }
                 if let Some(slot) = shard.slot(&record.key, *hash) {
@@ -216,16 +211,6 @@ impl Index {
                 }
             }
         }
-    }
-
-    /// Whoever changes a key holds it, so its slot knows the record that the change takes the
-    /// place of.
-    fn count_started(&self, slot: Option<&mut Slot>, kind: &ChangeKind) {
-        let is_started = |record: &Arc<Record>| record.state.is_started();
-        let before = slot.and_then(|slot| slot.record.as_ref()).is_some_and(is_started);
-        let after = matches!(kind, ChangeKind::Put(record) if is_started(record));
-        self.started.fetch_add(after.into(), Ordering::Relaxed);
-        self.started.fetch_sub(before.into(), Ordering::Relaxed);
     }
 
     /// The vault has this record now: a slot that was only there for its sake can go.
@@ -293,11 +278,6 @@ impl Index {
         }
     }
 
-    /// Keys that somebody waits for.
-    pub(crate) fn waited_for(&self) -> usize {
-        self.count_slots(|slot| slot.waiters.is_some())
-    }
-
     /// Wakes all who wait for any key, to ask again.
     pub(crate) fn wake_all(&self) {
         for shard in &self.shards {
@@ -306,13 +286,7 @@ impl Index {
     }
 
     /// Forgets an expired record, unless somebody holds its key.
-    pub(crate) fn expire(
-        &self,
-        framed_key: &[u8],
-        id: RecordId,
-        started: bool,
-        now: Timestamp,
-    ) -> bool {
+    pub(crate) fn expire(&self, framed_key: &[u8], id: RecordId, now: Timestamp) -> bool {
         let hash = self.hash(framed_key);
         let mut shard = self.shard(hash).lock();
         let holder = shard
@@ -327,43 +301,62 @@ impl Index {
         }
         if shard.remove_entry(hash, id) {
             self.records.fetch_sub(1, Ordering::Relaxed);
-            self.started.fetch_sub(started.into(), Ordering::Relaxed);
         }
         true
     }
 
+    /// What the table has, counted shard by shard.
+    pub(crate) fn count(&self, now: Timestamp) -> Counts {
+        let mut counts = Counts::default();
+        for shard in &self.shards {
+            shard.lock().count(now, &mut counts);
+        }
+        counts
+    }
+}
+
+/// How many keys are what.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Records that have not expired.
+    pub(crate) live: usize,
+    pub(crate) expired: usize,
     /// Keys that somebody holds.
-    pub(crate) fn held(&self) -> usize {
-        self.count_slots(|slot| slot.holder != Holder::Nobody)
-    }
+    pub(crate) held: usize,
+    /// Keys that somebody waits for.
+    pub(crate) waited_for: usize,
+    /// Live records of operations that were started and not completed.
+    started: usize,
+    /// Those of them whose key somebody holds.
+    started_held: usize,
+}
 
-    /// Records of operations that were started and not completed.
-    pub(crate) fn started(&self) -> usize {
-        self.started.load(Ordering::Relaxed)
-    }
-
-    /// Operations that run.
-    pub(crate) fn executing(&self) -> usize {
-        self.count_slots(|slot| {
-            let started = slot.record.as_ref().is_some_and(|record| record.state.is_started());
-            started && slot.holder != Holder::Nobody
-        })
-    }
-
-    fn count_slots(&self, counts: impl Fn(&Slot) -> bool) -> usize {
-        let count =
-            |shard: &Mutex<Shard>| shard.lock().slots.iter().filter(|slot| counts(slot)).count();
-        self.shards.iter().map(count).sum()
-    }
-
-    /// Records whose retention is over.
-    pub(crate) fn expired(&self, now: Timestamp) -> usize {
-        let is_expired = |entry: &&Entry| !transition::is_live(entry.id(), now);
-        self.shards.iter().map(|shard| shard.lock().entries.iter().filter(is_expired).count()).sum()
+impl Counts {
+    /// Keys that were started and that nobody holds.
+    pub(crate) fn interrupted(&self) -> usize {
+        self.started.saturating_sub(self.started_held)
     }
 }
 
 impl Shard {
+    fn count(&self, now: Timestamp, counts: &mut Counts) {
+        for entry in &self.entries {
+            let is_live = transition::is_live(entry.id(), now);
+            counts.live += usize::from(is_live);
+            counts.expired += usize::from(!is_live);
+            counts.started += usize::from(is_live && entry.is_started());
+        }
+        for Slot { holder, record, waiters, .. } in &self.slots {
+            let is_held = *holder != Holder::Nobody;
+            let is_started = record.as_ref().is_some_and(|record| {
+                record.state.is_started() && transition::is_live(record.id, now)
+            });
+            counts.held += usize::from(is_held);
+            counts.started_held += usize::from(is_held && is_started);
+            counts.waited_for += usize::from(waiters.is_some());
+        }
+    }
+
     fn slot(&mut self, key: &Key, hash: u64) -> Option<&mut Slot> {
         self.slots.find_mut(table_hash(hash), |slot| slot.hash == hash && slot.key == *key)
     }
@@ -407,23 +400,25 @@ impl Shard {
     }
 
     /// Whether the entry is new.
-    fn insert_entry(&mut self, hash: u64, id: RecordId) -> bool {
-        let entry = Entry::new(hash, id);
-        let is_new = !self.has_entry(entry);
-        if is_new {
-            self.entries.insert_unique(entry.table_hash(), entry, |entry| entry.table_hash());
+    fn insert_entry(&mut self, hash: u64, id: RecordId, started: bool) -> bool {
+        let entry = Entry::new(hash, id, started);
+        if let Some(known) =
+            self.entries.find_mut(entry.table_hash(), |known| known.is_of(hash, id))
+        {
+            *known = entry;
+            return false;
         }
-        is_new
+        self.entries.insert_unique(entry.table_hash(), entry, |entry| entry.table_hash());
+        true
     }
 
-    fn has_entry(&self, entry: Entry) -> bool {
-        self.entries.find(entry.table_hash(), |other| *other == entry).is_some()
+    fn has_entry(&self, hash: u64, id: RecordId) -> bool {
+        self.entries.find(table_hash(hash), |entry| entry.is_of(hash, id)).is_some()
     }
 
     /// Whether the entry was there.
     fn remove_entry(&mut self, hash: u64, id: RecordId) -> bool {
-        let entry = Entry::new(hash, id);
-        let found = self.entries.find_entry(entry.table_hash(), |other| *other == entry);
+        let found = self.entries.find_entry(table_hash(hash), |entry| entry.is_of(hash, id));
         found.map(OccupiedEntry::remove).is_ok()
     }
 }

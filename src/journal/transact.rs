@@ -17,11 +17,11 @@ impl Journal {
         self.check_outside()?;
         let mut settled = self.settling.lock();
         self.check()?;
-        let fail = |error: StorageError| {
+        let poisoned = |error: StorageError| {
             self.poison(&error);
-            Error::OutcomeUnknown(error)
+            Error::Poisoned(error)
         };
-        self.seal_all(&mut settled).map_err(fail)?;
+        self.seal_all(&mut settled).map_err(poisoned)?;
         let sealed = self.sealed.lock().clone();
         let last = sealed.as_ref().map_or(settled.last, |sealed| sealed.last);
         let inside = Inside::enter(self);
@@ -35,7 +35,11 @@ impl Journal {
         let (value, change) = committed.map_err(|uncommitted| match uncommitted {
             Uncommitted::Caller(error) => error,
             Uncommitted::Reserved => TransactionError::ReservedTable,
-            Uncommitted::Failed(error) => TransactionError::Store(fail(error)),
+            Uncommitted::Failed(error) => TransactionError::Store(poisoned(error)),
+            Uncommitted::Unknown(error) => {
+                self.poison(&error);
+                TransactionError::Store(Error::OutcomeUnknown(error))
+            }
         })?;
         if let Some(sealed) = sealed {
             self.free_sealed(&mut settled, &sealed);

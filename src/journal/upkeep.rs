@@ -29,7 +29,7 @@ impl Journal {
         self.tend_vault(|settled| {
             let now = self.time.now();
             let expired = self.vault.expired(now, SWEEP_RECORDS_MAX, |id, row| {
-                self.index.expire(row.framed_key, id, row.started, now)
+                self.index.expire(row.framed_key, id, now)
             })?;
             self.vault.delete(&expired, &self.meta(settled.last))?;
             self.counters.swept.fetch_add(expired.len() as u64, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use redb::{
 };
 
 use super::{Failure, Meta, RECORDS, RESULTS, Vault, commit, contained, meta, place, put, safest};
-use crate::error::Error;
+use crate::error::{Error, StorageError};
 use crate::record::{Record, RecordId};
 
 /// A write transaction of the store's own redb file, for the caller's own tables.
@@ -86,8 +86,10 @@ pub(crate) enum Uncommitted<E> {
     Caller(E),
     /// The caller asked for a table of the store's.
     Reserved,
-    /// redb failed. Whether it is durable is not known.
-    Failed(crate::error::StorageError),
+    /// redb failed before.
+    Failed(StorageError),
+    /// redb failed while it was committed: whether it is durable is not known.
+    Unknown(StorageError),
 }
 
 impl<E> From<Failure> for Uncommitted<E> {
@@ -140,7 +142,8 @@ impl Vault {
             }
             drop((records, results));
             commit(transaction, &meta())
-        })?;
+        })
+        .map_err(|failure| Uncommitted::Unknown(failure.into()))?;
         Ok(written)
     }
 }
