@@ -54,7 +54,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`CopyError`]. A directory with part of a copy in it can be used for the next one.
+    /// [`CopyError`]. A directory with part of a copy in it can be used for the next one. If only
+    /// the very last step has failed, the copy is there, and may not survive a power cut.
     pub fn backup(&self, path: impl AsRef<Path>) -> Result<(), CopyError> {
         self.backup_on(Directory::new(path.as_ref()))
     }

@@ -68,6 +68,18 @@ fn the_bytes_of_a_row_stay_what_they_are() {
         "02fdfa68e5cf8b010000fb0102eb23a27559ad3d5cecbdaef9ee269264",
         "c3786a2d4a54d912",
     );
+    check_row(&at_checkpoint(b"step 2"), "0306737465702032", "1f09cab4ce100294");
+    check_row(
+        &at_checkpoint(&[b'x'; RESULT_INLINE_MAX + 1]),
+        "04fb0102eb23a27559ad3d5cecbdaef9ee269264",
+        "81652261802e5f13",
+    );
+    check_row(
+        &tombstone(),
+        "05fdfa68e5cf8b010000fb5802\
+         139eed502863beeb7f525dfa5431d62a3baa863763a31003e9111ae74c5e1122",
+        "a03d16829e31e0dd",
+    );
 }
 
 #[test]

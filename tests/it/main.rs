@@ -12,18 +12,25 @@
 
 mod batches;
 mod contract;
+mod copies;
 mod crash;
 mod faults;
 mod files;
+mod forget;
 mod format;
 mod handles;
+mod inspect;
 mod keys;
 mod model;
 mod results;
 mod retention;
 mod rot;
+mod stats;
 mod support;
 mod sweep;
 mod threads;
+mod tombstones;
+#[cfg(feature = "serde")]
+mod typed;
 mod unchanged;
 mod wait;

@@ -158,3 +158,80 @@ fn a_wait_on_a_store_that_has_ended_says_so() {
     bench.store.close().expect("the store closes");
     assert!(matches!(in_flight.wait(Duration::MAX), Err(Error::Closed)));
 }
+
+#[test]
+fn those_who_wait_are_forgotten_when_the_last_of_them_leaves() {
+    const WAITERS: usize = 8;
+    let bench = Bench::new();
+    let execution = bench.begin("k", "request").started();
+    thread::scope(|scope| {
+        for waiter in 0..WAITERS {
+            let in_flight = bench.begin("k", "request").in_flight();
+            let timeout = Duration::from_millis(20 * (1 + waiter as u64));
+            scope.spawn(move || in_flight.wait(timeout).expect("wait answers").in_flight());
+        }
+    });
+    assert_eq!(bench.store.stats().waited_for, 0);
+    // Nobody is left, and whoever comes now is told all the same.
+    let answer = wait_while(&bench, || {
+        execution.complete("result").expect("it completes");
+    });
+    answer.expect("wait answers").replay();
+    assert_eq!(bench.store.stats().waited_for, 0);
+}
+
+#[test]
+fn many_wait_with_a_deadline_each() {
+    const WAITERS: usize = 400;
+    let bench = Bench::new();
+    let execution = bench.begin("k", "request").started();
+    let answers: Vec<_> = thread::scope(|scope| {
+        let waiters: Vec<_> = (0..WAITERS)
+            .map(|waiter| {
+                let in_flight = bench.begin("k", "request").in_flight();
+                let timeout = if waiter % 2 == 0 { LONG } else { Duration::from_millis(1) };
+                scope.spawn(move || in_flight.wait(timeout).expect("wait answers"))
+            })
+            .collect();
+        // The short ones have left by then, or see the outcome: both are right.
+        thread::sleep(Duration::from_millis(50));
+        execution.complete("result").expect("it completes");
+        waiters.into_iter().map(|waiter| waiter.join().expect("the thread ends")).collect()
+    });
+    for (waiter, answer) in answers.into_iter().enumerate() {
+        match answer {
+            Begin::Replay(completed) => assert_eq!(completed.result(), b"result"),
+            answer => {
+                assert!(waiter % 2 == 1, "a waiter left before its time: {answer:?}");
+                answer.in_flight();
+            }
+        }
+    }
+    assert_eq!(bench.store.stats().waited_for, 0);
+}
+
+#[test]
+fn waiters_of_many_keys_are_told_when_the_store_is_poisoned() {
+    let bench = Bench::new();
+    let names: Vec<_> = (0..20).map(|name| format!("{name}")).collect();
+    for name in &names {
+        bench.begin(name, "request").started().detach();
+    }
+    let answers: Vec<_> = thread::scope(|scope| {
+        let waiters: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let in_flight = bench.begin(name, "request").in_flight();
+                scope.spawn(move || in_flight.wait(Duration::MAX))
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(20));
+        bench.disk.fail(Fault { on: Op::Sync, after: 0, for_good: true, kind: ErrorKind::Other });
+        assert!(bench.begin("other", "request").fresh().start().is_err());
+        waiters.into_iter().map(|waiter| waiter.join().expect("the thread ends")).collect()
+    });
+    for answer in answers {
+        assert!(matches!(answer, Err(Error::Poisoned(_))), "{answer:?}");
+    }
+    assert_eq!(bench.store.stats().waited_for, 0);
+}
