@@ -6,7 +6,7 @@
 //! into the vault while the other one fills; if that one is full too before the settle is done,
 //! the leader waits for it, and with the leader all who write.
 //!
-//! Lock order: `settling`, then `tail`, then `sealed`, then a shard of the live table.
+//! Lock order: that of copies, then `settling`, then `tail`, then `sealed`, then a shard of the live table.
 
 #[cfg(feature = "transaction")]
 mod transact;

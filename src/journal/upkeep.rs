@@ -10,7 +10,7 @@ use crate::limits::SWEEP_RECORDS_MAX;
 use crate::log::Log;
 use crate::log::frame::FrameNumber;
 use crate::record::{Change, Record, RecordId};
-use crate::sync::Ordering;
+use crate::sync::{MutexGuard, Ordering};
 use crate::vault::{Compacted, Copying, Meta};
 
 impl Journal {
@@ -104,9 +104,11 @@ impl Journal {
 
     /// Writes a store into an empty directory that is what this one is now.
     pub(crate) fn backup(&self, to: &dyn Disk) -> Result<(), CopyError> {
+        self.check_outside()?;
+        let alone = self.vault.lock_copies();
         let log_bytes = self.tail.lock().as_ref().map(|tail| tail.log.file_bytes());
         Log::create(to, &self.key, log_bytes.ok_or(Error::Closed)?)?;
-        let mut copying = self.vault.copy(to)?;
+        let mut copying = self.vault.copy(alone, to)?;
         // A copy that fails is no failure of this store.
         self.tend_vault(|settled| {
             self.settle_all(settled)?;
@@ -118,11 +120,13 @@ impl Journal {
 
     /// Makes the vault's file as small as it can be, and says by how many bytes it shrank.
     pub(crate) fn compact(&self) -> Result<u64, CopyError> {
+        self.check_outside()?;
+        let alone = self.vault.lock_copies();
         self.tend_vault(|settled| {
             self.settle_all(settled)?;
             let before = self.vault.file_bytes();
             let Some(disk) = settled.disk.as_deref() else { return Ok(Err(Error::Closed.into())) };
-            let (mut copying, compacted) = match self.compacted(disk, settled.last) {
+            let (mut copying, compacted) = match self.compacted(alone, disk, settled.last) {
                 Ok(compacted) => compacted,
                 Err(error) => return Ok(Err(error)),
             };
@@ -134,12 +138,13 @@ impl Journal {
     }
 
     /// A copy of the vault that is as small as it can be.
-    fn compacted(
-        &self,
+    fn compacted<'j>(
+        &'j self,
+        alone: MutexGuard<'j, ()>,
         disk: &dyn Disk,
         settled: FrameNumber,
-    ) -> Result<(Copying<'_>, Compacted), CopyError> {
-        let copying = self.vault.copy(disk)?;
+    ) -> Result<(Copying<'j>, Compacted), CopyError> {
+        let copying = self.vault.copy(alone, disk)?;
         copying.catch_up()?;
         let compacted = copying.compact(&self.meta(settled)).map_err(CopyError::Storage)?;
         Ok((copying, compacted))

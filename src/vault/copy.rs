@@ -7,7 +7,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
 use crate::sync::{Arc, MutexGuard};
 
-/// A copy of the vault's file that is being made, one at a time.
+/// A copy of the vault's file that is being made.
 pub(crate) struct Copying<'v> {
     vault: &'v Vault,
     file: Arc<dyn DiskFile>,
@@ -21,9 +21,18 @@ impl Vault {
         self.open.read().as_ref().map_or(0, |open| open.backend.file_len().unwrap_or_default())
     }
 
+    /// The right to copy, which one has at a time. It comes before the lock of those who write the
+    /// vault.
+    pub(crate) fn lock_copies(&self) -> MutexGuard<'_, ()> {
+        self.copying.lock()
+    }
+
     /// Begins a copy, and copies the whole file while the store goes on.
-    pub(crate) fn copy(&self, to: &dyn Disk) -> io::Result<Copying<'_>> {
-        let alone = self.copying.lock();
+    pub(crate) fn copy<'v>(
+        &'v self,
+        alone: MutexGuard<'v, ()>,
+        to: &dyn Disk,
+    ) -> io::Result<Copying<'v>> {
         let file = to.create(NAME_NEW)?;
         let copying = Copying { vault: self, file, named: false, _alone: alone };
         copying.with_open(|open| {

@@ -213,6 +213,30 @@ fn replays_and_writes_go_on_while_it_compacts() {
 }
 
 #[test]
+fn backups_and_compactions_wait_for_each_other() {
+    let bench = with_free_room();
+    thread::scope(|scope| {
+        for copier in 0..4 {
+            let bench = &bench;
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    if copier % 2 == 0 {
+                        bench.store.compact().expect("it compacts");
+                    } else {
+                        let backup = SimDisk::new();
+                        bench.store.backup_on(backup.clone()).expect("it is backed up");
+                        open(bench, &backup).begin("k", "request").replay();
+                    }
+                }
+            });
+        }
+        for step in 0..200 {
+            bench.complete(&format!("{step}"), "request", "result");
+        }
+    });
+}
+
+#[test]
 fn a_failure_while_it_compacts_loses_nothing() {
     let prepared = with_free_room();
     let mut failures = 0;
