@@ -2,10 +2,12 @@
 
 use crate::begin::Begin;
 use crate::error::{CompleteError, Error};
-use crate::handle::{self, Completed, Completion, Execution, Handle, Permit, Start};
+use crate::handle::sealed::Sealed;
+use crate::handle::{self, Completable, Completed, Completion, Execution, Start, Startable};
 use crate::key::{Fingerprint, Key};
-use crate::record::Kept;
+use crate::record::{Change, Kept};
 use crate::store::Store;
+use crate::sync::Arc;
 
 impl Store {
     /// Asks about many requests, as [`Store::begin`] does about one, and answers each of them in
@@ -20,23 +22,32 @@ impl Store {
         requests.into_iter().map(|(key, fingerprint)| self.begin(key, fingerprint)).collect()
     }
 
-    /// Starts many operations, as [`Permit::start`] does one, with one wait for all of them:
-    /// one fsync for up to 1,024 of them, or 1 MiB.
+    /// Starts many operations, as [`Permit::start`](crate::Permit::start) and
+    /// [`Interrupted::retry`](crate::Interrupted::retry) do one, with one wait for up to 1,024 of
+    /// them, or 1 MiB.
     ///
-    /// Each has its own answer, in its place.
-    pub fn start_many(
+    /// Each has its own answer, in its place. A handle of another store is refused, and its key
+    /// let go.
+    pub fn start_many<H: Startable>(
         &self,
-        permits: impl IntoIterator<Item = Permit>,
+        handles: impl IntoIterator<Item = H>,
     ) -> Vec<Result<Execution, Error>> {
-        let starts = permits.into_iter().map(Start::new).collect();
+        let starts = handles
+            .into_iter()
+            .map(
+                |handle| {
+                    if self.gave(&handle) { Start::new(handle) } else { Err(Error::OtherStore) }
+                },
+            )
+            .collect();
         self.append_each(starts, Start::change, Start::conclude)
     }
 
-    /// Completes many operations, as [`Execution::complete`] does one, with one wait for all of
-    /// them: one fsync for up to 1,024 of them, or 1 MiB.
+    /// Completes many operations, as [`Execution::complete`] does one, with one wait for up to
+    /// 1,024 of them, or 1 MiB.
     ///
     /// Each has its own answer, in its place, so a result that is refused gives its own handle
-    /// back and does nothing to the others.
+    /// back and does nothing to the others. So does a handle of another store.
     ///
     /// ```
     /// # use idemstore::{Begin, Fingerprint, Key, Store};
@@ -62,18 +73,13 @@ impl Store {
     /// # assert_eq!(store.stats().records, 2);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn complete_many<H: Handle, R: AsRef<[u8]>>(
+    pub fn complete_many<H: Completable, R: AsRef<[u8]>>(
         &self,
         results: impl IntoIterator<Item = (H, R)>,
     ) -> Vec<Result<Completed, CompleteError<H>>> {
         let completions = results
             .into_iter()
-            .map(|(handle, result)| match handle::whole(&self.shared, result.as_ref()) {
-                Ok(result) => {
-                    Completion::new(handle, Kept::Whole(result)).map_err(CompleteError::refused)
-                }
-                Err(too_large) => Err(too_large.give_back(handle)),
-            })
+            .map(|(handle, result)| self.completion(handle, result.as_ref()))
             .collect();
         self.append_each(completions, Completion::change, |completion, appended| {
             let record = completion.conclude(appended).map_err(CompleteError::refused)?;
@@ -81,15 +87,36 @@ impl Store {
         })
     }
 
+    fn completion<H: Completable>(
+        &self,
+        handle: H,
+        result: &[u8],
+    ) -> Result<Completion<H>, CompleteError<H>> {
+        if !self.gave(&handle) {
+            return Err(CompleteError::OtherStore { handle });
+        }
+        match handle::whole(&self.shared, result) {
+            Ok(result) => {
+                Completion::new(handle, Kept::Whole(result)).map_err(CompleteError::refused)
+            }
+            Err(too_large) => Err(too_large.give_back(handle)),
+        }
+    }
+
+    /// Whether a handle is of this store. The record of another's would take the place of one here.
+    fn gave(&self, handle: &impl Sealed) -> bool {
+        Arc::ptr_eq(handle.hold().shared(), &self.shared)
+    }
+
     /// Appends the change of each item that there is, all with one wait, and concludes each with
     /// its own outcome.
     fn append_each<I, T, E>(
         &self,
-        mut items: Vec<Result<I, E>>,
-        change: impl Fn(&mut I) -> crate::record::Change,
+        items: Vec<Result<I, E>>,
+        change: impl Fn(&I) -> Change,
         conclude: impl Fn(I, Result<(), Error>) -> Result<T, E>,
     ) -> Vec<Result<T, E>> {
-        let changes = items.iter_mut().flatten().map(change).collect();
+        let changes = items.iter().flatten().map(change).collect();
         let mut outcomes = self.shared.journal.append_many(changes).into_iter();
         items
             .into_iter()

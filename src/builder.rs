@@ -80,7 +80,8 @@ impl Builder {
     }
 
     /// The most records that are kept; 100 million by default. A `begin` of a new key above it is
-    /// refused as overloaded. Expired records count until they are swept. Memory is 16 bytes a
+    /// refused as overloaded. Expired records count until they are swept, and keys that are only
+    /// reserved do not count, so that it may be exceeded by as many as are held. Memory is 16 bytes a
     /// record in a hash table, so 20 to 39 with its spare room.
     pub fn keys_max(mut self, keys: usize) -> Self {
         self.keys_max = keys;

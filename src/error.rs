@@ -147,6 +147,9 @@ pub enum Error {
     /// or `Store::write` must not write to the store in another way. Nothing was changed.
     #[error("the store cannot be written from within a transaction of its own")]
     InTransaction,
+    /// The handle is of another store than the one that was called. Nothing was changed.
+    #[error("the handle is of another store")]
+    OtherStore,
     /// Reading failed. Nothing was changed.
     #[error("could not read the store: {0}")]
     Storage(StorageError),
@@ -180,6 +183,12 @@ pub enum CompleteError<H> {
         bound: &'static str,
         /// The bound.
         max: u64,
+        /// The handle, as it was before.
+        handle: H,
+    },
+    /// The handle is of another store than the one that was called.
+    #[error("the handle is of another store")]
+    OtherStore {
         /// The handle, as it was before.
         handle: H,
     },
@@ -222,7 +231,9 @@ impl<H> CompleteError<H> {
     #[must_use]
     pub fn into_handle(self) -> Option<H> {
         match self {
-            Self::TooLarge { handle, .. } | Self::Overloaded { handle, .. } => Some(handle),
+            Self::TooLarge { handle, .. }
+            | Self::Overloaded { handle, .. }
+            | Self::OtherStore { handle } => Some(handle),
             #[cfg(feature = "serde")]
             Self::NoEncoding { handle } => Some(handle),
             Self::Store(_) => None,
@@ -233,6 +244,7 @@ impl<H> CompleteError<H> {
     pub(crate) fn refused((error, handle): (Error, H)) -> Self {
         match error {
             Error::Overloaded { bound, max } => Self::Overloaded { bound, max, handle },
+            Error::OtherStore => Self::OtherStore { handle },
             error => Self::Store(error),
         }
     }
@@ -245,6 +257,7 @@ impl<H> CompleteError<H> {
             Self::Overloaded { bound, max, handle } => {
                 CompleteError::Overloaded { bound, max, handle: map(handle) }
             }
+            Self::OtherStore { handle } => CompleteError::OtherStore { handle: map(handle) },
             #[cfg(feature = "serde")]
             Self::NoEncoding { handle } => CompleteError::NoEncoding { handle: map(handle) },
             Self::Store(error) => CompleteError::Store(error),
@@ -252,21 +265,47 @@ impl<H> CompleteError<H> {
     }
 }
 
-/// Why an operation that was handed to [`Store::run`](crate::Store::run) has no outcome.
-#[derive(Debug, thiserror::Error)]
+/// Why an operation that was handed to [`Store::run`](crate::Store::run) has no outcome. What the
+/// operation said is given back.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
-pub enum RunError {
+pub enum RunError<R, E> {
     /// The operation did not run.
     #[error("the operation did not run: {0}")]
     NotRun(#[source] Error),
     /// The operation ran and is done, and its result was not stored. A refusal gives the execution
-    /// back; otherwise the key is completed or interrupted once the store is opened again.
-    #[error("the operation is done, and its result was not stored: {0}")]
-    NotStored(#[source] CompleteError<Execution>),
-    /// The operation ran and said that its effect did not happen, and its key was not freed: it is
-    /// interrupted.
-    #[error("the effect did not happen, and its key was not freed: {0}")]
-    NotFreed(#[source] Error),
+    /// back too; otherwise the key is completed or interrupted once the store is opened again.
+    #[error("the operation is done, and its result was not stored: {source}")]
+    NotStored {
+        /// What the operation gave as its result.
+        result: R,
+        /// Why it was not stored.
+        source: CompleteError<Execution>,
+    },
+    /// The operation ran and said that its effect did not happen, and its key was not freed. It is
+    /// interrupted; if the outcome is unknown, it may be free once the store is opened again.
+    #[error("the effect did not happen, and its key was not freed: {source}")]
+    NotFreed {
+        /// What the operation gave as the reason.
+        reason: E,
+        /// Why the key was not freed.
+        source: Error,
+    },
+}
+
+/// It shows neither the result nor the reason.
+impl<R, E> fmt::Debug for RunError<R, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRun(error) => f.debug_tuple("NotRun").field(error).finish(),
+            Self::NotStored { source, .. } => {
+                f.debug_struct("NotStored").field("source", source).finish_non_exhaustive()
+            }
+            Self::NotFreed { source, .. } => {
+                f.debug_struct("NotFreed").field("source", source).finish_non_exhaustive()
+            }
+        }
+    }
 }
 
 /// Why an execution could not be finished by its key.

@@ -6,6 +6,8 @@ mod begin;
 mod builder;
 mod clock;
 mod error;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod handle;
 mod inspect;
 mod key;
@@ -45,7 +47,9 @@ pub use error::{
 };
 #[cfg(feature = "serde")]
 pub use error::{DecodeError, EncodeError};
-pub use handle::{Completed, Execution, Handle, InFlight, Interrupted, Permit, Tombstone};
+pub use handle::{
+    Completable, Completed, Execution, InFlight, Interrupted, Permit, Startable, Tombstone,
+};
 pub use inspect::{Iter, KeyInfo};
 pub use key::{Fingerprint, Key};
 pub use limits::{

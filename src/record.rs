@@ -58,6 +58,22 @@ impl Kept {
     }
 }
 
+impl Record {
+    /// The same record in another state. The state that it had may hold many bytes, and is not
+    /// copied for this.
+    pub(crate) fn with_state(&self, state: State) -> Self {
+        let Self { id, key, fingerprint, begun_at, attempt, state: _ } = self;
+        Self {
+            id: *id,
+            key: key.clone(),
+            fingerprint: *fingerprint,
+            begun_at: *begun_at,
+            attempt: *attempt,
+            state,
+        }
+    }
+}
+
 impl State {
     pub(crate) fn is_started(&self) -> bool {
         matches!(self, Self::Started { .. })

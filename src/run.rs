@@ -11,7 +11,8 @@ use crate::store::Store;
 pub enum Effect<R, E> {
     /// It happened, and this is the result to store.
     Done(R),
-    /// It did not happen, for certain: the key is free again.
+    /// It did not happen, for certain: the key is free again. Checkpoints of earlier steps are
+    /// forgotten with it, so undo what those did first.
     DidNotHappen(E),
     /// It may have happened: the key is interrupted. A panic says the same.
     Unknown(E),
@@ -75,13 +76,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`RunError`] says whether the operation ran.
+    /// [`RunError`] says whether the operation ran. It may hold the execution, and with it the key,
+    /// until it is dropped.
     pub fn run<R: AsRef<[u8]>, E>(
         &self,
         key: &Key,
         fingerprint: Fingerprint,
         operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
-    ) -> Result<Outcome<E>, RunError> {
+    ) -> Result<Outcome<E>, RunError<R, E>> {
         Ok(match self.begin(key, fingerprint).map_err(RunError::NotRun)? {
             Begin::Fresh(permit) => return permit.run(operation),
             Begin::Replay(completed) => Outcome::Replay(completed),
@@ -102,7 +104,7 @@ impl Permit {
     pub fn run<R: AsRef<[u8]>, E>(
         self,
         operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
-    ) -> Result<Outcome<E>, RunError> {
+    ) -> Result<Outcome<E>, RunError<R, E>> {
         run(self.start(), operation)
     }
 }
@@ -117,7 +119,7 @@ impl Interrupted {
     pub fn run<R: AsRef<[u8]>, E>(
         self,
         operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
-    ) -> Result<Outcome<E>, RunError> {
+    ) -> Result<Outcome<E>, RunError<R, E>> {
         run(self.retry(), operation)
     }
 }
@@ -125,16 +127,17 @@ impl Interrupted {
 fn run<R: AsRef<[u8]>, E>(
     started: Result<Execution, Error>,
     operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
-) -> Result<Outcome<E>, RunError> {
+) -> Result<Outcome<E>, RunError<R, E>> {
     let mut execution = started.map_err(RunError::NotRun)?;
     Ok(match operation(&mut execution) {
-        Effect::Done(result) => {
-            Outcome::Done(execution.complete(result).map_err(RunError::NotStored)?)
-        }
-        Effect::DidNotHappen(error) => {
-            execution.abandon().map_err(RunError::NotFreed)?;
-            Outcome::DidNotHappen(error)
-        }
+        Effect::Done(result) => match execution.complete(&result) {
+            Ok(completed) => Outcome::Done(completed),
+            Err(source) => return Err(RunError::NotStored { result, source }),
+        },
+        Effect::DidNotHappen(reason) => match execution.abandon() {
+            Ok(()) => Outcome::DidNotHappen(reason),
+            Err(source) => return Err(RunError::NotFreed { reason, source }),
+        },
         // Dropping the execution leaves the key interrupted.
         Effect::Unknown(error) => Outcome::Unknown(error),
     })

@@ -151,8 +151,8 @@ pub(crate) fn start(
 }
 
 /// The operation has come this far.
-pub(crate) fn checkpoint(record: Record, progress: Box<[u8]>) -> Record {
-    Record { state: State::Started { checkpoint: Some(progress) }, ..record }
+pub(crate) fn checkpoint(record: &Record, progress: Box<[u8]>) -> Record {
+    record.with_state(State::Started { checkpoint: Some(progress) })
 }
 
 /// An interrupted operation starts again, from its last checkpoint. Its retention still runs from
@@ -162,8 +162,8 @@ pub(crate) fn retry(record: &Record) -> Record {
 }
 
 /// The operation is done, and this is kept of its result.
-pub(crate) fn complete(record: Record, kept: Kept, now: Timestamp) -> Record {
-    Record { state: State::Completed { completed_at: now, kept }, ..record }
+pub(crate) fn complete(record: &Record, kept: Kept, now: Timestamp) -> Record {
+    record.with_state(State::Completed { completed_at: now, kept })
 }
 
 #[cfg(test)]
@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn completed() -> Record {
-        complete(started(), Kept::Whole(Box::default()), at(1))
+        complete(&started(), Kept::Whole(Box::default()), at(1))
     }
 
     #[track_caller]
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn only_a_completed_operation_at_rest_is_forgotten() {
         let (started, completed) = (started(), completed());
-        let tombstone = complete(started.clone(), Kept::tombstone(b"long"), at(1));
+        let tombstone = complete(&started, Kept::tombstone(b"long"), at(1));
         let check = |holder, record, now, expected| {
             assert_eq!(take_completed(holder, record, at(now)), expected);
         };
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_tombstone_blocks_as_a_result_does() {
-        let tombstone = complete(started(), Kept::tombstone(b"long"), at(1));
+        let tombstone = complete(&started(), Kept::tombstone(b"long"), at(1));
         check(Holder::Nobody, Some(&tombstone), "a", EXPIRY - 1, Replay);
         check(Holder::Nobody, Some(&tombstone), "b", EXPIRY - 1, Mismatch);
         check(Holder::Nobody, Some(&tombstone), "a", EXPIRY, Fresh);
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_retry_keeps_everything_but_the_attempt() {
-        let again = retry(&checkpoint(started(), Box::from(*b"step 2")));
+        let again = retry(&checkpoint(&started(), Box::from(*b"step 2")));
         assert_eq!(again.attempt, 2);
         assert_eq!(again.id, started().id);
         assert_eq!(again.begun_at, started().begun_at);

@@ -97,8 +97,8 @@ impl Apart {
             return Err(Malformed);
         }
         Ok(match completed_at {
-            Some(at) => transition::complete(record, Kept::Whole(bytes.into()), at),
-            None => transition::checkpoint(record, bytes.into()),
+            Some(at) => transition::complete(&record, Kept::Whole(bytes.into()), at),
+            None => transition::checkpoint(&record, bytes.into()),
         })
     }
 }
@@ -269,13 +269,13 @@ fn row_of(id: RecordId, wire: &WireRecord<'_>) -> Result<Row, Malformed> {
         attempt: wire.attempt,
         state: State::Started { checkpoint: None },
     };
-    let complete = |record, kept, at| {
-        Row::Whole(transition::complete(record, kept, Timestamp::from_unix_ms(at)))
+    let complete = |record: Record, kept, at| {
+        Row::Whole(transition::complete(&record, kept, Timestamp::from_unix_ms(at)))
     };
     Ok(match wire.state {
         WireState::Started => Row::Whole(record),
         WireState::StartedAt { checkpoint } => {
-            Row::Whole(transition::checkpoint(record, checkpoint.into()))
+            Row::Whole(transition::checkpoint(&record, checkpoint.into()))
         }
         WireState::StartedAtApart { apart } => {
             Row::Apart(Apart { record, completed_at: None, wire: apart })

@@ -18,15 +18,15 @@ fn started() -> Record {
 }
 
 fn completed(result: &[u8]) -> Record {
-    transition::complete(started(), Kept::Whole(result.into()), at(1_700_000_000_250))
+    transition::complete(&started(), Kept::Whole(result.into()), at(1_700_000_000_250))
 }
 
 fn at_checkpoint(checkpoint: &[u8]) -> Record {
-    transition::checkpoint(started(), checkpoint.into())
+    transition::checkpoint(&started(), checkpoint.into())
 }
 
 fn tombstone() -> Record {
-    transition::complete(started(), Kept::tombstone(&[b'x'; 600]), at(1_700_000_000_250))
+    transition::complete(&started(), Kept::tombstone(&[b'x'; 600]), at(1_700_000_000_250))
 }
 
 /// Long enough for a row of its own.

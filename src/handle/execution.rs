@@ -58,7 +58,7 @@ impl Execution {
     pub fn checkpoint(&mut self, progress: impl AsRef<[u8]>) -> Result<(), CompleteError<()>> {
         let progress = super::whole(self.hold.shared(), progress.as_ref())
             .map_err(|too_large| too_large.give_back(()))?;
-        let record = Arc::new(transition::checkpoint((*self.record).clone(), progress));
+        let record = Arc::new(transition::checkpoint(&self.record, progress));
         self.hold.put(&record).map_err(|error| CompleteError::refused((error, ())))?;
         self.record = record;
         Ok(())
@@ -101,11 +101,15 @@ impl Execution {
 
 #[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
 impl Sealed for Execution {
-    fn hold(&mut self) -> &mut Hold {
-        &mut self.hold
+    fn hold(&self) -> &Hold {
+        &self.hold
     }
 
-    fn started(&self) -> Result<Record, Error> {
-        Ok((*self.record).clone())
+    fn into_hold(self) -> Hold {
+        self.hold
+    }
+
+    fn started(&self) -> Result<Arc<Record>, Error> {
+        Ok(Arc::clone(&self.record))
     }
 }

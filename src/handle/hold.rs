@@ -42,7 +42,7 @@ impl Hold {
 
     /// Makes it durable that nothing is stored of the key any more. It is free then, and no longer
     /// held.
-    pub(crate) fn remove(mut self, record: &Arc<Record>) -> Result<(), Error> {
+    pub(crate) fn remove(self, record: &Arc<Record>) -> Result<(), Error> {
         let removed = self.change(ChangeKind::Remove(Arc::clone(record)));
         self.shared.journal.append(removed)?;
         self.has_ended();
@@ -50,12 +50,12 @@ impl Hold {
     }
 
     /// A durable change has put the key at rest: it is another's to hold now.
-    pub(crate) fn has_ended(&mut self) {
+    pub(crate) fn has_ended(mut self) {
         self.held = false;
     }
 
     /// Leaves the execution to whoever finishes it by its key.
-    pub(crate) fn detach(mut self) {
+    pub(crate) fn detach(self) {
         self.shared.index.detach(&self.key, self.hash);
         self.has_ended();
     }

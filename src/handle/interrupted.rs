@@ -32,9 +32,7 @@ impl Interrupted {
     /// Any of [`Error`]. The operation must not run then, and stays interrupted; if the outcome is
     /// unknown, the new attempt may count.
     pub fn retry(self) -> Result<Execution, Error> {
-        let record = Arc::new(transition::retry(&self.record));
-        self.hold.put(&record)?;
-        Ok(Execution::new(self.hold, record))
+        super::start(self)
     }
 
     /// Stores the result of an effect that is known to have happened.
@@ -64,11 +62,19 @@ impl Interrupted {
 
 #[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
 impl Sealed for Interrupted {
-    fn hold(&mut self) -> &mut Hold {
-        &mut self.hold
+    fn hold(&self) -> &Hold {
+        &self.hold
     }
 
-    fn started(&self) -> Result<Record, Error> {
-        Ok((*self.record).clone())
+    fn into_hold(self) -> Hold {
+        self.hold
+    }
+
+    fn started(&self) -> Result<Arc<Record>, Error> {
+        Ok(Arc::new(transition::retry(&self.record)))
+    }
+
+    fn completing(&self) -> Result<Arc<Record>, Error> {
+        Ok(Arc::clone(&self.record))
     }
 }

@@ -16,7 +16,6 @@ pub(crate) use hold::Hold;
 pub use in_flight::InFlight;
 pub use interrupted::Interrupted;
 pub use permit::Permit;
-pub(crate) use permit::Start;
 
 use std::fmt;
 
@@ -31,28 +30,74 @@ use sealed::Sealed;
 
 /// A handle whose operation can be completed: a [`Permit`], an [`Execution`] or an
 /// [`Interrupted`]. [`Store::complete_many`](crate::Store::complete_many) takes any of them.
-pub trait Handle: Sealed {}
+pub trait Completable: Sealed {}
 
-impl<H: Sealed> Handle for H {}
+impl Completable for Permit {}
+impl Completable for Execution {}
+impl Completable for Interrupted {}
+
+/// A handle whose operation can be started: a [`Permit`], or an [`Interrupted`], whose operation is
+/// then retried. [`Store::start_many`](crate::Store::start_many) takes either.
+pub trait Startable: Sealed {}
+
+impl Startable for Permit {}
+impl Startable for Interrupted {}
 
 pub(crate) mod sealed {
-    use super::{Error, Hold, Record};
+    use super::{Arc, Error, Hold, Record};
 
     /// Nobody else can write a handle.
     #[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
-    pub trait Sealed {
+    pub trait Sealed: Sized {
         #[doc(hidden)]
-        fn hold(&mut self) -> &mut Hold;
+        fn hold(&self) -> &Hold;
 
-        /// The started record that a completion takes the place of.
         #[doc(hidden)]
-        fn started(&self) -> Result<Record, Error>;
+        fn into_hold(self) -> Hold;
+
+        /// The record of the execution that runs, or of the one that would be started now.
+        #[doc(hidden)]
+        fn started(&self) -> Result<Arc<Record>, Error>;
+
+        /// What a completion takes the place of.
+        #[doc(hidden)]
+        fn completing(&self) -> Result<Arc<Record>, Error> {
+            self.started()
+        }
+    }
+}
+
+/// Starts the operation of a handle, and returns once that is durable.
+pub(crate) fn start<H: Startable>(handle: H) -> Result<Execution, Error> {
+    let start = Start::new(handle)?;
+    let appended = start.handle.hold().put(&start.record);
+    start.conclude(appended)
+}
+
+/// A start on its way into the journal.
+pub(crate) struct Start<H> {
+    handle: H,
+    record: Arc<Record>,
+}
+
+impl<H: Startable> Start<H> {
+    pub(crate) fn new(handle: H) -> Result<Self, Error> {
+        Ok(Self { record: handle.started()?, handle })
+    }
+
+    pub(crate) fn change(&self) -> Change {
+        self.handle.hold().change(ChangeKind::Put(Arc::clone(&self.record)))
+    }
+
+    /// The operation runs, if the journal says so.
+    pub(crate) fn conclude(self, appended: Result<(), Error>) -> Result<Execution, Error> {
+        appended.map(|()| Execution::new(self.handle.into_hold(), self.record))
     }
 }
 
 /// Stores a result, and returns once it is durable.
-pub(crate) fn complete<H: Handle>(
-    mut handle: H,
+pub(crate) fn complete<H: Completable>(
+    handle: H,
     result: &[u8],
 ) -> Result<Completed, CompleteError<H>> {
     match whole(handle.hold().shared(), result) {
@@ -62,16 +107,16 @@ pub(crate) fn complete<H: Handle>(
 }
 
 /// Stores what tells a result from others, and returns once that is durable.
-pub(crate) fn complete_tombstone<H: Handle>(
+pub(crate) fn complete_tombstone<H: Completable>(
     handle: H,
     result: &[u8],
 ) -> Result<Tombstone, CompleteError<H>> {
     store(handle, Kept::tombstone(result)).map(Tombstone::new)
 }
 
-fn store<H: Handle>(handle: H, kept: Kept) -> Result<Arc<Record>, CompleteError<H>> {
+fn store<H: Completable>(handle: H, kept: Kept) -> Result<Arc<Record>, CompleteError<H>> {
     Completion::new(handle, kept)
-        .and_then(|mut completion| {
+        .and_then(|completion| {
             let appended = completion.handle.hold().put(&completion.record);
             completion.conclude(appended)
         })
@@ -103,20 +148,20 @@ pub(crate) struct Completion<H> {
     record: Arc<Record>,
 }
 
-impl<H: Handle> Completion<H> {
+impl<H: Completable> Completion<H> {
     /// The completion, or the handle and why there is none.
-    pub(crate) fn new(mut handle: H, kept: Kept) -> Result<Self, (Error, H)> {
+    pub(crate) fn new(handle: H, kept: Kept) -> Result<Self, (Error, H)> {
         let now = handle.hold().shared().time.now();
-        match handle.started() {
+        match handle.completing() {
             Ok(started) => {
-                let record = Arc::new(transition::complete(started, kept, now));
+                let record = Arc::new(transition::complete(&started, kept, now));
                 Ok(Self { handle, record })
             }
             Err(error) => Err((error, handle)),
         }
     }
 
-    pub(crate) fn change(&mut self) -> Change {
+    pub(crate) fn change(&self) -> Change {
         self.handle.hold().change(ChangeKind::Put(Arc::clone(&self.record)))
     }
 
@@ -129,8 +174,8 @@ impl<H: Handle> Completion<H> {
     }
 
     /// The record is durable, and the handle has done its work.
-    pub(crate) fn into_durable(mut self) -> Arc<Record> {
-        self.handle.hold().has_ended();
+    pub(crate) fn into_durable(self) -> Arc<Record> {
+        self.handle.into_hold().has_ended();
         self.record
     }
 }
@@ -139,6 +184,12 @@ impl<H: Handle> Completion<H> {
 macro_rules! record_facts {
     ($($handle:ty),* $(,)?) => {$(
         impl $handle {
+            /// The key of the operation.
+            #[must_use]
+            pub fn key(&self) -> &Key {
+                &self.record.key
+            }
+
             /// When the operation was begun for the first time. Its retention runs from here.
             #[must_use]
             pub fn begun_at(&self) -> Timestamp {
@@ -167,12 +218,6 @@ record_facts!(Execution, Interrupted, Completed, Tombstone);
 macro_rules! started_facts {
     ($($handle:ty),* $(,)?) => {$(
         impl $handle {
-            /// The key that this holds.
-            #[must_use]
-            pub fn key(&self) -> &Key {
-                self.hold.key()
-            }
-
             /// The last checkpoint that the operation has stored, in this attempt or an earlier
             /// one: see [`Execution::checkpoint`].
             #[must_use]

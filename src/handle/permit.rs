@@ -9,7 +9,7 @@ use super::{Completion, TooLarge};
 use crate::clock::Timestamp;
 use crate::error::{CompleteError, Error};
 use crate::key::{Fingerprint, Key};
-use crate::record::{Change, ChangeKind, Record, RecordId};
+use crate::record::{Record, RecordId};
 use crate::sync::Arc;
 use crate::transition;
 #[cfg(feature = "transaction")]
@@ -59,9 +59,7 @@ impl Permit {
     /// Any of [`Error`]. The operation must not run then. Unless the outcome is unknown, the key
     /// is free.
     pub fn start(self) -> Result<Execution, Error> {
-        let record = Arc::new(self.started()?);
-        self.hold.put(&record)?;
-        Ok(Execution::new(self.hold, record))
+        super::start(self)
     }
 
     /// Stores the result of an operation that was never started, for one fsync in place of two.
@@ -139,7 +137,7 @@ impl Permit {
             let result = operation(transaction).map_err(TransactionError::Operation)?;
             let result = super::whole(&shared, result.as_ref())
                 .map_err(|TooLarge { len, max }| TransactionError::TooLarge { len, max })?;
-            let mut completion = Completion::new(self, Kept::Whole(result))
+            let completion = Completion::new(self, Kept::Whole(result))
                 .map_err(|(error, _)| TransactionError::Store(error))?;
             let change = completion.change();
             Ok((completion, Some(change)))
@@ -153,36 +151,19 @@ impl Permit {
 
 #[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
 impl Sealed for Permit {
-    fn hold(&mut self) -> &mut Hold {
-        &mut self.hold
+    fn hold(&self) -> &Hold {
+        &self.hold
     }
 
-    fn started(&self) -> Result<Record, Error> {
+    fn into_hold(self) -> Hold {
+        self.hold
+    }
+
+    fn started(&self) -> Result<Arc<Record>, Error> {
         let expires_at = self.begun_at.saturating_add(self.retention);
         let serial = self.hold.shared().take_serial()?;
         let id = RecordId { expires_at, serial };
-        Ok(transition::start(id, self.key().clone(), self.fingerprint, self.begun_at))
-    }
-}
-
-/// A start on its way into the journal.
-pub(crate) struct Start {
-    permit: Permit,
-    record: Arc<Record>,
-}
-
-impl Start {
-    pub(crate) fn new(permit: Permit) -> Result<Self, Error> {
-        let record = Arc::new(permit.started()?);
-        Ok(Self { permit, record })
-    }
-
-    pub(crate) fn change(&mut self) -> Change {
-        self.permit.hold.change(ChangeKind::Put(Arc::clone(&self.record)))
-    }
-
-    /// The operation runs, if the journal says so.
-    pub(crate) fn conclude(self, appended: Result<(), Error>) -> Result<Execution, Error> {
-        appended.map(|()| Execution::new(self.permit.hold, self.record))
+        let key = self.key().clone();
+        Ok(Arc::new(transition::start(id, key, self.fingerprint, self.begun_at)))
     }
 }

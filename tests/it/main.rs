@@ -11,6 +11,7 @@
 )]
 
 mod batches;
+mod checkpoints;
 mod contract;
 mod copies;
 mod crash;
@@ -21,15 +22,19 @@ mod format;
 mod handles;
 mod inspect;
 mod keys;
+mod many;
 mod model;
 mod results;
 mod retention;
 mod rot;
+mod run;
 mod stats;
 mod support;
 mod sweep;
 mod threads;
 mod tombstones;
+#[cfg(feature = "transaction")]
+mod transaction;
 #[cfg(feature = "serde")]
 mod typed;
 mod unchanged;
