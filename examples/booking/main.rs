@@ -1,0 +1,114 @@
+//! Books trips in three steps, in a process that is killed again and again.
+//!
+//! `cargo run --release --example booking`
+//!
+//! A booking reserves a seat, charges a card and sends a ticket. Each step is an effect in another
+//! system, which sometimes refuses a step, and sometimes does it and never answers. After each step
+//! the booking stores a checkpoint. This process starts itself again as a child, which works
+//! through all bookings, and kills it with SIGKILL at random moments. A booking that was
+//! interrupted goes on from its last checkpoint. For the one step that no checkpoint covers, it
+//! asks the other system whether that has happened.
+//!
+//! When all is done, the check is made from outside: in the journal of the other system each step
+//! of each booking has happened exactly once and in order, and the store replays every ticket.
+//!
+//! No booking is given up. A step that was refused did not happen, and is tried again, so every
+//! booking ends in the same state. That is simpler than to undo a seat and a charge, which would be
+//! steps like these, with checkpoints of their own: `docs/guide/saga.md` shows them.
+//!
+//! `--sabotage` shows that the check can fail: each attempt then starts from the first step, and
+//! asks nobody.
+
+mod booking;
+mod parent;
+mod provider;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+
+/// Any failure. A message is all that is done with one.
+pub(crate) type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// Kills a process that books trips in steps, and checks that each step has happened exactly once.
+#[derive(Clone, Debug, Parser)]
+pub(crate) struct Args {
+    /// Trips to book.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    bookings: u32,
+    /// Times that the process is killed.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    kills: u32,
+    /// What all random choices follow from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Ignore all checkpoints, start from the first step and ask nobody: the check must fail.
+    #[arg(long)]
+    sabotage: bool,
+    /// This is the process to be killed, started for the n-th time.
+    #[arg(long, value_name = "N", hide = true, requires = "place")]
+    child: Option<u32>,
+    /// Directory of the store and of the journal.
+    #[arg(long, hide = true)]
+    place: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let passed = match (args.child, &args.place) {
+        (Some(generation), Some(place)) => booking::child(&args, place, generation).map(|()| true),
+        _ => run(&args),
+    };
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("booking: {error}");
+            // Not 1, which on Windows is what a killed process ends with.
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether everything was as it must be.
+fn run(args: &Args) -> Result<bool> {
+    let began = Instant::now();
+    let directory = tempfile::Builder::new().prefix("booking-").tempdir()?;
+    let place = directory.path();
+    provider::create(place)?;
+    let storm = parent::run(args, place)?;
+    let verdict = verify::verify(args, place)?;
+    let word = if verdict.passed() { "PASSED" } else { "FAILED" };
+    println!("{} kills, {} starts of the process; {verdict}", storm.kills, storm.starts);
+    println!("{word} in {:.1} s", began.elapsed().as_secs_f64());
+    Ok(verdict.passed())
+}
+
+/// `SplitMix64`: small, fast, and good enough to choose with.
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    /// The numbers of one stream tell nothing about those of another.
+    pub(crate) fn new(seed: u64, stream: u64) -> Self {
+        let seed = Self(seed).draw();
+        Self(seed ^ Self(stream).draw())
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.draw() % bound.max(1)
+    }
+
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}

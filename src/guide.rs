@@ -1,0 +1,26 @@
+//! A chapter for each kind of program: the problem, the pattern as code that compiles, what a kill
+//! leaves at each point, what to choose, and common mistakes.
+//!
+//! It is there in the documentation only.
+
+#[doc = include_str!("../docs/guide/http-handler.md")]
+pub mod http_handler {}
+
+#[doc = include_str!("../docs/guide/webhook.md")]
+pub mod webhook {}
+
+#[doc = include_str!("../docs/guide/queue-consumer.md")]
+pub mod queue_consumer {}
+
+#[doc = include_str!("../docs/guide/cron-job.md")]
+pub mod cron_job {}
+
+#[doc = include_str!("../docs/guide/saga.md")]
+pub mod saga {}
+
+#[cfg(feature = "transaction")]
+#[doc = include_str!("../docs/guide/business-data.md")]
+pub mod business_data {}
+
+#[doc = include_str!("../docs/guide/operations.md")]
+pub mod operations {}
