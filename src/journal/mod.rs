@@ -110,6 +110,15 @@ pub(crate) struct Unsettled {
     pub(crate) since: Option<Instant>,
 }
 
+impl Counters {
+    /// One more batch, of so many changes.
+    fn count(&self, changes: u64) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.changes.fetch_add(changes, Ordering::Relaxed);
+        self.batch_changes_max.fetch_max(changes, Ordering::Relaxed);
+    }
+}
+
 /// All that a journal is made of, as it was found on the disk.
 pub(crate) struct Opened {
     vault: Vault,
@@ -223,14 +232,17 @@ impl Journal {
         outcomes
     }
 
-    /// Makes a batch durable, then true.
-    fn write(&self, batch: Vec<Item>) -> Result<(), StorageError> {
+    /// Makes a batch durable, then true. Whether it was written is unknown only if the log failed.
+    fn write(&self, batch: Vec<Item>) -> Result<(), Error> {
         let payload = batch.iter().map(|item| frame::change_len(item.encoded.len())).sum();
-        let written = self.with_room(payload, batch.len(), |tail| {
-            tail.log.append(self.time.now(), batch.iter().map(|item| item.encoded.as_slice()))?;
-            self.counters.batches.fetch_add(1, Ordering::Relaxed);
-            self.counters.changes.fetch_add(batch.len() as u64, Ordering::Relaxed);
-            self.counters.batch_changes_max.fetch_max(batch.len() as u64, Ordering::Relaxed);
+        self.with_room(payload, batch.len(), |tail| {
+            let encoded = batch.iter().map(|item| item.encoded.as_slice());
+            tail.log.append(self.time.now(), encoded).map_err(|error| {
+                let error = StorageError::from(error);
+                self.poison(&error);
+                Error::OutcomeUnknown(error)
+            })?;
+            self.counters.count(batch.len() as u64);
             for item in &batch {
                 self.index.apply(&item.change);
             }
@@ -240,8 +252,7 @@ impl Journal {
             }
             tail.changes.extend(batch.into_iter().map(|item| item.change));
             Ok(())
-        });
-        written.inspect_err(|error| self.poison(error))
+        })
     }
 
     /// Calls `write` once the active segment has room for a frame of this payload.
@@ -249,17 +260,17 @@ impl Journal {
         &self,
         payload: usize,
         changes: usize,
-        write: impl FnOnce(&mut Tail) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
+        write: impl FnOnce(&mut Tail) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         loop {
             let mut tail = self.tail.lock();
-            let Some(open) = &mut *tail else { return Err(StorageError::new(Error::Closed)) };
+            let Some(open) = &mut *tail else { return Err(Error::Closed) };
             if open.has_room(payload, changes) || self.seal(open) {
                 return write(open);
             }
             // Both segments are full. The lock must be free for whoever settles now.
             drop(tail);
-            self.settle_full().map_err(StorageError::new)?;
+            self.settle_full()?;
         }
     }
 

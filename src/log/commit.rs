@@ -83,13 +83,13 @@ impl<T> GroupCommit<T> {
     ///
     /// # Errors
     ///
-    /// `Overloaded`, `Closed` and `Poisoned` if the item was not taken, `OutcomeUnknown` if
+    /// `Overloaded`, `Closed` and `Poisoned` if the item was not written, `OutcomeUnknown` if
     /// writing it failed.
     pub(crate) fn submit(
         &self,
         item: T,
         bytes: usize,
-        write: impl Fn(Vec<T>) -> Result<(), StorageError>,
+        write: impl Fn(Vec<T>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut queue = self.queue.lock();
         let turn = self.enqueue(&mut queue, item, bytes)?;
@@ -107,7 +107,7 @@ impl<T> GroupCommit<T> {
     pub(crate) fn submit_many(
         &self,
         items: Vec<(T, usize)>,
-        write: impl Fn(Vec<T>) -> Result<(), StorageError>,
+        write: impl Fn(Vec<T>) -> Result<(), Error>,
     ) -> Vec<Result<(), Error>> {
         let mut queue = self.queue.lock();
         let turns: Vec<_> =
@@ -126,7 +126,7 @@ impl<T> GroupCommit<T> {
         &self,
         turn: &Turn,
         mut lead: bool,
-        write: impl Fn(Vec<T>) -> Result<(), StorageError>,
+        write: impl Fn(Vec<T>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         loop {
             if lead {
@@ -165,7 +165,7 @@ impl<T> GroupCommit<T> {
     }
 
     /// Writes the first batch, and passes the lead on.
-    fn lead(&self, write: impl Fn(Vec<T>) -> Result<(), StorageError>) {
+    fn lead(&self, write: impl Fn(Vec<T>) -> Result<(), Error>) {
         let Some(batch) = self.take_first() else { return };
         let unwinding = PoisonIfPanicking { commit: self, turn: &batch.turn };
         let written = write(batch.items);
@@ -175,7 +175,7 @@ impl<T> GroupCommit<T> {
                 self.pass_lead();
                 batch.turn.finish(Ok(()));
             }
-            Err(error) => self.fail(&batch.turn, &error),
+            Err(error) => self.fail(&batch.turn, error),
         }
     }
 
@@ -205,10 +205,13 @@ impl<T> GroupCommit<T> {
         self.idle.notify_all();
     }
 
-    /// Nobody knows how much of this batch is durable; those behind it were never written.
-    fn fail(&self, turn: &Turn, error: &StorageError) {
-        self.refuse(&Error::Poisoned(error.clone()));
-        turn.finish(Err(Error::OutcomeUnknown(error.clone())));
+    /// Ends a batch with this error. Those behind it were never written, whatever is known of it.
+    fn fail(&self, turn: &Turn, error: Error) {
+        self.refuse(&match &error {
+            Error::OutcomeUnknown(source) => Error::Poisoned(source.clone()),
+            error => error.clone(),
+        });
+        turn.finish(Err(error));
         self.pass_lead();
     }
 
@@ -298,7 +301,8 @@ struct PoisonIfPanicking<'a, T> {
 
 impl<T> Drop for PoisonIfPanicking<'_, T> {
     fn drop(&mut self) {
-        self.commit.fail(self.turn, &StorageError::new(LeaderPanicked));
+        let error = Error::OutcomeUnknown(StorageError::new(LeaderPanicked));
+        self.commit.fail(self.turn, error);
     }
 }
 

@@ -169,3 +169,21 @@ fn no_caller_of_a_batch_is_answered_before_it_is_durable() {
     }
     assert!(60 < all, "only {all} were acknowledged");
 }
+
+#[test]
+fn a_call_that_finds_the_log_full_and_cannot_settle_it_was_not_written() {
+    let bench = Bench::new();
+    bench.disk.fail(Fault { on: Op::VaultSync, after: 0, for_good: true, kind: ErrorKind::Other });
+    for step in 0.. {
+        let name = format!("{step}");
+        match bench.begin(&name, "request").fresh().complete([7; 10_000]) {
+            Ok(_) => assert!(step < 100, "the log is never full"),
+            Err(error) => {
+                // Nothing of it has reached the log, so its outcome is known.
+                assert!(matches!(error, CompleteError::Store(Error::Poisoned(_))), "{error}");
+                bench.kill().begin(&name, "request").fresh();
+                return;
+            }
+        }
+    }
+}

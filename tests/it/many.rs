@@ -610,7 +610,8 @@ fn batches_are_written_in_the_order_of_what_they_hold() {
         if done == names.len() {
             break;
         }
-        assert!((1..20).contains(&unknown), "{unknown} in one batch");
+        // None if it was a settle that failed, for which the log had to wait.
+        assert!(unknown < 20, "{unknown} in one batch");
         failed += 1;
     }
     assert!(7 < failed, "only {failed} fsyncs");
