@@ -186,6 +186,12 @@ pub enum CompleteError<H> {
         /// The handle, as it was before.
         handle: H,
     },
+    /// The call was made from within a transaction of the store's. Complete again, after it.
+    #[error("the store cannot be written from within a transaction of its own")]
+    InTransaction {
+        /// The handle, as it was before.
+        handle: H,
+    },
     /// The handle is of another store than the one that was called.
     #[error("the handle is of another store")]
     OtherStore {
@@ -233,6 +239,7 @@ impl<H> CompleteError<H> {
         match self {
             Self::TooLarge { handle, .. }
             | Self::Overloaded { handle, .. }
+            | Self::InTransaction { handle }
             | Self::OtherStore { handle } => Some(handle),
             #[cfg(feature = "serde")]
             Self::NoEncoding { handle } => Some(handle),
@@ -244,6 +251,7 @@ impl<H> CompleteError<H> {
     pub(crate) fn refused((error, handle): (Error, H)) -> Self {
         match error {
             Error::Overloaded { bound, max } => Self::Overloaded { bound, max, handle },
+            Error::InTransaction => Self::InTransaction { handle },
             Error::OtherStore => Self::OtherStore { handle },
             error => Self::Store(error),
         }
@@ -257,6 +265,7 @@ impl<H> CompleteError<H> {
             Self::Overloaded { bound, max, handle } => {
                 CompleteError::Overloaded { bound, max, handle: map(handle) }
             }
+            Self::InTransaction { handle } => CompleteError::InTransaction { handle: map(handle) },
             Self::OtherStore { handle } => CompleteError::OtherStore { handle: map(handle) },
             #[cfg(feature = "serde")]
             Self::NoEncoding { handle } => CompleteError::NoEncoding { handle: map(handle) },
@@ -338,6 +347,11 @@ pub enum TransactionError<E> {
     /// The closure returned this error.
     #[error("the operation was refused")]
     Operation(#[source] E),
+    /// The closure leaked a table that it had opened, or went on after redb had failed or panicked
+    /// within it. Nothing of it is stored, and the store takes no further writes until it is opened
+    /// again, since redb may hold on to what was leaked.
+    #[error("the closure left the transaction in no state to be committed")]
+    Unfinished,
     /// The closure asked for one of the store's own tables.
     #[error("the tables `records`, `results` and `meta` are the store's own")]
     ReservedTable,

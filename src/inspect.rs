@@ -135,7 +135,7 @@ impl Store {
     ///
     /// The list is read in small parts, so that it holds up nothing however long it takes, and it
     /// shows each key as it is when it comes up. A key that is begun meanwhile may be listed or
-    /// not.
+    /// not. It begins by settling the log, and its first item is the error if that fails.
     ///
     /// ```
     /// # use idemstore::{Begin, Fingerprint, Key, Status, Store};

@@ -30,6 +30,9 @@ mod vault;
 mod codec;
 #[doc(hidden)]
 pub mod disk;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod record;
 #[cfg(feature = "serde")]

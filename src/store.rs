@@ -263,6 +263,8 @@ impl Store {
     fn take(&self, key: &Key, rule: TakeRule) -> Result<Hand, Error> {
         let Shared { index, time, journal, .. } = &*self.shared;
         journal.check()?;
+        // Nothing is taken in hand that could not be put down again.
+        journal.check_outside()?;
         let hash = index.hash(key.framed());
         loop {
             let now = time.now();

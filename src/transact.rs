@@ -45,7 +45,8 @@ impl Store {
     /// A snapshot of the store's redb file, to read tables of the caller's own with.
     ///
     /// Drop it soon: while it lives, the file cannot use the room of what is deleted again. When
-    /// the store is closed or compacted, it can read no more.
+    /// the store is closed or compacted, it can read no more, and a store that is closed cannot be
+    /// opened again before its last reader is gone.
     ///
     /// # Errors
     ///

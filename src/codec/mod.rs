@@ -314,7 +314,7 @@ pub(crate) fn encode_typed<T: serde::Serialize + ?Sized>(value: &T) -> Result<Ve
 /// The value that [`encode_typed`] was given.
 #[cfg(feature = "serde")]
 pub(crate) fn decode_typed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
-    match bincode::serde::decode_from_slice(bytes, CONFIG) {
+    match bincode::serde::borrow_decode_from_slice(bytes, CONFIG) {
         Ok((value, len)) if len == bytes.len() => Ok(value),
         _ => Err(Malformed),
     }

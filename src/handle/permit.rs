@@ -97,7 +97,7 @@ impl Permit {
     ///
     /// The closure returns the result. If it fails or panics, nothing is stored and the key is
     /// free. It runs at most once, while no other transaction does, so it should be short; it must
-    /// not call the store to write, nor wait for a thread that does.
+    /// not call the store to write, nor wait for a thread that does, nor for its own key.
     ///
     /// Returns once all of it is durable. That takes longer than [`Permit::complete`]: what the
     /// log holds is settled in the same transaction.

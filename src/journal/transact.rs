@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::Journal;
-use crate::error::{Error, StorageError, TransactionError};
+use crate::error::{Error, TransactionError};
 use crate::record::Change;
 use crate::vault::{Transaction, Uncommitted};
 
@@ -17,11 +17,10 @@ impl Journal {
         self.check_outside()?;
         let mut settled = self.settling.lock();
         self.check()?;
-        let poisoned = |error: StorageError| {
+        self.seal_all(&mut settled).map_err(|error| {
             self.poison(&error);
             Error::Poisoned(error)
-        };
-        self.seal_all(&mut settled).map_err(poisoned)?;
+        })?;
         let sealed = self.sealed.lock().clone();
         let last = sealed.as_ref().map_or(settled.last, |sealed| sealed.last);
         let inside = Inside::enter(self);
@@ -30,16 +29,15 @@ impl Journal {
             || self.meta(last),
             own,
             |(_, change)| change.as_ref().map(|change| &**change.kind.record()),
+            |error| self.poison(error),
         );
         drop(inside);
         let (value, change) = committed.map_err(|uncommitted| match uncommitted {
             Uncommitted::Caller(error) => error,
             Uncommitted::Reserved => TransactionError::ReservedTable,
-            Uncommitted::Failed(error) => TransactionError::Store(poisoned(error)),
-            Uncommitted::Unknown(error) => {
-                self.poison(&error);
-                TransactionError::Store(Error::OutcomeUnknown(error))
-            }
+            Uncommitted::Unfinished => TransactionError::Unfinished,
+            Uncommitted::Failed(error) => TransactionError::Store(Error::Poisoned(error)),
+            Uncommitted::Unknown(error) => TransactionError::Store(Error::OutcomeUnknown(error)),
         })?;
         if let Some(sealed) = sealed {
             self.free_sealed(&mut settled, &sealed);

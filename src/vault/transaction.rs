@@ -1,5 +1,6 @@
 //! A redb transaction that the store shares with its caller.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 
@@ -64,6 +65,20 @@ impl Transaction<'_> {
         self.inner.delete_table(definition)
     }
 
+    /// Deletes a multimap table, and says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transaction::open_table`].
+    #[track_caller]
+    pub fn delete_multimap_table(
+        &self,
+        definition: impl MultimapTableHandle,
+    ) -> Result<bool, TableError> {
+        self.check(definition.name())?;
+        self.inner.delete_multimap_table(definition)
+    }
+
     #[track_caller]
     fn check(&self, name: &str) -> Result<(), TableError> {
         if [RECORDS.name(), RESULTS.name(), meta::META.name()].contains(&name) {
@@ -86,6 +101,8 @@ pub(crate) enum Uncommitted<E> {
     Caller(E),
     /// The caller asked for a table of the store's.
     Reserved,
+    /// The caller left a table open, or went on after redb had failed it.
+    Unfinished,
     /// redb failed before.
     Failed(StorageError),
     /// redb failed while it was committed: whether it is durable is not known.
@@ -106,32 +123,41 @@ impl Vault {
 
     /// Settles these changes, what `own` writes into the caller's tables, and the record that it
     /// gives, in one transaction, or nothing of it.
+    ///
+    /// If redb fails, `poison` is called before anything of the caller's is dropped: what that
+    /// lets go of must not be given out as if nothing were known of it.
     pub(crate) fn settle_with<'r, R, E>(
         &self,
         changes: impl IntoIterator<Item = (RecordId, Option<&'r Record>)>,
         meta: impl FnOnce() -> Meta,
         own: impl FnOnce(&Transaction<'_>) -> Result<R, E>,
         record: impl FnOnce(&R) -> Option<&Record>,
+        poison: impl Fn(&StorageError),
     ) -> Result<R, Uncommitted<E>> {
         let open = self.open.read();
         let open = open.as_ref().ok_or(Failure::Closed)?;
-        let transaction = contained(|| safest(&open.database))?;
-        let shared = Transaction { inner: &transaction, reserved: Cell::new(false) };
-        let written = catch_unwind(AssertUnwindSafe(|| own(&shared)));
-        let reserved = shared.reserved.get();
-        let written = match written {
-            Ok(Ok(written)) if !reserved => written,
-            refused => {
+        let poisoned = |failure: Failure| -> StorageError {
+            let error = failure.into();
+            poison(&error);
+            error
+        };
+        let transaction = contained(|| safest(&open.database))
+            .map_err(|failure| Uncommitted::Failed(poisoned(failure)))?;
+        let written = match run(&transaction, own) {
+            Ok(written) => written,
+            Err(refusal) => {
                 // Not left to a drop, which leaks the transaction's pages while a panic unwinds.
-                contained(|| Ok(transaction.abort()?))?;
-                return match refused {
-                    Ok(Err(error)) if !reserved => Err(Uncommitted::Caller(error)),
-                    Ok(_) => Err(Uncommitted::Reserved),
-                    Err(panic) => resume_unwind(panic),
-                };
+                let aborted = contained(|| Ok(transaction.abort()?)).map_err(poisoned);
+                return Err(match refusal {
+                    Refusal::Panic(panic) => resume_unwind(panic),
+                    Refusal::Caller(error) => Uncommitted::Caller(error),
+                    Refusal::Reserved => {
+                        aborted.map_or_else(Uncommitted::Failed, |()| Uncommitted::Reserved)
+                    }
+                });
             }
         };
-        contained(|| {
+        let committed = contained(|| {
             let mut records = transaction.open_table(RECORDS)?;
             let mut results = transaction.open_table(RESULTS)?;
             for (id, record) in changes {
@@ -142,8 +168,37 @@ impl Vault {
             }
             drop((records, results));
             commit(transaction, &meta())
-        })
-        .map_err(|failure| Uncommitted::Unknown(failure.into()))?;
-        Ok(written)
+        });
+        match committed {
+            Ok(()) => Ok(written),
+            // redb has rolled it back. A table that was leaked still holds the right to write, for
+            // good, so nobody must ask for that again.
+            Err(failure @ Failure::Redb(redb::Error::TransactionPoisoned)) => {
+                poisoned(failure);
+                Err(Uncommitted::Unfinished)
+            }
+            Err(failure) => Err(Uncommitted::Unknown(poisoned(failure))),
+        }
+    }
+}
+
+/// Why the caller's part of a transaction is not to be committed.
+enum Refusal<E> {
+    Caller(E),
+    Reserved,
+    Panic(Box<dyn Any + Send>),
+}
+
+/// Runs the caller's part.
+fn run<R, E>(
+    transaction: &WriteTransaction,
+    own: impl FnOnce(&Transaction<'_>) -> Result<R, E>,
+) -> Result<R, Refusal<E>> {
+    let shared = Transaction { inner: transaction, reserved: Cell::new(false) };
+    match catch_unwind(AssertUnwindSafe(|| own(&shared))) {
+        Err(panic) => Err(Refusal::Panic(panic)),
+        Ok(_) if shared.reserved.get() => Err(Refusal::Reserved),
+        Ok(Err(error)) => Err(Refusal::Caller(error)),
+        Ok(Ok(written)) => Ok(written),
     }
 }

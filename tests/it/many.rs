@@ -902,7 +902,7 @@ fn many_are_refused_within_a_transaction() {
             assert!(matches!(answer, Err(Error::InTransaction)), "{answer:?}");
         }
         for answer in bench.store.complete_many(named(executions, &b)) {
-            let refused = matches!(answer, Err(CompleteError::Store(Error::InTransaction)));
+            let refused = matches!(answer, Err(CompleteError::InTransaction { .. }));
             assert!(refused, "{answer:?}");
         }
         Ok::<_, Error>(())

@@ -1,25 +1,126 @@
 //! One alphabet of operations, for the model test and for the fuzzer.
 
-use proptest::prelude::*;
+#![cfg_attr(
+    not(feature = "transaction"),
+    expect(
+        dead_code,
+        reason = "the same bytes are the same program, with the feature and without"
+    )
+)]
+
+use arbitrary::{Arbitrary, Result, Unstructured};
 
 /// Few keys and few requests, so that operations meet.
 pub const KEYS: u8 = 4;
 pub const REQUESTS: u8 = 2;
+/// Longest result and longest checkpoint that the store of a test takes.
+pub const LEN_MAX: u16 = 16 * 1024;
+/// A fuzzer that finds a longer way finds a slower one.
+const OPS_MAX: usize = 64;
+/// So many of a program's operations may read or write the whole store. The fuzzer would fill its
+/// programs with them otherwise, and run few.
+const DEAR_MAX: usize = 4;
 
+/// A sequence of operations on a new store.
 #[derive(Clone, Debug)]
+pub struct Program {
+    /// The bits of a key's hash that the live table uses. With none left all keys are one to it.
+    pub hash_mask: u64,
+    pub ops: Vec<Op>,
+}
+
+impl Program {
+    /// Any bytes are a program, so that a fuzzer and `cargo test` run the same one for them.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut source = Unstructured::new(bytes);
+        let collide = bool::arbitrary(&mut source).unwrap_or_default();
+        let mut dear = 0;
+        let ops = std::iter::from_fn(|| {
+            if source.is_empty() { None } else { Op::arbitrary(&mut source).ok() }
+        });
+        let ops = ops.take(OPS_MAX).filter(|op| {
+            dear += usize::from(op.is_dear());
+            !op.is_dear() || dear <= DEAR_MAX
+        });
+        Self { hash_mask: if collide { 0 } else { u64::MAX }, ops: ops.collect() }
+    }
+}
+
+/// A key and the request that is made under it.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub struct Request {
+    #[arbitrary(with = key)]
+    pub key: u8,
+    #[arbitrary(with = request)]
+    pub request: u8,
+}
+
+/// Bytes of a result or of a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Len(pub u16);
+
+/// What is run in one call.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub struct Run {
+    pub checkpoint: Option<Len>,
+    pub end: End,
+}
+
+/// How it ends.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub enum End {
+    Done { len: Len },
+    DidNotHappen,
+    Unknown,
+    Panic,
+}
+
+/// What is done in a transaction that the store shares.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub struct Shared {
+    /// A row of the caller's own table, and what it is to hold.
+    #[arbitrary(with = key)]
+    pub row: u8,
+    pub value: u8,
+    pub end: SharedEnd,
+}
+
+/// How it ends.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub enum SharedEnd {
+    Commit,
+    Refuse,
+    Panic,
+    /// One of the store's own tables is opened in it.
+    Reserved,
+}
+
+#[derive(Arbitrary, Clone, Debug)]
 pub enum Op {
-    Begin {
-        key: u8,
-        request: u8,
-    },
+    Begin(Request),
     /// `start` of a permit, `retry` of an interrupted operation.
     Start {
         handle: u8,
     },
+    /// `Permit::retention`.
+    Retain {
+        handle: u8,
+        #[arbitrary(with = retention)]
+        ms: u64,
+    },
+    Checkpoint {
+        handle: u8,
+        len: Len,
+    },
     /// `complete`, or `resolve`.
     Complete {
         handle: u8,
-        len: u16,
+        len: Len,
+    },
+    /// `complete_tombstone`, or `resolve_tombstone`.
+    Tombstone {
+        handle: u8,
+        len: Len,
     },
     /// `abandon`, or `release`.
     Abandon {
@@ -31,14 +132,63 @@ pub enum Op {
     Drop {
         handle: u8,
     },
+    /// `run` of a handle.
+    RunHandle {
+        handle: u8,
+        run: Run,
+    },
+    /// `Store::run`.
+    Run {
+        request: Request,
+        run: Run,
+    },
+    /// `complete_with` of a permit.
+    CompleteWith {
+        handle: u8,
+        len: Len,
+        shared: Shared,
+    },
+    /// `Store::write`.
+    Write(Shared),
+    /// `begin_many`; a request may come twice.
+    BeginMany {
+        #[arbitrary(with = requests)]
+        requests: Vec<Request>,
+    },
+    /// `start_many` of all handles of one kind.
+    StartMany {
+        kind: Kind,
+    },
+    /// `complete_many` of all handles of one kind. Every second result is a short one.
+    CompleteMany {
+        kind: Kind,
+        len: Len,
+    },
     CompleteByKey {
+        #[arbitrary(with = key)]
         key: u8,
-        len: u16,
+        len: Len,
     },
     AbandonByKey {
+        #[arbitrary(with = key)]
         key: u8,
     },
+    Forget {
+        #[arbitrary(with = key)]
+        key: u8,
+    },
+    Get {
+        #[arbitrary(with = key)]
+        key: u8,
+    },
+    /// `iter`; the status is one of five, or none.
+    List {
+        status: Option<u8>,
+        #[arbitrary(with = tick)]
+        older_than_ms: u16,
+    },
     Tick {
+        #[arbitrary(with = tick)]
         ms: u16,
     },
     /// The wall clock is set to another time; the store must not care unless it is forwards.
@@ -47,8 +197,13 @@ pub enum Op {
     },
     Sweep,
     Settle,
-    /// Everything is settled and swept, and the number of records is compared.
+    /// The numbers of the store are compared, once more after everything is settled and swept.
     Count,
+    Compact,
+    /// A copy is made, loses its power, and is opened and compared.
+    Backup {
+        seed: u64,
+    },
     Reopen,
     /// SIGKILL: what was written is there, synced or not.
     Kill,
@@ -58,27 +213,157 @@ pub enum Op {
     },
 }
 
-pub fn op() -> impl Strategy<Value = Op> {
-    let key = 0..KEYS;
-    // Results of no byte, of a few, of a row of their own, and of more than the store takes.
-    let len = prop_oneof![Just(0), 1..40u16, 500..530u16, Just(16 * 1024), Just(16 * 1024 + 1)];
-    prop_oneof![
-        12 => (key.clone(), 0..REQUESTS).prop_map(|(key, request)| Op::Begin { key, request }),
-        8 => any::<u8>().prop_map(|handle| Op::Start { handle }),
-        8 => (any::<u8>(), len.clone()).prop_map(|(handle, len)| Op::Complete { handle, len }),
-        2 => any::<u8>().prop_map(|handle| Op::Abandon { handle }),
-        2 => any::<u8>().prop_map(|handle| Op::Detach { handle }),
-        2 => any::<u8>().prop_map(|handle| Op::Drop { handle }),
-        2 => (key.clone(), len).prop_map(|(key, len)| Op::CompleteByKey { key, len }),
-        1 => key.prop_map(|key| Op::AbandonByKey { key }),
-        3 => prop_oneof![0..3u16, 400..600u16, Just(999), Just(1000), Just(1001)]
-            .prop_map(|ms| Op::Tick { ms }),
-        1 => any::<u16>().prop_map(|ms| Op::StepBack { ms }),
-        2 => Just(Op::Sweep),
-        2 => Just(Op::Settle),
-        1 => Just(Op::Count),
-        1 => Just(Op::Reopen),
-        1 => Just(Op::Kill),
-        1 => any::<u64>().prop_map(|seed| Op::PowerCut { seed }),
-    ]
+impl Op {
+    fn is_dear(&self) -> bool {
+        use Op::{Backup, Compact, Kill, PowerCut, Reopen};
+        matches!(self, Backup { .. } | Compact | Kill | PowerCut { .. } | Reopen)
+    }
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub enum Kind {
+    Permit,
+    Execution,
+    Interrupted,
+}
+
+impl<'a> Arbitrary<'a> for Len {
+    /// No byte, a few, about as many as need a row of their own, and as many as the store takes,
+    /// or one more.
+    fn arbitrary(source: &mut Unstructured<'a>) -> Result<Self> {
+        Ok(Self(match source.int_in_range(0..=7)? {
+            0 => 0,
+            1..=3 => source.int_in_range(1..=40)?,
+            4 | 5 => source.int_in_range(500..=530)?,
+            6 => LEN_MAX,
+            _ => LEN_MAX + 1,
+        }))
+    }
+}
+
+fn key(source: &mut Unstructured<'_>) -> Result<u8> {
+    source.int_in_range(0..=KEYS - 1)
+}
+
+fn request(source: &mut Unstructured<'_>) -> Result<u8> {
+    source.int_in_range(0..=REQUESTS - 1)
+}
+
+fn retention(source: &mut Unstructured<'_>) -> Result<u64> {
+    source.choose_iter([0, 1, 500, 2_500, u64::MAX])
+}
+
+/// Around the retention and its half.
+fn tick(source: &mut Unstructured<'_>) -> Result<u16> {
+    source.choose_iter([0, 1, 2, 499, 500, 999, 1_000, 1_001])
+}
+
+fn requests(source: &mut Unstructured<'_>) -> Result<Vec<Request>> {
+    let len = source.int_in_range(0..=5_u8)?;
+    (0..len).map(|_| Request::arbitrary(source)).collect()
+}
+
+/// The same operations with weights, for the test that makes them up. The fuzzer has no need of
+/// it.
+#[cfg(not(fuzzing))]
+pub mod random {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key() -> impl Strategy<Value = u8> {
+        0..KEYS
+    }
+
+    fn request() -> impl Strategy<Value = Request> {
+        (key(), 0..REQUESTS).prop_map(|(key, request)| Request { key, request })
+    }
+
+    fn len() -> impl Strategy<Value = Len> {
+        // Results of no byte, of a few, of a row of their own, and of more than the store takes.
+        prop_oneof![Just(0), 1..40_u16, 500..530_u16, Just(LEN_MAX), Just(LEN_MAX + 1)]
+            .prop_map(Len)
+    }
+
+    fn run() -> impl Strategy<Value = Run> {
+        let end = prop_oneof![
+            2 => len().prop_map(|len| End::Done { len }),
+            1 => Just(End::DidNotHappen),
+            1 => Just(End::Unknown),
+            1 => Just(End::Panic),
+        ];
+        (prop::option::of(len()), end).prop_map(|(checkpoint, end)| Run { checkpoint, end })
+    }
+
+    fn shared() -> impl Strategy<Value = Shared> {
+        let end = prop_oneof![
+            3 => Just(SharedEnd::Commit),
+            1 => Just(SharedEnd::Refuse),
+            1 => Just(SharedEnd::Panic),
+            1 => Just(SharedEnd::Reserved),
+        ];
+        (key(), any::<u8>(), end).prop_map(|(row, value, end)| Shared { row, value, end })
+    }
+
+    fn with_handle() -> impl Strategy<Value = Op> {
+        let handle = || any::<u8>();
+        let retention = prop_oneof![Just(0), 1..3_000_u64, Just(u64::MAX)];
+        prop_oneof![
+            8 => handle().prop_map(|handle| Op::Start { handle }),
+            2 => (handle(), retention).prop_map(|(handle, ms)| Op::Retain { handle, ms }),
+            4 => (handle(), len()).prop_map(|(handle, len)| Op::Checkpoint { handle, len }),
+            8 => (handle(), len()).prop_map(|(handle, len)| Op::Complete { handle, len }),
+            2 => (handle(), len()).prop_map(|(handle, len)| Op::Tombstone { handle, len }),
+            2 => handle().prop_map(|handle| Op::Abandon { handle }),
+            2 => handle().prop_map(|handle| Op::Detach { handle }),
+            2 => handle().prop_map(|handle| Op::Drop { handle }),
+            2 => (handle(), run()).prop_map(|(handle, run)| Op::RunHandle { handle, run }),
+            2 => (handle(), len(), shared())
+                .prop_map(|(handle, len, shared)| Op::CompleteWith { handle, len, shared }),
+        ]
+    }
+
+    fn of_many() -> impl Strategy<Value = Op> {
+        let kind =
+            || prop_oneof![Just(Kind::Permit), Just(Kind::Execution), Just(Kind::Interrupted)];
+        prop_oneof![
+            prop::collection::vec(request(), 0..6).prop_map(|requests| Op::BeginMany { requests }),
+            kind().prop_map(|kind| Op::StartMany { kind }),
+            (kind(), len()).prop_map(|(kind, len)| Op::CompleteMany { kind, len }),
+        ]
+    }
+
+    fn by_key() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            12 => request().prop_map(Op::Begin),
+            2 => (request(), run()).prop_map(|(request, run)| Op::Run { request, run }),
+            2 => (key(), len()).prop_map(|(key, len)| Op::CompleteByKey { key, len }),
+            1 => key().prop_map(|key| Op::AbandonByKey { key }),
+            2 => key().prop_map(|key| Op::Forget { key }),
+            2 => key().prop_map(|key| Op::Get { key }),
+        ]
+    }
+
+    fn of_all() -> impl Strategy<Value = Op> {
+        let ms = || prop_oneof![0..3_u16, 400..600_u16, Just(999), Just(1000), Just(1001)];
+        prop_oneof![
+            6 => ms().prop_map(|ms| Op::Tick { ms }),
+            2 => any::<u16>().prop_map(|ms| Op::StepBack { ms }),
+            2 => (prop::option::of(any::<u8>()), ms())
+                .prop_map(|(status, older_than_ms)| Op::List { status, older_than_ms }),
+            2 => shared().prop_map(Op::Write),
+            4 => Just(Op::Sweep),
+            4 => Just(Op::Settle),
+            2 => Just(Op::Count),
+            1 => Just(Op::Compact),
+            1 => any::<u64>().prop_map(|seed| Op::Backup { seed }),
+            2 => Just(Op::Reopen),
+            2 => Just(Op::Kill),
+            2 => any::<u64>().prop_map(|seed| Op::PowerCut { seed }),
+        ]
+    }
+
+    pub fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![21 => by_key(), 34 => with_handle(), 4 => of_many(), 15 => of_all()]
+    }
 }

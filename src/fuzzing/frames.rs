@@ -1,0 +1,319 @@
+//! The log: what recovery makes of arbitrary bytes, and of frames that were written and damaged.
+
+use super::memory::Memory;
+use super::{Source, encoded};
+use crate::clock::Timestamp;
+use crate::codec::decode_change;
+use crate::error::OpenError;
+use crate::log::frame::{self, FrameNumber, change_len, frame_len};
+use crate::log::segment::{FRAMES_AT, NAMES, StoreKey};
+use crate::log::{Log, Recovered};
+
+/// Where frames start.
+const START: usize = 4_096;
+const _: () = assert!(START as u64 == FRAMES_AT);
+/// Bytes of frames in one segment: few, so that it is full soon and used again.
+const CAPACITY: usize = 2_048;
+const STEPS_MAX: usize = 32;
+
+pub(super) fn run(bytes: &[u8]) {
+    // A fuzzer sees what checksums are compared with, and would copy them: a key that all bytes
+    // have a part in makes each of them worthless for the next input.
+    let key = *blake3::hash(bytes).as_bytes();
+    let mut source = Source(bytes);
+    if source.byte() == 0 {
+        arbitrary_segments(&key, source);
+    } else {
+        written_and_damaged(&key, source);
+    }
+}
+
+/// Nobody who lacks the key can write a frame.
+fn arbitrary_segments(key: &StoreKey, mut source: Source<'_>) {
+    let disk = empty_log(key);
+    let settled = source.number();
+    for name in NAMES {
+        let bytes = source.take(CAPACITY);
+        disk.with(name, |file| put(file, START, bytes));
+    }
+    // Past the highest number there is none to go on with.
+    let settled = settled.min(u64::MAX - 2);
+    let (_, recovered) = Log::open(&disk, key, settled).expect("there is nothing to be damaged");
+    assert!(recovered.changes.is_empty());
+    assert_eq!(recovered.last, settled);
+}
+
+fn written_and_damaged(key: &StoreKey, mut source: Source<'_>) {
+    let mut written = Written::new(key);
+    for _ in 0..STEPS_MAX {
+        if source.is_empty() || !written.step(&mut source) {
+            break;
+        }
+    }
+    let harm = written.damage(&mut source);
+    written.check(harm);
+}
+
+/// An acknowledged frame that the vault does not have.
+struct Acknowledged {
+    number: FrameNumber,
+    at: Timestamp,
+    segment: usize,
+    offset: usize,
+    /// The bytes that its checksum covers, and the checksum.
+    bytes: Vec<u8>,
+    changes: Vec<Vec<u8>>,
+}
+
+impl Acknowledged {
+    /// Whether all its changes are ones.
+    fn is_sound(&self) -> bool {
+        self.changes.iter().all(|change| decode_change(change).is_ok())
+    }
+}
+
+/// A log, and what must be in it.
+struct Written {
+    key: StoreKey,
+    disk: Memory,
+    log: Log,
+    settled: FrameNumber,
+    frames: Vec<Acknowledged>,
+    active: usize,
+    clock: u64,
+}
+
+/// What was done to the files, beside bytes that are others than before.
+#[derive(Clone, Copy, Default)]
+struct Harm {
+    /// A valid frame may stand where it was not written.
+    moved: bool,
+    /// The first page, or the length.
+    header: bool,
+}
+
+impl Written {
+    fn new(key: &StoreKey) -> Self {
+        let disk = empty_log(key);
+        let (log, _) = Log::open(&disk, key, 0).expect("it is new");
+        Self { key: *key, disk, log, settled: 1, frames: Vec::new(), active: 0, clock: 0 }
+    }
+
+    /// `false` if that was the last step.
+    fn step(&mut self, source: &mut Source<'_>) -> bool {
+        match source.byte() % 8 {
+            0..=3 => self.append(source),
+            4 => self.switch(),
+            5 => {
+                self.switch();
+                self.settled = self.log.last();
+                self.frames.clear();
+            }
+            6 => return self.reopen(None),
+            _ => return self.fail_in_the_middle(source),
+        }
+        true
+    }
+
+    fn append(&mut self, source: &mut Source<'_>) {
+        let changes: Vec<_> = (0..source.byte() % 4).map(|_| some_change(source)).collect();
+        let payload = changes.iter().map(|change| change_len(change.len())).sum();
+        if frame_len(payload) > CAPACITY {
+            return;
+        }
+        if !self.log.has_room(payload) {
+            self.switch();
+        }
+        self.clock += u64::from(source.byte());
+        let at = Timestamp::from_unix_ms(self.clock);
+        let offset = START + usize::try_from(self.log.used()).expect("it is short");
+        self.log.append(at, changes.iter().map(Vec::as_slice)).expect("memory does not fail");
+        let end = offset + frame::HEADER_LEN + payload;
+        let bytes = self.disk.with(NAMES[self.active], |file| file[offset..end].to_vec());
+        let number = self.log.last();
+        assert_eq!(bytes, frame_of(&self.key, salt_of(&bytes), number, at, &changes));
+        let segment = self.active;
+        self.frames.push(Acknowledged { number, at, segment, offset, bytes, changes });
+    }
+
+    /// Goes on in the other segment, of which the vault has everything.
+    fn switch(&mut self) {
+        self.active = 1 - self.active;
+        let sealed = self.frames.iter().filter(|frame| frame.segment == self.active);
+        self.settled = sealed.map(|frame| frame.number).max().unwrap_or(self.settled);
+        self.frames.retain(|frame| self.settled < frame.number);
+        self.log.switch();
+    }
+
+    /// Opens the log as it is. `ghost` is a frame that was written and never acknowledged.
+    fn reopen(&mut self, ghost: Option<Acknowledged>) -> bool {
+        self.frames.extend(ghost);
+        self.check(Harm::default());
+        let Ok((log, recovered)) = Log::open(&self.disk, &self.key, self.settled) else {
+            return false;
+        };
+        self.log = log;
+        self.settled = recovered.last + 1;
+        self.frames.clear();
+        self.active = 0;
+        true
+    }
+
+    /// The process ends while it writes a frame. What is written may show up late.
+    fn fail_in_the_middle(&mut self, source: &mut Source<'_>) -> bool {
+        let offset = START + usize::try_from(self.log.used()).expect("it is short");
+        let before = self.frames.iter().rfind(|frame| frame.segment == self.active);
+        let salt = before.map_or(7, |frame| salt_of(&frame.bytes));
+        let (number, at) = (self.log.last() + 1, Timestamp::from_unix_ms(self.clock));
+        let changes = vec![some_change(source)];
+        let bytes = frame_of(&self.key, salt, number, at, &changes);
+        let (segment, end) = (self.active, offset + bytes.len());
+        if START + CAPACITY < end {
+            return true;
+        }
+        let torn = source.below(bytes.len() + 1);
+        let name = NAMES[segment];
+        let behind = self.disk.with(name, |file| file[offset..end].to_vec());
+        self.disk.with(name, |file| put(file, offset, &bytes[..torn]));
+        let is_whole = self.disk.with(name, |file| file[offset..end] == bytes);
+        let late = bytes.clone();
+        let ghost = Acknowledged { number, at, segment, offset, bytes, changes };
+        let goes_on = self.reopen(is_whole.then_some(ghost));
+        if goes_on {
+            let shown = if source.byte().is_multiple_of(2) { late } else { behind };
+            self.disk.with(name, |file| put(file, offset, &shown));
+        }
+        goes_on
+    }
+
+    fn damage(&self, source: &mut Source<'_>) -> Harm {
+        let mut harm = Harm::default();
+        for _ in 0..source.byte() % 5 {
+            let kind = source.byte();
+            let name = NAMES[usize::from(kind >> 7)];
+            let from = START + self.place(source);
+            let len = source.below(64) + 1;
+            self.disk.with(name, |file| match kind % 16 {
+                0 => {
+                    file[source.below(START)] ^= 1 << (source.byte() % 8);
+                    harm.header = true;
+                }
+                1 => {
+                    file.truncate(source.below(file.len()));
+                    file.resize(START + CAPACITY, 0);
+                    harm.header = true;
+                }
+                2 => {
+                    let to = START + source.below(CAPACITY / 8) * 8;
+                    let moved = file[from..].iter().take(len * 8).copied().collect::<Vec<_>>();
+                    put(file, to, &moved);
+                    harm.moved = true;
+                }
+                3..=5 => file[from..].iter_mut().take(len).for_each(|byte| *byte = 0),
+                6 => put(file, from, source.take(len)),
+                _ => file[from] ^= 1 << (source.byte() % 8),
+            });
+        }
+        harm
+    }
+
+    /// A place among the frames: most often within one that counts.
+    fn place(&self, source: &mut Source<'_>) -> usize {
+        let frame = source.below(self.frames.len() + 1);
+        match self.frames.get(frame) {
+            Some(frame) => frame.offset - START + source.below(frame.bytes.len()),
+            None => source.below(CAPACITY),
+        }
+    }
+
+    fn is_intact(&self, frame: &Acknowledged) -> bool {
+        let place = frame.offset..frame.offset + frame.bytes.len();
+        self.disk.with(NAMES[frame.segment], |file| file.get(place) == Some(&frame.bytes))
+    }
+
+    fn check(&self, harm: Harm) {
+        let intact: Vec<_> = self.frames.iter().map(|frame| self.is_intact(frame)).collect();
+        match Log::open(&self.disk, &self.key, self.settled) {
+            Ok((_, recovered)) => self.check_recovered(&intact, &recovered),
+            Err(OpenError::Corrupt { .. }) => {
+                let first_damaged = intact.iter().position(|intact| !intact);
+                let is_noticed = first_damaged.is_some_and(|first| intact[first..].contains(&true));
+                let unsound = self.frames.iter().any(|frame| !frame.is_sound());
+                assert!(is_noticed || unsound || harm.moved || harm.header, "for no reason");
+            }
+            Err(error) => assert!(harm.header, "{error:?}"),
+        }
+    }
+
+    /// What was recovered is what was written, from the first frame on, up to the last that is
+    /// there.
+    fn check_recovered(&self, intact: &[bool], recovered: &Recovered) {
+        let count = usize::try_from(recovered.last - self.settled).expect("there are few");
+        let found = &self.frames[..count];
+        assert!(found.iter().all(Acknowledged::is_sound), "what is no change was read as one");
+        assert!(!intact[count..].contains(&true), "an acknowledged frame is lost without a word");
+        let written = found.iter().flat_map(|frame| frame.changes.iter().cloned());
+        let read = recovered.changes.iter().map(|(id, record)| encoded(*id, record.as_ref()));
+        assert!(written.eq(read), "what was not written was read");
+        let latest = found.iter().map(|frame| frame.at).max().unwrap_or_default();
+        assert_eq!(recovered.high_water, latest);
+    }
+}
+
+/// A change, or seldom bytes that are none.
+fn some_change(source: &mut Source<'_>) -> Vec<u8> {
+    match source.byte() {
+        0 => {
+            let bytes = source.take(20);
+            // In the shortest form, if it happens to be a change: the one that comes back.
+            decode_change(bytes).map_or(bytes.to_vec(), |(id, record)| encoded(id, record.as_ref()))
+        }
+        kind if kind % 2 == 0 => encoded(source.id(), None),
+        _ => {
+            let record = source.record(600);
+            encoded(record.id, Some(&record))
+        }
+    }
+}
+
+/// A frame without its padding, made as `docs/FORMAT.md` says and without the log.
+fn frame_of(
+    key: &StoreKey,
+    salt: u64,
+    number: FrameNumber,
+    at: Timestamp,
+    changes: &[Vec<u8>],
+) -> Vec<u8> {
+    let len = |bytes: &[u8]| u32::try_from(bytes.len()).expect("it is short").to_le_bytes();
+    let payload: Vec<u8> =
+        changes.iter().flat_map(|change| [len(change).as_slice(), change].concat()).collect();
+    let mut bytes = b"ifrm".to_vec();
+    bytes.extend(len(&payload));
+    for field in [salt, number, at.as_unix_ms()] {
+        bytes.extend(field.to_le_bytes());
+    }
+    let checksum = blake3::keyed_hash(key, &[bytes.as_slice(), &payload].concat());
+    bytes.extend(&checksum.as_bytes()[..16]);
+    bytes.extend(payload);
+    bytes
+}
+
+fn salt_of(frame: &[u8]) -> u64 {
+    frame[8..16].iter().rfold(0, |salt, byte| salt << 8 | u64::from(*byte))
+}
+
+/// Writes into a file, as far as that reaches.
+fn put(file: &mut [u8], from: usize, bytes: &[u8]) {
+    file[from..].iter_mut().zip(bytes).for_each(|(to, byte)| *to = *byte);
+}
+
+/// A log that was never written to, made as `docs/FORMAT.md` says.
+fn empty_log(key: &StoreKey) -> Memory {
+    let len = (START + CAPACITY) as u64;
+    let mark = [b"idemstore log segment".as_slice(), &len.to_le_bytes()].concat();
+    let mut segment = b"idemlog\0\x01\0\0\0".to_vec();
+    segment.extend(len.to_le_bytes());
+    segment.extend(blake3::keyed_hash(key, &mark).as_bytes());
+    segment.resize(START + CAPACITY, 0);
+    Memory::holding(NAMES.map(|name| (name, segment.clone())))
+}

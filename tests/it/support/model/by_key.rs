@@ -1,0 +1,200 @@
+//! What is asked and done by a key alone.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use idemstore::{Begin, CompleteError, FinishError, InFlight, KeyInfo, Status};
+
+use super::{
+    Done, Handle, Holder, KeyState, Known, RETENTION_MS, World, check_completed, check_facts,
+    check_tombstone, fingerprint, fits, name, result,
+};
+use crate::support::ops::{KEYS, Len, Request};
+
+/// What `begin` must answer.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Fresh,
+    Replay(Known),
+    Tombstone(Known),
+    InFlight,
+    Mismatch,
+    Interrupted(Known),
+}
+
+impl World {
+    pub(super) fn begin(&mut self, request: Request) {
+        let begin = self.bench().store.begin(&name(request.key), fingerprint(request.request));
+        self.answered(request, begin.expect("begin answers"));
+    }
+
+    pub(super) fn begin_many(&mut self, requests: &[Request]) {
+        let names: Vec<_> = requests.iter().map(|request| name(request.key)).collect();
+        let prints = requests.iter().map(|request| fingerprint(request.request));
+        let begins = self.bench().store.begin_many(names.iter().zip(prints));
+        assert_eq!(begins.len(), requests.len());
+        for (request, begin) in requests.iter().zip(begins) {
+            self.answered(*request, begin.expect("begin answers"));
+        }
+    }
+
+    pub(super) fn expected(&self, Request { key, request }: Request) -> Answer {
+        match self.counting(key) {
+            (_, Some(known)) if known.request != request => Answer::Mismatch,
+            (Holder::Nobody, None) => Answer::Fresh,
+            (Holder::Nobody, Some(known)) => match known.done {
+                None => Answer::Interrupted(known.clone()),
+                Some((_, Done::Result(_))) => Answer::Replay(known.clone()),
+                Some((_, Done::Tombstone(_))) => Answer::Tombstone(known.clone()),
+            },
+            _ => Answer::InFlight,
+        }
+    }
+
+    /// Compares an answer, and takes in hand what it gives.
+    pub(super) fn answered(&mut self, request: Request, begin: Begin) {
+        let key = request.key;
+        match (begin, self.expected(request)) {
+            (Begin::Fresh(permit), Answer::Fresh) => {
+                assert_eq!(*permit.key(), name(key));
+                let known = Box::new(self.fresh(request.request));
+                self.handles.push((key, Handle::Permit(permit, known)));
+                self.free(key);
+                self.take(key, Holder::Reservation);
+            }
+            (Begin::Interrupted(interrupted), Answer::Interrupted(known)) => {
+                check_facts!(interrupted, known);
+                assert_eq!(*interrupted.key(), name(key));
+                assert_eq!(interrupted.last_checkpoint(), known.checkpoint.as_deref());
+                self.handles.push((key, Handle::Interrupted(interrupted)));
+                self.take(key, Holder::Reservation);
+            }
+            (Begin::InFlight(in_flight), Answer::InFlight) => self.check_in_flight(key, in_flight),
+            (Begin::Replay(completed), Answer::Replay(known)) => {
+                check_completed(&completed, &known);
+            }
+            (Begin::Tombstone(tombstone), Answer::Tombstone(known)) => {
+                check_tombstone(&tombstone, &known);
+            }
+            (Begin::Mismatch, Answer::Mismatch) => {}
+            (begin, expected) => panic!("{begin:?} in place of {expected:?}"),
+        }
+    }
+
+    /// What is stored if an operation that is begun now starts.
+    pub(super) fn fresh(&self, request: u8) -> Known {
+        let (begun, expires) = (self.now, self.now + RETENTION_MS);
+        Known { request, begun, expires, attempt: 1, checkpoint: None, done: None }
+    }
+
+    fn check_in_flight(&self, key: u8, in_flight: InFlight) {
+        let since = self.keys.get(&key).map(|state| state.since);
+        assert_eq!(Some(in_flight.since().as_unix_ms()), since);
+        let begin = in_flight.wait(Duration::ZERO).expect("it answers");
+        assert!(matches!(begin, Begin::InFlight(_)), "{begin:?} after no time");
+    }
+
+    /// What is known of an operation that can be finished by its key, or why none can be.
+    fn finishable(&self, key: u8) -> Result<Known, &'static str> {
+        match self.counting(key) {
+            (Holder::Reservation | Holder::Execution, _) => Err("held"),
+            (_, Some(known)) if known.done.is_none() => Ok(known.clone()),
+            _ => Err("not executing"),
+        }
+    }
+
+    pub(super) fn complete_by_key(&mut self, key: u8, len: Len) {
+        let result = result(key, len);
+        match (self.bench().store.complete(&name(key), &result), self.finishable(key)) {
+            (Ok(completed), Ok(known)) => self.completed(key, known, result, &completed),
+            (Err(FinishError::Complete(CompleteError::TooLarge { .. })), Ok(_)) => {
+                assert!(!fits(&result));
+            }
+            (Err(FinishError::Held), Err("held"))
+            | (Err(FinishError::NotExecuting), Err("not executing")) => {}
+            (answer, expected) => panic!("{answer:?} in place of {expected:?}"),
+        }
+    }
+
+    pub(super) fn abandon_by_key(&mut self, key: u8) {
+        match (self.bench().store.abandon(&name(key)), self.finishable(key)) {
+            (Ok(()), Ok(_)) => self.free(key),
+            (Err(FinishError::Held), Err("held"))
+            | (Err(FinishError::NotExecuting), Err("not executing")) => {}
+            (answer, expected) => panic!("{answer:?} in place of {expected:?}"),
+        }
+    }
+
+    pub(super) fn forget(&mut self, key: u8) {
+        let forgotten = self.bench().store.forget(&name(key)).expect("it answers");
+        let done = matches!(self.status(key), Some(Status::Completed | Status::Tombstone));
+        assert_eq!(forgotten, done);
+        if done {
+            self.free(key);
+        }
+    }
+
+    pub(super) fn get(&self, key: u8) {
+        let store = &self.bench().store;
+        let before = store.stats().in_flight;
+        let info = store.get(&name(key)).expect("it answers");
+        assert_eq!(store.stats().in_flight, before, "a look has reserved the key");
+        assert_eq!(info.as_ref().map(KeyInfo::status), self.status(key));
+        if let Some(info) = info {
+            self.check_info(key, &info);
+        }
+    }
+
+    fn check_info(&self, key: u8, info: &KeyInfo) {
+        let known = self.counting(key).1;
+        let since = self.keys.get(&key).map(|state| state.since);
+        let begun = known.map(|known| known.begun).or(since);
+        let checkpoint = known.and_then(|known| known.checkpoint.as_deref());
+        assert_eq!(*info.key(), name(key));
+        assert_eq!(Some(info.status()), self.status(key));
+        assert_eq!(Some(info.begun_at().as_unix_ms()), begun);
+        let expires = info.expires_at().map(idemstore::Timestamp::as_unix_ms);
+        assert_eq!(expires, known.map(|known| known.expires));
+        assert_eq!(info.attempts(), known.map_or(0, |known| known.attempt));
+        assert_eq!(info.last_checkpoint(), checkpoint);
+        match (info.completed(), info.tombstone(), known) {
+            (Some(completed), None, Some(known)) => check_completed(&completed, known),
+            (None, Some(tombstone), Some(known)) => check_tombstone(&tombstone, known),
+            (None, None, known) => assert!(known.is_none_or(|known| known.done.is_none())),
+            (completed, tombstone, _) => panic!("{completed:?} and {tombstone:?}"),
+        }
+    }
+
+    /// A held key is listed whatever the time, and one at rest until its retention is over; one of
+    /// which nothing is stored is not.
+    pub(super) fn list(&self, status: Option<Status>, older_than_ms: u64) {
+        let mut iter = self.bench().store.iter().older_than(Duration::from_millis(older_than_ms));
+        if let Some(status) = status {
+            iter = iter.status(status);
+        }
+        let infos: Vec<_> = iter.map(|info| info.expect("it is listed")).collect();
+        assert!(infos.is_sorted_by_key(KeyInfo::expires_at));
+        let listed: BTreeSet<_> = infos
+            .iter()
+            .map(|info| {
+                let key = (0..KEYS).find(|key| name(*key) == *info.key());
+                let key = key.expect("it is a key of ours");
+                self.check_info(key, info);
+                key
+            })
+            .collect();
+        assert_eq!(listed.len(), infos.len(), "a key is listed twice");
+        let expected = (0..KEYS).filter(|key| {
+            let known = self.counting(*key).1;
+            known.is_some_and(|known| older_than_ms <= self.now - known.begun)
+                && status.is_none_or(|status| self.status(*key) == Some(status))
+        });
+        assert_eq!(listed, expected.collect());
+    }
+
+    /// Every key as it is when nobody holds any.
+    pub(super) fn keys_at_rest(&self) -> std::collections::HashMap<u8, KeyState> {
+        let at_rest = |state: &KeyState| KeyState { holder: Holder::Nobody, ..state.clone() };
+        self.keys.iter().map(|(key, state)| (*key, at_rest(state))).collect()
+    }
+}

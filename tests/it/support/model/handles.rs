@@ -1,0 +1,295 @@
+//! What is done with handles.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use idemstore::{
+    Completable, CompleteError, Completed, Execution, Interrupted, Permit, Startable, Timestamp,
+};
+
+use super::{Handle, Holder, Known, World, check_execution, fits, progress, refused, result};
+use crate::support::ops::{Kind, Len, Op};
+
+impl World {
+    pub(super) fn run_handle_op(&mut self, op: &Op) {
+        match *op {
+            Op::Start { handle } => self.with_handle(handle, Self::start),
+            Op::Retain { handle, ms } => {
+                self.with_handle(handle, |world, key, handle| world.retain(key, handle, ms));
+            }
+            Op::Checkpoint { handle, len } => {
+                self.with_handle(handle, |world, key, handle| world.checkpoint(key, handle, len));
+            }
+            Op::Complete { handle, len } => {
+                self.with_handle(handle, |world, key, handle| world.complete(key, handle, len));
+            }
+            Op::Tombstone { handle, len } => {
+                self.with_handle(handle, |world, key, handle| world.tombstone(key, handle, len));
+            }
+            Op::RunHandle { handle, run } => {
+                self.with_handle(handle, |world, key, handle| world.run_handle(key, handle, run));
+            }
+            #[cfg(feature = "transaction")]
+            Op::CompleteWith { handle, len, shared } => {
+                self.with_handle(handle, |world, key, handle| {
+                    world.complete_with(key, handle, len, shared);
+                });
+            }
+            Op::Abandon { handle } => self.with_handle(handle, Self::abandon),
+            Op::Detach { handle } => self.with_handle(handle, Self::detach),
+            Op::Drop { handle } => self.with_handle(handle, |world, key, handle| {
+                drop(handle);
+                world.let_go(key);
+            }),
+            Op::StartMany { kind } => self.start_many(kind),
+            Op::CompleteMany { kind, len } => self.complete_many(kind, len),
+            ref other => panic!("{other:?} is done elsewhere"),
+        }
+    }
+
+    fn with_handle(&mut self, handle: u8, then: impl FnOnce(&mut Self, u8, Handle)) {
+        if !self.handles.is_empty() {
+            let at = usize::from(handle) % self.handles.len();
+            let (key, handle) = self.handles.swap_remove(at);
+            then(self, key, handle);
+        }
+    }
+
+    /// What is known of the key that a handle holds, or will be once its permit starts.
+    pub(super) fn known(&self, key: u8, handle: &Handle) -> Known {
+        let stored = self.counting(key).1;
+        match handle {
+            Handle::Permit(_, known) => Known::clone(known),
+            _ => stored.cloned().expect("what was started is known"),
+        }
+    }
+
+    fn start(&mut self, key: u8, handle: Handle) {
+        let mut known = self.known(key, &handle);
+        let execution = match handle {
+            Handle::Permit(permit, _) => permit.start().expect("it starts"),
+            Handle::Interrupted(interrupted) => {
+                known.attempt += 1;
+                interrupted.retry().expect("it starts again")
+            }
+            Handle::Execution(execution) => execution,
+        };
+        self.executes(key, known, execution);
+    }
+
+    /// The key is executing, and this is its handle.
+    pub(super) fn executes(&mut self, key: u8, known: Known, execution: Execution) {
+        check_execution(&execution, &known);
+        self.handles.push((key, Handle::Execution(execution)));
+        let state = self.key(key);
+        (state.holder, state.known) = (Holder::Execution, Some(known));
+    }
+
+    fn retain(&mut self, key: u8, handle: Handle, ms: u64) {
+        self.handles.push(match handle {
+            Handle::Permit(permit, mut known) => {
+                let max = Timestamp::MAX.as_unix_ms();
+                known.expires = known.begun.saturating_add(ms).min(max);
+                (key, Handle::Permit(permit.retention(Duration::from_millis(ms)), known))
+            }
+            other => (key, other),
+        });
+    }
+
+    fn checkpoint(&mut self, key: u8, mut handle: Handle, len: Len) {
+        let mut known = self.known(key, &handle);
+        if let Handle::Execution(execution) = &mut handle {
+            let progress = progress(&known, len);
+            match execution.checkpoint(&progress) {
+                Ok(()) => {
+                    assert!(fits(&progress));
+                    known.checkpoint = Some(progress);
+                }
+                Err(error) => {
+                    refused(error);
+                    assert!(!fits(&progress));
+                }
+            }
+            check_execution(execution, &known);
+            self.key(key).known = Some(known);
+        }
+        self.handles.push((key, handle));
+    }
+
+    fn complete(&mut self, key: u8, handle: Handle, len: Len) {
+        let (known, result) = (self.known(key, &handle), result(key, len));
+        match handle {
+            Handle::Permit(permit, _) => {
+                let completed = permit.complete(&result);
+                self.concluded(key, known, result, completed, permit_again);
+            }
+            Handle::Execution(execution) => {
+                let completed = execution.complete(&result);
+                self.concluded(key, known, result, completed, execution_again);
+            }
+            Handle::Interrupted(interrupted) => {
+                let completed = interrupted.resolve(&result);
+                self.concluded(key, known, result, completed, interrupted_again);
+            }
+        }
+    }
+
+    /// What became of a completion. A refusal gives back the handle as it was.
+    fn concluded<H: Debug>(
+        &mut self,
+        key: u8,
+        known: Known,
+        result: Vec<u8>,
+        completed: Result<Completed, CompleteError<H>>,
+        again: fn(H, Known) -> Handle,
+    ) {
+        assert_eq!(completed.is_ok(), fits(&result));
+        match completed {
+            Ok(completed) => self.completed(key, known, result, &completed),
+            Err(error) => self.handles.push((key, again(refused(error), known))),
+        }
+    }
+
+    fn tombstone(&mut self, key: u8, handle: Handle, len: Len) {
+        let (known, result) = (self.known(key, &handle), result(key, len));
+        let tombstone = match handle {
+            Handle::Permit(permit, _) => permit.complete_tombstone(&result).expect("it fits"),
+            Handle::Execution(execution) => execution.complete_tombstone(&result).expect("it fits"),
+            Handle::Interrupted(interrupted) => {
+                interrupted.resolve_tombstone(&result).expect("it fits")
+            }
+        };
+        self.buried(key, known, result, &tombstone);
+    }
+
+    fn abandon(&mut self, key: u8, handle: Handle) {
+        match handle {
+            Handle::Permit(permit, ..) => permit.release(),
+            Handle::Execution(execution) => execution.abandon().expect("it is abandoned"),
+            Handle::Interrupted(interrupted) => interrupted.abandon().expect("it is abandoned"),
+        }
+        self.free(key);
+    }
+
+    fn detach(&mut self, key: u8, handle: Handle) {
+        match handle {
+            Handle::Execution(execution) => {
+                execution.detach();
+                self.key(key).holder = Holder::Detached;
+            }
+            other => self.handles.push((key, other)),
+        }
+    }
+
+    /// All handles that this one chooses, with what is known of their keys.
+    fn take_all<H>(
+        &mut self,
+        mut choose: impl FnMut(Handle) -> Result<H, Handle>,
+    ) -> Vec<(u8, H, Known)> {
+        let mut taken = Vec::new();
+        for (key, handle) in std::mem::take(&mut self.handles) {
+            let known = self.known(key, &handle);
+            match choose(handle) {
+                Ok(handle) => taken.push((key, handle, known)),
+                Err(other) => self.handles.push((key, other)),
+            }
+        }
+        taken
+    }
+
+    fn take_permits(&mut self) -> Vec<(u8, Permit, Known)> {
+        self.take_all(|handle| match handle {
+            Handle::Permit(permit, _) => Ok(permit),
+            other => Err(other),
+        })
+    }
+
+    fn take_executions(&mut self) -> Vec<(u8, Execution, Known)> {
+        self.take_all(|handle| match handle {
+            Handle::Execution(execution) => Ok(execution),
+            other => Err(other),
+        })
+    }
+
+    fn take_interrupted(&mut self) -> Vec<(u8, Interrupted, Known)> {
+        self.take_all(|handle| match handle {
+            Handle::Interrupted(interrupted) => Ok(interrupted),
+            other => Err(other),
+        })
+    }
+
+    fn start_many(&mut self, kind: Kind) {
+        match kind {
+            Kind::Permit => {
+                let taken = self.take_permits();
+                self.start_each(taken);
+            }
+            Kind::Execution => {}
+            Kind::Interrupted => {
+                let mut taken = self.take_interrupted();
+                for (_, _, known) in &mut taken {
+                    known.attempt += 1;
+                }
+                self.start_each(taken);
+            }
+        }
+    }
+
+    fn start_each<H: Startable>(&mut self, taken: Vec<(u8, H, Known)>) {
+        let (keys, handles): (Vec<_>, Vec<_>) =
+            taken.into_iter().map(|(key, handle, known)| ((key, known), handle)).unzip();
+        let executions = self.bench().store.start_many(handles);
+        assert_eq!(executions.len(), keys.len());
+        for ((key, known), execution) in keys.into_iter().zip(executions) {
+            self.executes(key, known, execution.expect("it starts"));
+        }
+    }
+
+    fn complete_many(&mut self, kind: Kind, len: Len) {
+        match kind {
+            Kind::Permit => {
+                let taken = self.take_permits();
+                self.complete_each(taken, len, permit_again);
+            }
+            Kind::Execution => {
+                let taken = self.take_executions();
+                self.complete_each(taken, len, execution_again);
+            }
+            Kind::Interrupted => {
+                let taken = self.take_interrupted();
+                self.complete_each(taken, len, interrupted_again);
+            }
+        }
+    }
+
+    fn complete_each<H: Completable + Debug>(
+        &mut self,
+        taken: Vec<(u8, H, Known)>,
+        len: Len,
+        again: fn(H, Known) -> Handle,
+    ) {
+        let (mut keys, mut results) = (Vec::new(), Vec::new());
+        for (at, (key, handle, known)) in taken.into_iter().enumerate() {
+            let result = result(key, if at % 2 == 0 { len } else { Len(3) });
+            keys.push((key, known, result.clone()));
+            results.push((handle, result));
+        }
+        let answers = self.bench().store.complete_many(results);
+        assert_eq!(answers.len(), keys.len());
+        for ((key, known, result), answer) in keys.into_iter().zip(answers) {
+            self.concluded(key, known, result, answer, again);
+        }
+    }
+}
+
+fn permit_again(permit: Permit, known: Known) -> Handle {
+    Handle::Permit(permit, Box::new(known))
+}
+
+fn execution_again(execution: Execution, _: Known) -> Handle {
+    Handle::Execution(execution)
+}
+
+fn interrupted_again(interrupted: Interrupted, _: Known) -> Handle {
+    Handle::Interrupted(interrupted)
+}

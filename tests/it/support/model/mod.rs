@@ -1,0 +1,288 @@
+//! The contract once more, as plainly as it can be said: what the store must answer.
+//!
+//! It shares no code with the store. A [`World`] runs operations on both and compares.
+
+mod by_key;
+mod handles;
+mod runs;
+#[cfg(feature = "transaction")]
+mod shared;
+mod whole;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::sync::OnceLock;
+
+use idemstore::{
+    CompleteError, Completed, Execution, Fingerprint, Interrupted, Key, ManualClock, Permit,
+    Status, Timestamp, Tombstone,
+};
+
+use super::ops::{LEN_MAX, Len, Op, Program};
+use super::{Bench, RETENTION_MS, START_MS, SimDisk};
+
+/// What is stored of a key, or will be once the permit for it starts.
+#[derive(Clone, Debug)]
+struct Known {
+    request: u8,
+    begun: u64,
+    expires: u64,
+    attempt: u32,
+    checkpoint: Option<Vec<u8>>,
+    /// When it was completed and with what, once it is.
+    done: Option<(u64, Done)>,
+}
+
+#[derive(Clone, Debug)]
+enum Done {
+    Result(Vec<u8>),
+    /// The result that was not kept.
+    Tombstone(Vec<u8>),
+}
+
+/// Who has a key in hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Holder {
+    #[default]
+    Nobody,
+    /// A permit, or a handle of an interrupted operation.
+    Reservation,
+    Execution,
+    Detached,
+}
+
+#[derive(Clone, Debug, Default)]
+struct KeyState {
+    holder: Holder,
+    /// When it was taken in hand.
+    since: u64,
+    known: Option<Known>,
+}
+
+enum Handle {
+    Permit(Permit, Box<Known>),
+    Execution(Execution),
+    Interrupted(Interrupted),
+}
+
+/// A store and what it must be like.
+pub struct World {
+    /// Taken out only while the store is opened again.
+    bench: Option<Bench>,
+    keys: HashMap<u8, KeyState>,
+    handles: Vec<(u8, Handle)>,
+    /// The caller's own table.
+    rows: BTreeMap<u8, u8>,
+    /// The latest time seen.
+    now: u64,
+}
+
+impl World {
+    /// The store's live table uses these bits of a key's hash only.
+    pub fn new(hash_mask: u64) -> Self {
+        Self::on(empty_store(), hash_mask, START_MS)
+    }
+
+    fn on(disk: SimDisk, hash_mask: u64, now: u64) -> Self {
+        let clock = ManualClock::new(Timestamp::from_unix_ms(now));
+        let bench = Bench::with(disk, clock, hash_mask);
+        Self {
+            bench: Some(bench),
+            keys: HashMap::new(),
+            handles: Vec::new(),
+            rows: BTreeMap::new(),
+            now,
+        }
+    }
+
+    /// Runs a whole program on a new store.
+    pub fn play(program: &Program) {
+        let mut world = Self::new(program.hash_mask);
+        for op in &program.ops {
+            world.run(op);
+        }
+    }
+
+    fn bench(&self) -> &Bench {
+        self.bench.as_ref().expect("the store is open between two operations")
+    }
+
+    pub fn run(&mut self, op: &Op) {
+        match *op {
+            Op::Begin(request) => self.begin(request),
+            Op::Run { request, run } => self.run_request(request, run),
+            Op::BeginMany { ref requests } => self.begin_many(requests),
+            Op::CompleteByKey { key, len } => self.complete_by_key(key, len),
+            Op::AbandonByKey { key } => self.abandon_by_key(key),
+            Op::Forget { key } => self.forget(key),
+            Op::Get { key } => self.get(key),
+            Op::List { status, older_than_ms } => {
+                self.list(status.map(status_of), older_than_ms.into());
+            }
+            Op::Tick { .. }
+            | Op::StepBack { .. }
+            | Op::Sweep
+            | Op::Settle
+            | Op::Count
+            | Op::Compact
+            | Op::Backup { .. }
+            | Op::Reopen
+            | Op::Kill
+            | Op::PowerCut { .. } => self.run_whole(op),
+            #[cfg(feature = "transaction")]
+            Op::Write(shared) => self.write(shared),
+            #[cfg(not(feature = "transaction"))]
+            Op::Write(_) | Op::CompleteWith { .. } => {}
+            _ => self.run_handle_op(op),
+        }
+    }
+
+    fn key(&mut self, key: u8) -> &mut KeyState {
+        self.keys.entry(key).or_default()
+    }
+
+    /// What counts of a key now: a held key whatever the time, and else until its retention ends.
+    fn counting(&self, key: u8) -> (Holder, Option<&Known>) {
+        let Some(state) = self.keys.get(&key) else { return (Holder::Nobody, None) };
+        let held = state.holder != Holder::Nobody;
+        (state.holder, state.known.as_ref().filter(|known| held || self.now < known.expires))
+    }
+
+    fn status(&self, key: u8) -> Option<Status> {
+        match self.counting(key) {
+            (Holder::Reservation, _) => Some(Status::Reserved),
+            (Holder::Execution | Holder::Detached, _) => Some(Status::Executing),
+            (Holder::Nobody, known) => known.map(|known| match known.done {
+                None => Status::Interrupted,
+                Some((_, Done::Result(_))) => Status::Completed,
+                Some((_, Done::Tombstone(_))) => Status::Tombstone,
+            }),
+        }
+    }
+
+    /// Somebody has the key in hand from now on.
+    fn take(&mut self, key: u8, holder: Holder) {
+        let since = self.now;
+        let state = self.key(key);
+        (state.holder, state.since) = (holder, since);
+    }
+
+    fn let_go(&mut self, key: u8) {
+        self.key(key).holder = Holder::Nobody;
+    }
+
+    fn free(&mut self, key: u8) {
+        *self.key(key) = KeyState::default();
+    }
+
+    /// What a key is known for once it is completed, and nobody holds it.
+    fn done(&mut self, key: u8, mut known: Known, done: Done) -> &Known {
+        (known.done, known.checkpoint) = (Some((self.now, done)), None);
+        let state = self.key(key);
+        state.holder = Holder::Nobody;
+        state.known.insert(known)
+    }
+
+    fn completed(&mut self, key: u8, before: Known, result: Vec<u8>, completed: &Completed) {
+        check_completed(completed, self.done(key, before, Done::Result(result)));
+    }
+
+    fn buried(&mut self, key: u8, before: Known, result: Vec<u8>, tombstone: &Tombstone) {
+        check_tombstone(tombstone, self.done(key, before, Done::Tombstone(result)));
+    }
+}
+
+/// The facts that handles show alike.
+macro_rules! check_facts {
+    ($handle:expr, $known:expr) => {{
+        assert_eq!($handle.begun_at().as_unix_ms(), $known.begun);
+        assert_eq!($handle.expires_at().as_unix_ms(), $known.expires);
+        assert_eq!($handle.attempt(), $known.attempt);
+    }};
+}
+use check_facts;
+
+fn check_completed(completed: &Completed, known: &Known) {
+    let Some((at, Done::Result(result))) = &known.done else { panic!("{known:?} has no result") };
+    check_facts!(completed, known);
+    assert_eq!(completed.result(), result);
+    assert_eq!(completed.completed_at().as_unix_ms(), *at);
+}
+
+fn check_tombstone(tombstone: &Tombstone, known: &Known) {
+    let Some((at, Done::Tombstone(result))) = &known.done else { panic!("{known:?} is none") };
+    check_facts!(tombstone, known);
+    assert_eq!(tombstone.result_len(), result.len() as u64);
+    assert_eq!(tombstone.result_digest(), *blake3::hash(result).as_bytes());
+    assert_eq!(tombstone.completed_at().as_unix_ms(), *at);
+}
+
+fn check_execution(execution: &Execution, known: &Known) {
+    check_facts!(execution, known);
+    assert_eq!(execution.last_checkpoint(), known.checkpoint.as_deref());
+}
+
+fn refused<H: Debug>(error: CompleteError<H>) -> H {
+    match error {
+        CompleteError::TooLarge { handle, max, .. } if max == usize::from(LEN_MAX) => handle,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn fits(bytes: &[u8]) -> bool {
+    bytes.len() <= usize::from(LEN_MAX)
+}
+
+/// Even keys have a scope, so that scoped and bare ones mix.
+fn name(key: u8) -> Key {
+    let scope = if key.is_multiple_of(2) { "scope" } else { "" };
+    Key::scoped(scope, [b'k', key / 2]).expect("it is a key")
+}
+
+fn fingerprint(request: u8) -> Fingerprint {
+    Fingerprint::of([request])
+}
+
+fn result(key: u8, Len(len): Len) -> Vec<u8> {
+    (0..len).map(|at| at.to_le_bytes()[0] ^ key).collect()
+}
+
+/// A checkpoint that tells attempts apart, and is no result.
+fn progress(known: &Known, Len(len): Len) -> Vec<u8> {
+    (0..len).map(|at| !at.to_le_bytes()[0] ^ known.attempt.to_le_bytes()[0]).collect()
+}
+
+fn status_of(number: u8) -> Status {
+    match number % 5 {
+        0 => Status::Reserved,
+        1 => Status::Executing,
+        2 => Status::Interrupted,
+        3 => Status::Completed,
+        _ => Status::Tombstone,
+    }
+}
+
+/// A store in which nothing was ever stored. To make one takes longer than most of what is done
+/// with it, so that it is made once.
+fn empty_store() -> SimDisk {
+    static FILES: OnceLock<BTreeMap<String, Vec<u8>>> = OnceLock::new();
+    let files = FILES.get_or_init(|| {
+        let bench = Bench::new();
+        let disk = bench.disk.clone();
+        bench.store.close().expect("the store closes");
+        disk.bytes()
+    });
+    let disk = SimDisk::new();
+    for (name, bytes) in files {
+        disk.put(name, bytes.clone());
+    }
+    disk
+}
+
+/// A step of the splitmix64 generator.
+pub fn splitmix(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ mixed >> 31
+}

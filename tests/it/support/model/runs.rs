@@ -1,0 +1,109 @@
+//! Operations that are run in one call.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+use idemstore::{Begin, CompleteError, Effect, Execution, Outcome, RunError};
+
+use super::by_key::Answer;
+use super::{
+    Handle, Holder, Known, World, check_execution, fingerprint, fits, name, progress, refused,
+    result,
+};
+use crate::support::ops::{End, Request, Run};
+
+/// What an operation says that was not done.
+type Reason = &'static str;
+type Ran = thread::Result<Result<Outcome<Reason>, RunError<Vec<u8>, Reason>>>;
+
+impl World {
+    pub(super) fn run_request(&mut self, request: Request, run: Run) {
+        let (key, print) = (name(request.key), fingerprint(request.request));
+        let fresh = matches!(self.expected(request), Answer::Fresh);
+        let known = self.fresh(request.request);
+        let mut has_run = false;
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            self.bench().store.run(&key, print, |execution| {
+                has_run = true;
+                operate(execution, request.key, &known, run)
+            })
+        }));
+        assert_eq!(has_run, fresh);
+        if fresh {
+            self.take(request.key, Holder::Execution);
+            self.has_run(request.key, known, run, ran);
+        } else {
+            self.answered(request, not_run(ran));
+        }
+    }
+
+    pub(super) fn run_handle(&mut self, key: u8, handle: Handle, run: Run) {
+        let mut known = self.known(key, &handle);
+        let ran = match handle {
+            Handle::Permit(permit, _) => catch_unwind(AssertUnwindSafe(|| {
+                permit.run(|execution| operate(execution, key, &known, run))
+            })),
+            Handle::Interrupted(interrupted) => {
+                known.attempt += 1;
+                catch_unwind(AssertUnwindSafe(|| {
+                    interrupted.run(|execution| operate(execution, key, &known, run))
+                }))
+            }
+            execution @ Handle::Execution(_) => return self.handles.push((key, execution)),
+        };
+        self.has_run(key, known, run, ran);
+    }
+
+    /// `known` is what the operation was started with.
+    fn has_run(&mut self, key: u8, mut known: Known, run: Run, ran: Ran) {
+        let stored = run.checkpoint.map(|len| progress(&known, len)).filter(|bytes| fits(bytes));
+        known.checkpoint = stored.or(known.checkpoint);
+        match (ran, run.end) {
+            (Ok(Ok(Outcome::Done(completed))), End::Done { len }) => {
+                self.completed(key, known, result(key, len), &completed);
+            }
+            (Ok(Err(RunError::NotStored { result: refused, source })), End::Done { len }) => {
+                let CompleteError::TooLarge { handle, .. } = source else { panic!("{source:?}") };
+                assert!(!fits(&refused));
+                assert_eq!(refused, result(key, len));
+                self.executes(key, known, handle);
+            }
+            (Ok(Ok(Outcome::DidNotHappen(_))), End::DidNotHappen) => self.free(key),
+            (Ok(Ok(Outcome::Unknown(_))), End::Unknown) | (Err(_), End::Panic) => {
+                let state = self.key(key);
+                (state.holder, state.known) = (Holder::Nobody, Some(known));
+            }
+            (ran, end) => panic!("{ran:?} in place of {end:?}"),
+        }
+    }
+}
+
+/// The operation itself.
+fn operate(execution: &mut Execution, key: u8, known: &Known, run: Run) -> Effect<Vec<u8>, Reason> {
+    check_execution(execution, known);
+    if let Some(len) = run.checkpoint {
+        let progress = progress(known, len);
+        let stored = execution.checkpoint(&progress);
+        assert_eq!(stored.is_ok(), fits(&progress));
+        stored.unwrap_or_else(refused);
+    }
+    match run.end {
+        End::Done { len } => Effect::Done(result(key, len)),
+        End::DidNotHappen => Effect::DidNotHappen("nothing was done"),
+        End::Unknown => Effect::Unknown("no answer came"),
+        // As a panic does, and without a message, for which a fuzzer would end.
+        End::Panic => resume_unwind(Box::new("the operation panics")),
+    }
+}
+
+/// The same answer in the words of `begin`.
+fn not_run(ran: Ran) -> Begin {
+    match ran {
+        Ok(Ok(Outcome::Replay(completed))) => Begin::Replay(completed),
+        Ok(Ok(Outcome::Tombstone(tombstone))) => Begin::Tombstone(tombstone),
+        Ok(Ok(Outcome::InFlight(in_flight))) => Begin::InFlight(in_flight),
+        Ok(Ok(Outcome::Mismatch)) => Begin::Mismatch,
+        Ok(Ok(Outcome::Interrupted(interrupted))) => Begin::Interrupted(interrupted),
+        ran => panic!("{ran:?} in place of an answer"),
+    }
+}
