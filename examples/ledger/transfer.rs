@@ -1,0 +1,122 @@
+//! What clients ask for. All of it follows from the seed, so that whoever checks needs no notes
+//! of what was asked.
+
+use std::fmt;
+use std::str::FromStr;
+
+use idemstore::{Fingerprint, Key, KeyError};
+
+use crate::{Args, Result};
+
+/// What an account has in the beginning, and the most that is moved at once. They are near enough
+/// for some transfers to find too little money.
+pub(crate) const INITIAL_CENTS: u64 = 1_000;
+const CENTS_MAX: u64 = 500;
+
+/// How far the next transfer comes behind in the list of deliveries, and how far its own are
+/// spread: near enough for some to be under way at the same moment.
+const STEP: u64 = 10;
+const SPREAD: u64 = 60;
+
+/// `SplitMix64`: small, fast, and good enough to choose with.
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    /// The numbers of one stream tell nothing about those of another.
+    pub(crate) fn new(seed: u64, stream: u64) -> Self {
+        let seed = Self(seed).draw();
+        Self(seed ^ Self(stream).draw())
+    }
+
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.draw() % bound.max(1)
+    }
+
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// An amount that is to go from one account to another, at most once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Transfer {
+    pub(crate) id: u32,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    pub(crate) cents: u64,
+}
+
+impl Transfer {
+    pub(crate) fn new(args: &Args, id: u32) -> Result<Self> {
+        let mut rng = Rng::new(args.seed, u64::from(id));
+        let accounts = u64::from(args.accounts);
+        let from = rng.below(accounts);
+        // Any account but that one.
+        let to = (from + 1 + rng.below(accounts - 1)) % accounts;
+        let cents = 1 + rng.below(CENTS_MAX);
+        Ok(Self { id, from: u32::try_from(from)?, to: u32::try_from(to)?, cents })
+    }
+
+    pub(crate) fn key(&self) -> Result<Key, KeyError> {
+        Key::scoped("transfers", format!("transfer-{}", self.id))
+    }
+
+    /// The key under which the receiver is told.
+    pub(crate) fn notice_key(&self) -> Result<Key, KeyError> {
+        Key::scoped("notices", format!("transfer-{}", self.id))
+    }
+
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.to_string())
+    }
+}
+
+/// As it stands in a request.
+impl fmt::Display for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} {}", self.id, self.from, self.to, self.cents)
+    }
+}
+
+impl FromStr for Transfer {
+    type Err = Box<dyn std::error::Error + Send + Sync>;
+
+    fn from_str(request: &str) -> Result<Self> {
+        let mut words = request.split(' ');
+        let mut word = || words.next().ok_or("a request is too short");
+        Ok(Self {
+            id: word()?.parse()?,
+            from: word()?.parse()?,
+            to: word()?.parse()?,
+            cents: word()?.parse()?,
+        })
+    }
+}
+
+/// What is sent, in the order in which clients take it. Each transfer is in it twice at least: once
+/// more at nearly the same moment or, after several kills, much later; some both.
+pub(crate) fn deliveries(args: &Args) -> Result<Vec<Transfer>> {
+    let mut rng = Rng::new(args.seed, u64::MAX);
+    let mut deliveries = Vec::new();
+    for id in 0..args.transfers {
+        let transfer = Transfer::new(args, id)?;
+        let first = u64::from(id) * STEP;
+        deliveries.push((first, transfer));
+        let late = rng.one_in(2);
+        if late {
+            deliveries.push((first + rng.below(u64::from(args.transfers) * STEP), transfer));
+        }
+        if !late || rng.one_in(4) {
+            deliveries.push((first + rng.below(SPREAD), transfer));
+        }
+    }
+    deliveries.sort_by_key(|(at, _)| *at);
+    Ok(deliveries.into_iter().map(|(_, transfer)| transfer).collect())
+}
