@@ -312,9 +312,32 @@ pub(crate) fn encode_typed<T: serde::Serialize + ?Sized>(value: &T) -> Result<Ve
 }
 
 /// The value that [`encode_typed`] was given.
+///
+/// bincode makes room for as much as a length field asks for, up to a limit that is part of its
+/// types. So there is a limit for each order of length. Each is 16 times the longest input that it
+/// is for, since bincode counts 16 bytes for a number that may be encoded in one.
 #[cfg(feature = "serde")]
 pub(crate) fn decode_typed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
-    match bincode::serde::borrow_decode_from_slice(bytes, CONFIG) {
+    const SHORT: usize = 1024;
+    const MEDIUM: usize = 16 * SHORT;
+    const LONG: usize = 16 * MEDIUM;
+    const VERY_LONG: usize = 16 * LONG;
+    #[expect(clippy::match_overlapping_arm, reason = "each takes what those above it have left")]
+    match bytes.len() {
+        ..=SHORT => decode_within::<T, { 16 * SHORT }>(bytes),
+        ..=MEDIUM => decode_within::<T, { 16 * MEDIUM }>(bytes),
+        ..=LONG => decode_within::<T, { 16 * LONG }>(bytes),
+        ..=VERY_LONG => decode_within::<T, { 16 * VERY_LONG }>(bytes),
+        _ => decode_within::<T, { 16 * BYTES_MAX }>(bytes),
+    }
+}
+
+#[cfg(feature = "serde")]
+fn decode_within<T: serde::de::DeserializeOwned, const LIMIT: usize>(
+    bytes: &[u8],
+) -> Result<T, Malformed> {
+    let config = bincode::config::standard().with_limit::<LIMIT>();
+    match bincode::serde::decode_from_slice(bytes, config) {
         Ok((value, len)) if len == bytes.len() => Ok(value),
         _ => Err(Malformed),
     }

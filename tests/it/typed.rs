@@ -63,6 +63,16 @@ fn values_come_back() {
 }
 
 #[test]
+fn long_values_of_small_numbers_come_back() {
+    // Each is a byte, and much more in memory.
+    for len in [1_000, 1_020, 16_000] {
+        comes_back(&vec![0_u128; len]);
+        comes_back(&vec![Some(1_u64); len / 2]);
+        comes_back(&"x".repeat(len));
+    }
+}
+
+#[test]
 fn tables_without_an_order_come_back() {
     // Each table has an order of its own, so the value is not read in the order it was written.
     for round in 0..20 {
