@@ -141,7 +141,11 @@ impl Builder {
             std::io::ErrorKind::NotADirectory => OpenError::NotADirectory,
             _ => OpenError::io("lock the store's directory", error),
         })?;
-        if !Vault::exists(&disk)? {
+        if Vault::exists(&disk)? {
+            // Whoever gave the vault its name may have ended before that was durable, and nothing
+            // must be acknowledged in a store that a power cut could leave without it.
+            disk.sync_names().map_err(|error| OpenError::io("sync the directory", error))?;
+        } else {
             self.create(&disk)?;
         }
         self.start(Box::new(disk))

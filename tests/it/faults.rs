@@ -4,10 +4,14 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
-use idemstore::{Begin, CompleteError, Error, Fingerprint, OpenError};
+use idemstore::{Begin, CompleteError, Error, Fingerprint, ManualClock, OpenError, Timestamp};
 
 use crate::support::disk::{Fault, Op};
-use crate::support::{Answers, Bench, Started, builder, key, write_from_many_threads};
+use crate::support::oracle::Truth;
+use crate::support::script::{self, Told};
+use crate::support::{
+    Answers, Bench, START_MS, SimDisk, Started, builder, key, size, write_from_many_threads,
+};
 
 fn fault(on: Op, kind: ErrorKind) -> Fault {
     Fault { on, after: 0, for_good: false, kind }
@@ -185,5 +189,56 @@ fn a_call_that_finds_the_log_full_and_cannot_settle_it_was_not_written() {
                 return;
             }
         }
+    }
+}
+
+/// What may fail: each operation of a run by turns, once or from then on.
+const FAULTS: [(Op, ErrorKind, bool); 8] = [
+    (Op::Write, ErrorKind::Other, false),
+    (Op::Write, ErrorKind::StorageFull, true),
+    (Op::Sync, ErrorKind::Other, false),
+    (Op::Sync, ErrorKind::Other, true),
+    (Op::VaultSync, ErrorKind::Other, false),
+    (Op::SetLen, ErrorKind::StorageFull, false),
+    (Op::Read, ErrorKind::Other, false),
+    (Op::Any, ErrorKind::Other, true),
+];
+
+/// Works through the script until its operation number `after` fails, opens the store again on
+/// what the machine has then, goes on, and cuts the power. Whether it failed at all.
+fn fail_at(after: u64, (on, kind, for_good): (Op, ErrorKind, bool)) -> bool {
+    let (disk, told) = (SimDisk::new(), Told::default());
+    let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
+    // A failed sync is never made good by a later one: what it had is on the disk, or is not.
+    disk.lose_what_a_failed_sync_had(after);
+    disk.fail(Fault { on, after, for_good, kind });
+    let failed = script::run(&disk, &clock, &told).is_err();
+    disk.heal();
+    // The same machine goes on: it reads what was written, whether that is on the disk or not.
+    let store = builder(&clock).open_on(disk.clone()).expect("the disk is well again");
+    told.lock().adopt(&store);
+    for step in 0..2 {
+        let name = format!("later {step}");
+        told.lock().expect(&name, Truth::Completed(b"result".to_vec()));
+        let begin = store.begin(&key(&name), Fingerprint::of(&name)).expect("begin answers");
+        begin.fresh().complete("result").expect("it completes");
+        told.lock().acknowledge(&name);
+        store.settle().expect("it settles");
+    }
+    let cut = builder(&clock).open_on(disk.after_power_cut(|_| 0)).expect("the store opens");
+    drop(told.lock().check(&cut));
+    failed
+}
+
+#[test]
+fn no_operation_that_fails_costs_what_was_acknowledged() {
+    // Each kind of fault begins elsewhere, so that together they meet more of the operations.
+    let step = size("FAULT_STEP", 3);
+    for (first, fault) in (0..).zip(FAULTS) {
+        let mut after = first % step;
+        while fail_at(after, fault) {
+            after += step;
+        }
+        println!("{fault:?}: {} operations of the run", after - first % step);
     }
 }

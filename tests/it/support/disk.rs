@@ -2,17 +2,30 @@
 //! it is told to.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use idemstore::disk::{Disk, DiskFile};
 
+use super::model::splitmix;
+
 /// A simulated disk with one directory. Clones share it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    /// Looks at the disk after each operation that changes it.
+    observer: Arc<Mutex<Option<Observer>>>,
     /// Whether this handle holds the directory's lock.
     holds_lock: bool,
+}
+
+type Observer = Box<dyn FnMut(&SimDisk) + Send>;
+
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimDisk").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -23,9 +36,11 @@ struct State {
     durable_names: BTreeMap<String, Arc<Mutex<Content>>>,
     counts: Counts,
     fault: Option<Fault>,
+    /// Which of the unsynced writes a sync that fails has made durable: a number decides.
+    lossy_seed: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Content {
     /// What a read sees.
     live: Vec<u8>,
@@ -83,6 +98,26 @@ impl SimDisk {
         lock(&self.state).fault = Some(fault);
     }
 
+    /// From now on a sync that fails is as Linux has it: what was written counts as clean, so that
+    /// no later sync writes it, and a part of it has reached the disk all the same.
+    pub fn lose_what_a_failed_sync_had(&self, seed: u64) {
+        lock(&self.state).lossy_seed = Some(seed);
+    }
+
+    /// Shows the disk to `observer` after each operation that changes it.
+    pub fn observe(&self, observer: impl FnMut(&Self) + Send + 'static) {
+        *lock(&self.observer) = Some(Box::new(observer));
+    }
+
+    fn changed(&self) {
+        // Taken out meanwhile, since it may well use this disk.
+        let observer = lock(&self.observer).take();
+        if let Some(mut observer) = observer {
+            observer(self);
+            *lock(&self.observer) = Some(observer);
+        }
+    }
+
     pub fn heal(&self) {
         lock(&self.state).fault = None;
     }
@@ -93,6 +128,28 @@ impl SimDisk {
         Self::holding(
             state.names.iter().map(|(name, content)| (name.clone(), lock(content).live.clone())),
         )
+    }
+
+    /// The disk as a kill of the process leaves it to the next one on the same machine: what was
+    /// not synced may still be lost by a power cut.
+    pub fn after_kill_of_process(&self) -> Self {
+        let state = lock(&self.state);
+        let copies: BTreeMap<_, _> = state
+            .names
+            .values()
+            .chain(state.durable_names.values())
+            .map(|content| (Arc::as_ptr(content), Arc::new(Mutex::new(lock(content).clone()))))
+            .collect();
+        let copy = |names: &BTreeMap<String, Arc<Mutex<Content>>>| {
+            let same = |content| copies.get(&Arc::as_ptr(content)).map(Arc::clone);
+            names.iter().filter_map(|(name, file)| Some((name.clone(), same(file)?))).collect()
+        };
+        let state = State {
+            names: copy(&state.names),
+            durable_names: copy(&state.durable_names),
+            ..State::default()
+        };
+        Self { state: Arc::new(Mutex::new(state)), observer: Arc::default(), holds_lock: false }
     }
 
     /// The disk as a power cut leaves it. Of what was not synced each write is there or not, and
@@ -115,7 +172,7 @@ impl SimDisk {
             })
             .collect();
         let state = State { durable_names: names.clone(), names, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), holds_lock: false }
+        Self { state: Arc::new(Mutex::new(state)), observer: Arc::default(), holds_lock: false }
     }
 
     /// All bytes of all files, as a read sees them.
@@ -150,15 +207,42 @@ impl SimDisk {
         Arc::new(SimFile {
             is_log: name.starts_with("log"),
             content: Arc::clone(content),
-            state: Arc::clone(&self.state),
+            disk: Self {
+                state: Arc::clone(&self.state),
+                observer: Arc::clone(&self.observer),
+                holds_lock: false,
+            },
         })
     }
 }
 
 impl Content {
+    /// All of it, whatever was synced.
     fn make_durable(&mut self) {
         self.durable.clone_from(&self.live);
         self.pending.clear();
+    }
+
+    /// What was written since the last sync, or what `choose` takes of it.
+    fn sync(&mut self, mut choose: impl FnMut() -> bool) {
+        for (offset, written) in std::mem::take(&mut self.pending) {
+            if choose() {
+                overwrite(&mut self.durable, offset as usize, &written);
+            }
+        }
+        self.durable.truncate(self.live.len());
+    }
+
+    fn set_len(&mut self, len: usize) {
+        self.live.resize(len, 0);
+        // A new length that is not synced is a matter of the vault alone, and redb syncs it before
+        // it relies on it: it is taken as durable at once, longer but never shorter.
+        if self.durable.len() < len {
+            self.durable.resize(len, 0);
+        }
+        for (offset, written) in &mut self.pending {
+            written.truncate(len.saturating_sub(*offset as usize));
+        }
     }
 
     fn torn(&self, choose: &mut impl FnMut(u64) -> u64) -> Vec<u8> {
@@ -235,6 +319,8 @@ impl Disk for SimDisk {
         state.check(Op::Write)?;
         let content = Arc::<Mutex<Content>>::default();
         state.names.insert(name.to_owned(), Arc::clone(&content));
+        drop(state);
+        self.changed();
         Ok(self.handle(name, &content))
     }
 
@@ -243,6 +329,8 @@ impl Disk for SimDisk {
         state.check(Op::Write)?;
         let content = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), content);
+        drop(state);
+        self.changed();
         Ok(())
     }
 
@@ -250,6 +338,8 @@ impl Disk for SimDisk {
         let mut state = lock(&self.state);
         state.check(Op::Sync)?;
         state.durable_names = state.names.clone();
+        drop(state);
+        self.changed();
         Ok(())
     }
 }
@@ -266,7 +356,7 @@ impl Drop for SimDisk {
 struct SimFile {
     is_log: bool,
     content: Arc<Mutex<Content>>,
-    state: Arc<Mutex<State>>,
+    disk: SimDisk,
 }
 
 impl DiskFile for SimFile {
@@ -275,7 +365,7 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        lock(&self.state).check(Op::Read)?;
+        lock(&self.disk.state).check(Op::Read)?;
         let content = lock(&self.content);
         let from = offset as usize;
         let bytes = content.live.get(from..from + out.len());
@@ -284,7 +374,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.disk.state);
         state.check(Op::Write)?;
         if self.is_log {
             state.counts.log_writes += 1;
@@ -295,33 +385,52 @@ impl DiskFile for SimFile {
         let mut content = lock(&self.content);
         overwrite(&mut content.live, offset as usize, bytes);
         content.pending.push((offset, bytes.to_vec()));
+        drop(content);
+        self.disk.changed();
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        lock(&self.state).check(Op::SetLen)?;
-        let mut content = lock(&self.content);
-        content.live.resize(len as usize, 0);
-        // A new length that is not synced is a matter of the vault alone, and redb syncs it
-        // before it relies on it: it is taken as durable at once, longer but never shorter.
-        if content.durable.len() < len as usize {
-            content.durable.resize(len as usize, 0);
-        }
+        lock(&self.disk.state).check(Op::SetLen)?;
+        lock(&self.content).set_len(len as usize);
+        self.disk.changed();
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = lock(&self.state);
-        state.check(Op::Sync)?;
-        if self.is_log {
-            state.counts.log_syncs += 1;
-        } else {
-            state.check(Op::VaultSync)?;
-            state.counts.vault_syncs += 1;
+        let synced = lock(&self.disk.state).sync(self.is_log);
+        match &synced {
+            Ok(()) => lock(&self.content).sync(|| true),
+            Err(failed) => {
+                if let Some(mut seed) = failed.lossy_seed {
+                    lock(&self.content).sync(|| {
+                        seed = splitmix(seed);
+                        seed % 2 == 0
+                    });
+                }
+            }
         }
-        drop(state);
-        let mut content = lock(&self.content);
-        content.make_durable();
+        self.disk.changed();
+        synced.map_err(|failed| failed.error)
+    }
+}
+
+struct FailedSync {
+    error: io::Error,
+    lossy_seed: Option<u64>,
+}
+
+impl State {
+    fn sync(&mut self, is_log: bool) -> Result<(), FailedSync> {
+        let checked = self
+            .check(Op::Sync)
+            .and_then(|()| if is_log { Ok(()) } else { self.check(Op::VaultSync) });
+        checked.map_err(|error| FailedSync { error, lossy_seed: self.lossy_seed })?;
+        if is_log {
+            self.counts.log_syncs += 1;
+        } else {
+            self.counts.vault_syncs += 1;
+        }
         Ok(())
     }
 }

@@ -3,6 +3,8 @@
 pub mod disk;
 pub mod model;
 pub mod ops;
+pub mod oracle;
+pub mod script;
 
 use std::sync::Mutex;
 use std::thread;

@@ -1,0 +1,215 @@
+//! One run through everything that writes, so that it can be cut anywhere.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use idemstore::{Begin, Fingerprint, ManualClock, Store};
+
+use super::oracle::{Oracle, Truth, Unsaid};
+use super::{RETENTION_MS, SimDisk, builder, key};
+
+/// A table of the caller's own, with a row for each key that was completed together with it.
+#[cfg(feature = "transaction")]
+pub const ROWS: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("rows");
+
+/// The oracle, shared with whoever looks at the disk while a call is under way.
+#[derive(Clone, Debug, Default)]
+pub struct Told(Arc<Mutex<Oracle>>);
+
+impl Told {
+    pub fn lock(&self) -> MutexGuard<'_, Oracle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a call that is to make this of a key, and notes what it says.
+    fn call<T, E: std::fmt::Display>(
+        &self,
+        name: &str,
+        next: Truth,
+        call: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, Unsaid> {
+        self.lock().expect(name, next);
+        let said = call().map_err(|error| Unsaid(error.to_string()))?;
+        self.lock().acknowledge(name);
+        Ok(said)
+    }
+}
+
+/// A store that is worked through, and what its callers were told.
+struct Run<'r> {
+    store: Store,
+    told: &'r Told,
+}
+
+/// Makes a store and works through all that writes it, until a call fails.
+pub fn run(disk: &SimDisk, clock: &ManualClock, told: &Told) -> Result<(), Unsaid> {
+    let open = || builder(clock).open_on(disk.clone()).map_err(|error| Unsaid(error.to_string()));
+    let run = Run { store: open()?, told };
+    run.single_calls()?;
+    run.many()?;
+    run.long_results()?;
+    run.own_rows("first")?;
+    say(run.store.compact())?;
+    run.single_after_interruption()?;
+    say(run.store.clone().close())?;
+    drop(run);
+
+    let run = Run { store: open()?, told };
+    run.forgotten()?;
+    run.own_rows("second")?;
+    // All of the above is over, and swept in part.
+    told.lock().expire();
+    clock.advance(Duration::from_millis(RETENTION_MS));
+    say(run.store.sweep())?;
+    run.anew()?;
+    say(run.store.clone().close())
+}
+
+fn say<T, E: std::fmt::Display>(said: Result<T, E>) -> Result<(), Unsaid> {
+    said.map(drop).map_err(|error| Unsaid(error.to_string()))
+}
+
+impl Run<'_> {
+    fn begin(&self, name: &str) -> Result<Begin, Unsaid> {
+        let begin = self.store.begin(&key(name), Fingerprint::of(name));
+        begin.map_err(|error| Unsaid(error.to_string()))
+    }
+
+    fn permit(&self, name: &str) -> Result<idemstore::Permit, Unsaid> {
+        match self.begin(name)? {
+            Begin::Fresh(permit) => Ok(permit),
+            other => panic!("{name} is not fresh: {other:?}"),
+        }
+    }
+
+    fn start(&self, name: &str) -> Result<idemstore::Execution, Unsaid> {
+        let permit = self.permit(name)?;
+        self.told.call(name, interrupted(1, None), || permit.start())
+    }
+
+    fn complete(&self, name: &str, result: Vec<u8>) -> Result<(), Unsaid> {
+        let permit = self.permit(name)?;
+        let completed = Truth::Completed(result.clone());
+        let complete = || permit.complete(result).map_err(|error| error.to_string());
+        self.told.call(name, completed, complete).map(drop)
+    }
+
+    /// Each call of each handle.
+    fn single_calls(&self) -> Result<(), Unsaid> {
+        let told = self.told;
+        let execution = self.start("completed")?;
+        let result = b"result".to_vec();
+        told.call("completed", Truth::Completed(result.clone()), || execution.complete(result))?;
+        self.complete("unstarted", b"result".to_vec())?;
+        let execution = self.start("abandoned")?;
+        told.call("abandoned", Truth::Free, || execution.abandon())?;
+        let mut execution = self.start("stepwise")?;
+        for checkpoint in ["step 1", &"step 2 ".repeat(100), "step 3"] {
+            let checkpoint = checkpoint.as_bytes().to_vec();
+            let next = interrupted(1, Some(&checkpoint));
+            told.call("stepwise", next, || execution.checkpoint(&checkpoint))?;
+        }
+        drop(execution);
+        let execution = self.start("tombstone")?;
+        let long = vec![7; 20_000];
+        told.call("tombstone", Truth::Tombstone(20_000), || execution.complete_tombstone(long))?;
+        drop(self.start("retried")?);
+        drop(self.start("given up")?);
+        say(self.store.settle())
+    }
+
+    fn single_after_interruption(&self) -> Result<(), Unsaid> {
+        let told = self.told;
+        let Begin::Interrupted(retried) = self.begin("retried")? else { panic!("it was dropped") };
+        let execution = told.call("retried", interrupted(2, None), || retried.retry())?;
+        let result = b"second attempt".to_vec();
+        told.call("retried", Truth::Completed(result.clone()), || execution.complete(result))?;
+        let Begin::Interrupted(given_up) = self.begin("given up")? else {
+            panic!("it was dropped")
+        };
+        told.call("given up", Truth::Free, || given_up.abandon())
+    }
+
+    /// Batches, whose operations are durable each for itself until the call says so for all.
+    fn many(&self) -> Result<(), Unsaid> {
+        let names: Vec<_> = (0..6).map(|number| format!("of many {number}")).collect();
+        let mut permits = Vec::new();
+        for name in &names {
+            permits.push(self.permit(name)?);
+            self.told.lock().expect(name, interrupted(1, None));
+        }
+        let mut executions = Vec::new();
+        for (name, execution) in names.iter().zip(self.store.start_many(permits)) {
+            executions.push(execution.map_err(|error| Unsaid(error.to_string()))?);
+            self.told.lock().acknowledge(name);
+            self.told.lock().expect(name, Truth::Completed(name.repeat(200).into_bytes()));
+        }
+        let results = executions.into_iter().zip(names.iter().map(|name| name.repeat(200)));
+        for (name, completed) in names.iter().zip(self.store.complete_many(results)) {
+            say(completed)?;
+            self.told.lock().acknowledge(name);
+        }
+        Ok(())
+    }
+
+    /// More than both segments of the log take.
+    fn long_results(&self) -> Result<(), Unsaid> {
+        for number in 0..9 {
+            self.complete(&format!("long {number}"), vec![number; 9_000])?;
+        }
+        Ok(())
+    }
+
+    /// Results that are stored together with a row of the caller's.
+    #[cfg(feature = "transaction")]
+    fn own_rows(&self, when: &str) -> Result<(), Unsaid> {
+        for number in 0..3 {
+            let name = format!("own {when} {number}");
+            let permit = self.permit(&name)?;
+            let completed = Truth::Completed(b"with a row".to_vec());
+            self.told.call(&name, completed, || {
+                permit.complete_with(|transaction| {
+                    transaction.open_table(ROWS)?.insert(&*name, number)?;
+                    Ok::<_, redb::Error>("with a row")
+                })
+            })?;
+            let refused = format!("refused {when} {number}");
+            let permit = self.permit(&refused)?;
+            let said = permit.complete_with(|transaction| {
+                transaction.open_table(ROWS)?.insert(&*refused, number)?;
+                Err::<&str, _>(redb::Error::DatabaseAlreadyOpen)
+            });
+            if !matches!(said, Err(idemstore::TransactionError::Operation(_))) {
+                return say(said);
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "transaction"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "there are no such rows")]
+    fn own_rows(&self, _: &str) -> Result<(), Unsaid> {
+        Ok(())
+    }
+
+    fn forgotten(&self) -> Result<(), Unsaid> {
+        for name in ["unstarted", "tombstone"] {
+            self.told.call(name, Truth::Free, || self.store.forget(&key(name)))?;
+        }
+        self.complete("unstarted", b"once more".to_vec())
+    }
+
+    /// Keys that were used before, and whose time is over.
+    fn anew(&self) -> Result<(), Unsaid> {
+        let execution = self.start("completed")?;
+        let result = b"another result".to_vec();
+        let completed = Truth::Completed(result.clone());
+        self.told.call("completed", completed, || execution.complete(result))?;
+        drop(self.start("stepwise")?);
+        self.complete("long 3", vec![0xFF; 9_000])
+    }
+}
+
+fn interrupted(attempt: u32, checkpoint: Option<&[u8]>) -> Truth {
+    Truth::Interrupted { attempt, checkpoint: checkpoint.map(<[u8]>::to_vec) }
+}
