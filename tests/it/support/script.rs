@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+#[cfg(feature = "transaction")]
+use idemstore::redb::{self, TableDefinition};
 use idemstore::{Begin, Fingerprint, ManualClock, Store};
 
 use super::oracle::{Oracle, Truth, Unsaid};
@@ -10,7 +12,7 @@ use super::{RETENTION_MS, SimDisk, builder, key};
 
 /// A table of the caller's own, with a row for each key that was completed together with it.
 #[cfg(feature = "transaction")]
-pub const ROWS: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("rows");
+pub const ROWS: TableDefinition<'_, &str, u64> = TableDefinition::new("rows");
 
 /// The oracle, shared with whoever looks at the disk while a call is under way.
 #[derive(Clone, Debug, Default)]
