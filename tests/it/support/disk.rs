@@ -36,6 +36,8 @@ struct State {
     durable_names: BTreeMap<String, Arc<Mutex<Content>>>,
     counts: Counts,
     fault: Option<Fault>,
+    /// Whether an operation has failed.
+    has_failed: bool,
     /// Which of the unsynced writes a sync that fails has made durable: a number decides.
     lossy_seed: Option<u64>,
 }
@@ -116,6 +118,11 @@ impl SimDisk {
             observer(self);
             *lock(&self.observer) = Some(observer);
         }
+    }
+
+    /// Whether an operation has failed, as it was told to.
+    pub fn has_failed(&self) -> bool {
+        lock(&self.state).has_failed
     }
 
     pub fn heal(&self) {
@@ -290,6 +297,7 @@ impl State {
             return Ok(());
         }
         let kind = fault.kind;
+        self.has_failed = true;
         if !fault.for_good {
             self.fault = None;
         }
