@@ -3,9 +3,9 @@
 use crate::begin::Begin;
 use crate::error::{CompleteError, Error};
 use crate::handle::sealed::Sealed;
-use crate::handle::{self, Completable, Completed, Completion, Execution, Start, Startable};
+use crate::handle::{Completable, Completed, Completion, Execution, Start, Startable};
 use crate::key::{Fingerprint, Key};
-use crate::record::{Change, Kept};
+use crate::record::Change;
 use crate::store::Store;
 use crate::sync::Arc;
 
@@ -79,28 +79,17 @@ impl Store {
     ) -> Vec<Result<Completed, CompleteError<H>>> {
         let completions = results
             .into_iter()
-            .map(|(handle, result)| self.completion(handle, result.as_ref()))
+            .map(|(handle, result)| {
+                if self.gave(&handle) {
+                    Completion::of_result(handle, result.as_ref())
+                } else {
+                    Err(CompleteError::OtherStore { handle })
+                }
+            })
             .collect();
         self.append_each(completions, Completion::change, |completion, appended| {
-            let record = completion.conclude(appended).map_err(CompleteError::refused)?;
-            Ok(Completed::new(record))
+            completion.conclude(appended).map(Completed::new)
         })
-    }
-
-    fn completion<H: Completable>(
-        &self,
-        handle: H,
-        result: &[u8],
-    ) -> Result<Completion<H>, CompleteError<H>> {
-        if !self.gave(&handle) {
-            return Err(CompleteError::OtherStore { handle });
-        }
-        match handle::whole(&self.shared, result) {
-            Ok(result) => {
-                Completion::new(handle, Kept::Whole(result)).map_err(CompleteError::refused)
-            }
-            Err(too_large) => Err(too_large.give_back(handle)),
-        }
     }
 
     /// Whether a handle is of this store. The record of another's would take the place of one here.

@@ -1,7 +1,7 @@
 //! The handles that `begin` gives out. Each has the calls that are legal in its state, and the call
 //! that finishes it consumes it, so that a key cannot be finished twice.
 //!
-//! What the handles have in common is said once, here: how an operation is completed.
+//! What the handles have in common is said once, here: how an operation is started and completed.
 
 mod completed;
 mod execution;
@@ -100,10 +100,7 @@ pub(crate) fn complete<H: Completable>(
     handle: H,
     result: &[u8],
 ) -> Result<Completed, CompleteError<H>> {
-    match whole(handle.hold().shared(), result) {
-        Ok(result) => store(handle, Kept::Whole(result)).map(Completed::new),
-        Err(too_large) => Err(too_large.give_back(handle)),
-    }
+    Completion::of_result(handle, result)?.store().map(Completed::new)
 }
 
 /// Stores what tells a result from others, and returns once that is durable.
@@ -111,16 +108,8 @@ pub(crate) fn complete_tombstone<H: Completable>(
     handle: H,
     result: &[u8],
 ) -> Result<Tombstone, CompleteError<H>> {
-    store(handle, Kept::tombstone(result)).map(Tombstone::new)
-}
-
-fn store<H: Completable>(handle: H, kept: Kept) -> Result<Arc<Record>, CompleteError<H>> {
-    Completion::new(handle, kept)
-        .and_then(|completion| {
-            let appended = completion.handle.hold().put(&completion.record);
-            completion.conclude(appended)
-        })
-        .map_err(CompleteError::refused)
+    let completion = Completion::new(handle, Kept::tombstone(result));
+    completion.map_err(CompleteError::refused)?.store().map(Tombstone::new)
 }
 
 /// A result or a checkpoint that is longer than the store takes.
@@ -161,15 +150,32 @@ impl<H: Completable> Completion<H> {
         }
     }
 
+    /// The completion with this result, if the store takes one so long.
+    pub(crate) fn of_result(handle: H, result: &[u8]) -> Result<Self, CompleteError<H>> {
+        match whole(handle.hold().shared(), result) {
+            Ok(result) => Self::new(handle, Kept::Whole(result)).map_err(CompleteError::refused),
+            Err(too_large) => Err(too_large.give_back(handle)),
+        }
+    }
+
     pub(crate) fn change(&self) -> Change {
         self.handle.hold().change(ChangeKind::Put(Arc::clone(&self.record)))
     }
 
+    /// Makes it durable by itself.
+    fn store(self) -> Result<Arc<Record>, CompleteError<H>> {
+        let appended = self.handle.hold().put(&self.record);
+        self.conclude(appended)
+    }
+
     /// What became of it, as the journal says.
-    pub(crate) fn conclude(self, appended: Result<(), Error>) -> Result<Arc<Record>, (Error, H)> {
+    pub(crate) fn conclude(
+        self,
+        appended: Result<(), Error>,
+    ) -> Result<Arc<Record>, CompleteError<H>> {
         match appended {
             Ok(()) => Ok(self.into_durable()),
-            Err(error) => Err((error, self.handle)),
+            Err(error) => Err(CompleteError::refused((error, self.handle))),
         }
     }
 

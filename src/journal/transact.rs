@@ -17,10 +17,7 @@ impl Journal {
         self.check_outside()?;
         let mut settled = self.settling.lock();
         self.check()?;
-        self.seal_all(&mut settled).map_err(|error| {
-            self.poison(&error);
-            Error::Poisoned(error)
-        })?;
+        self.seal_all(&mut settled).map_err(|error| self.poisoned(error))?;
         let sealed = self.sealed.lock().clone();
         let last = sealed.as_ref().map_or(settled.last, |sealed| sealed.last);
         let inside = Inside::enter(self);

@@ -45,10 +45,13 @@ impl Journal {
         self.check_outside()?;
         let mut settled = self.settling.lock();
         self.check()?;
-        write(&mut settled).map_err(|error| {
-            self.poison(&error);
-            Error::Poisoned(error)
-        })
+        write(&mut settled).map_err(|error| self.poisoned(error))
+    }
+
+    /// Poisons the store, and says so to whoever met the failure.
+    pub(super) fn poisoned(&self, error: StorageError) -> Error {
+        self.poison(&error);
+        Error::Poisoned(error)
     }
 
     fn settle_all(&self, settled: &mut Settled) -> Result<(), StorageError> {
