@@ -22,6 +22,8 @@
 mod booking;
 mod parent;
 mod provider;
+#[path = "../support/rng.rs"]
+mod rng;
 mod verify;
 
 use std::path::PathBuf;
@@ -85,30 +87,4 @@ fn run(args: &Args) -> Result<bool> {
     println!("{} kills, {} starts of the process; {verdict}", storm.kills, storm.starts);
     println!("{word} in {:.1} s", began.elapsed().as_secs_f64());
     Ok(verdict.passed())
-}
-
-/// `SplitMix64`: small, fast, and good enough to choose with.
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    /// The numbers of one stream tell nothing about those of another.
-    pub(crate) fn new(seed: u64, stream: u64) -> Self {
-        let seed = Self(seed).draw();
-        Self(seed ^ Self(stream).draw())
-    }
-
-    fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.draw() % bound.max(1)
-    }
-
-    pub(crate) fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::booking::Step;
 use crate::provider;
-use crate::{Args, Result, Rng};
+use crate::rng::Rng;
+use crate::{Args, Result};
 
 /// How often the parent looks.
 const POLL: Duration = Duration::from_micros(200);

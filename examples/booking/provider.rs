@@ -16,8 +16,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::Result;
 use crate::booking::Step;
-use crate::{Result, Rng};
+use crate::rng::Rng;
 
 const LINE_LEN: usize = 32;
 /// The longest way there, and the longest way back.

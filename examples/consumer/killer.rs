@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::killed::is_killed;
 use crate::logs::{Acks, Effects, Place};
 use crate::queue;
 use crate::rng::Rng;
@@ -156,17 +157,6 @@ fn ended(child: Guarded, status: ExitStatus) -> Result<End> {
         (_, true) if said.is_empty() => Ok(End::Finished),
         _ => Err(format!("the child has ended with {status}: {}", said.trim_end()).into()),
     }
-}
-
-#[cfg(unix)]
-fn is_killed(status: ExitStatus) -> bool {
-    const SIGKILL: i32 = 9;
-    std::os::unix::process::ExitStatusExt::signal(&status) == Some(SIGKILL)
-}
-
-#[cfg(not(unix))]
-fn is_killed(status: ExitStatus) -> bool {
-    status.code() == Some(1)
 }
 
 /// A child that never outlives whoever watches it, also if that fails.

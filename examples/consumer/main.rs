@@ -21,9 +21,13 @@
 //! without asking, as a consumer without a store would, and the exit code is 1.
 
 mod consumer;
+#[path = "../support/killed.rs"]
+mod killed;
 mod killer;
 mod logs;
 mod queue;
+#[path = "../support/rng.rs"]
+#[expect(dead_code, reason = "the other examples choose in more ways")]
 mod rng;
 mod verdict;
 

@@ -3,12 +3,13 @@
 use std::env;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::killed::is_killed;
 use crate::{Args, Result};
 
 /// Where the server listens at the moment. Clones share it.
@@ -131,17 +132,6 @@ fn announce(stdout: ChildStdout, address: &Address) {
     if let Some(port) = line.trim_end().parse().ok().filter(|_| whole) {
         address.set(Listening::At(port));
     }
-}
-
-#[cfg(unix)]
-fn is_killed(status: ExitStatus) -> bool {
-    const SIGKILL: i32 = 9;
-    std::os::unix::process::ExitStatusExt::signal(&status) == Some(SIGKILL)
-}
-
-#[cfg(not(unix))]
-fn is_killed(status: ExitStatus) -> bool {
-    status.code() == Some(1)
 }
 
 impl Drop for Server {

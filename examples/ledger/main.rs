@@ -21,7 +21,11 @@ mod audit;
 mod bank;
 mod child;
 mod client;
+#[path = "../support/killed.rs"]
+mod killed;
 mod notes;
+#[path = "../support/rng.rs"]
+mod rng;
 mod server;
 mod storm;
 mod transfer;

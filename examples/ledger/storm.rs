@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use crate::child::Server;
 use crate::client::Clients;
 use crate::notes::Told;
-use crate::transfer::{self, Rng};
+use crate::rng::Rng;
+use crate::transfer;
 use crate::{Args, Result};
 
 /// How often this looks.

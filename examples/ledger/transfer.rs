@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use idemstore::{Fingerprint, Key, KeyError};
 
+use crate::rng::Rng;
 use crate::{Args, Result};
 
 /// What an account has in the beginning, and the most that is moved at once. They are near enough
@@ -17,32 +18,6 @@ const CENTS_MAX: u64 = 500;
 /// spread: near enough for some to be under way at the same moment.
 const STEP: u64 = 10;
 const SPREAD: u64 = 60;
-
-/// `SplitMix64`: small, fast, and good enough to choose with.
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    /// The numbers of one stream tell nothing about those of another.
-    pub(crate) fn new(seed: u64, stream: u64) -> Self {
-        let seed = Self(seed).draw();
-        Self(seed ^ Self(stream).draw())
-    }
-
-    pub(crate) fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.draw() % bound.max(1)
-    }
-
-    pub(crate) fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// An amount that is to go from one account to another, at most once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

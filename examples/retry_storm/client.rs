@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 
 use crate::Result;
 use crate::logs::{Acks, Effects, Event, Events, Place};
-use crate::plan::{self, Body, Order, Request, Rng};
+use crate::plan::{self, Body, Order, Request};
+use crate::rng::Rng;
 
 /// How long a client waits for another one's result before it asks again.
 const WAIT: Duration = Duration::from_millis(50);

@@ -12,9 +12,13 @@
 
 mod child;
 mod client;
+#[path = "../support/killed.rs"]
+mod killed;
 mod logs;
 mod parent;
 mod plan;
+#[path = "../support/rng.rs"]
+mod rng;
 mod verify;
 
 use std::path::PathBuf;

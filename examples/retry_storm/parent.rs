@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::killed::is_killed;
 use crate::logs::{AckTail, Place};
-use crate::plan::Rng;
+use crate::rng::Rng;
 use crate::{Args, Result};
 
 /// How often the parent looks.
@@ -206,17 +207,6 @@ impl Watch<'_> {
             _ => Err(format!("the child has ended with {status}: {}", said.trim_end()).into()),
         }
     }
-}
-
-#[cfg(unix)]
-fn is_killed(status: ExitStatus) -> bool {
-    const SIGKILL: i32 = 9;
-    std::os::unix::process::ExitStatusExt::signal(&status) == Some(SIGKILL)
-}
-
-#[cfg(not(unix))]
-fn is_killed(status: ExitStatus) -> bool {
-    status.code() == Some(1)
 }
 
 /// A child that never outlives whoever watches it, also if that fails.

@@ -6,40 +6,14 @@ use std::path::Path;
 
 use idemstore::{Fingerprint, Key, KeyError, LOG_BYTES_DEFAULT, LOG_BYTES_MIN, OpenError, Store};
 
+use crate::rng::Rng;
+
 /// Old orders that a new child requests again: all of them must replay.
 const OLD_ORDERS: u32 = 200;
 /// How far the next order comes behind in the work list, and how far its requests are spread.
 /// Ten orders are so under way together, and the requests of one order meet.
 const STEP: u64 = 10;
 const SPREAD: u64 = 100;
-
-/// `SplitMix64`: small, fast, and good enough to choose with.
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-    /// The numbers of one stream tell nothing about those of another.
-    pub(crate) fn new(seed: u64, stream: u64) -> Self {
-        let seed = Self(seed).draw();
-        Self(seed ^ Self(stream).draw())
-    }
-
-    pub(crate) fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(Self::GOLDEN);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.draw() % bound.max(1)
-    }
-
-    pub(crate) fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// The body that a request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,12 @@
-//! Random choices that can be made once more.
+//! Random choices that can be made once more. All examples that kill a child share it.
 
 /// `SplitMix64`: small, fast, and good enough to choose with.
 pub(crate) struct Rng(u64);
 
 impl Rng {
+    /// What two streams of one seed may be told apart by.
+    pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
     /// The numbers of one stream tell nothing about those of another.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
         let seed = Self(seed).draw();
@@ -11,7 +14,7 @@ impl Rng {
     }
 
     pub(crate) fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.0 = self.0.wrapping_add(Self::GOLDEN);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
@@ -19,5 +22,9 @@ impl Rng {
 
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.draw() % bound.max(1)
+    }
+
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
     }
 }
