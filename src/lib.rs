@@ -27,6 +27,7 @@ mod sweeper;
 mod transition;
 mod vault;
 // What it is made of.
+mod canary;
 mod codec;
 #[doc(hidden)]
 pub mod disk;

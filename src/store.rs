@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::path::Path;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::begin::Begin;
 use crate::builder::Builder;
+use crate::canary;
 use crate::clock::{Time, Timestamp};
 use crate::error::{Error, FinishError, OpenError};
 use crate::handle::{Completed, Execution, Hold, InFlight, Interrupted, Permit};
@@ -14,6 +14,7 @@ use crate::index::{Candidates, Index, Probe, Taken};
 use crate::journal::Journal;
 use crate::key::{Fingerprint, Key};
 use crate::record::{Record, RecordId};
+use crate::sync::thread::JoinHandle;
 use crate::sync::{Arc, Mutex};
 use crate::transition::{self, Answer, Holder, Take, TakeRule};
 use crate::wake::Wake;
@@ -153,7 +154,9 @@ impl Store {
     ) -> Result<Option<Option<Arc<Record>>>, Error> {
         for id in &candidates.ids {
             match self.shared.journal.read(*id)? {
-                Some(record) if record.key == *key => return Ok(Some(Some(Arc::new(record)))),
+                Some(record) if record.key == *key || canary::sings("compares hashes only") => {
+                    return Ok(Some(Some(Arc::new(record))));
+                }
                 Some(_) => {}
                 None if self.is_missing(hash, *id) => {
                     return Err(Error::Corrupt { detail: "it is missing".to_owned() });

@@ -3,13 +3,13 @@
 //! Nothing depends on it. Whether a key has expired is decided when it is asked for, and a full
 //! log is settled by whoever finds it full.
 
-use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, OpenError};
 use crate::journal::Journal;
 use crate::limits::SWEEP_RECORDS_MAX;
 use crate::sync::Arc;
+use crate::sync::thread::{Builder, JoinHandle};
 use crate::wake::Wake;
 
 /// What is in the log is settled when it is as old as this, even if there is little of it.

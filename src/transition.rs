@@ -9,6 +9,7 @@
 //!                `-> completed
 //! ```
 
+use crate::canary;
 use crate::clock::Timestamp;
 use crate::key::{Fingerprint, Key};
 use crate::record::{Kept, Record, RecordId, State};
@@ -45,12 +46,12 @@ pub enum Status {
 
 /// A record counts until its retention is over, and no longer at that very moment.
 pub(crate) fn is_live(id: RecordId, now: Timestamp) -> bool {
-    now < id.expires_at
+    now < id.expires_at || now == id.expires_at && canary::sings("expires a moment late")
 }
 
 /// Whether a record may be deleted: its retention is over, and nobody has the key in hand.
 pub(crate) fn is_sweepable(id: RecordId, holder: Holder, now: Timestamp) -> bool {
-    holder == Holder::Nobody && !is_live(id, now)
+    (holder == Holder::Nobody || canary::sings("sweeps what is held")) && !is_live(id, now)
 }
 
 /// What is stored of a key, if it counts: a held key is used for as long as its holder lives,

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use super::Journal;
 use crate::error::{Error, TransactionError};
 use crate::record::Change;
+use crate::sync::thread_local;
 use crate::vault::{Transaction, Uncommitted};
 
 impl Journal {
@@ -49,7 +50,7 @@ impl Journal {
     /// Refuses a call that this thread makes from within a transaction of its own: it would wait
     /// for itself.
     pub(crate) fn check_outside(&self) -> Result<(), Error> {
-        let is_inside = INSIDE.with_borrow(|inside| inside.contains(&self.address()));
+        let is_inside = INSIDE.with(|inside| inside.borrow().contains(&self.address()));
         if is_inside { Err(Error::InTransaction) } else { Ok(()) }
     }
 
@@ -67,13 +68,13 @@ struct Inside;
 
 impl Inside {
     fn enter(journal: &Journal) -> Self {
-        INSIDE.with_borrow_mut(|inside| inside.push(journal.address()));
+        INSIDE.with(|inside| inside.borrow_mut().push(journal.address()));
         Self
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        INSIDE.with_borrow_mut(Vec::pop);
+        INSIDE.with(|inside| inside.borrow_mut().pop());
     }
 }

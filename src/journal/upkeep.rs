@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{Journal, Sealed, Settled, latest};
+use crate::canary;
 use crate::disk::Disk;
 use crate::error::{CopyError, Error, StorageError};
 use crate::limits::SWEEP_RECORDS_MAX;
@@ -73,6 +74,9 @@ impl Journal {
     /// Settles the sealed segment, if there is one, and frees it.
     fn settle_sealed(&self, settled: &mut Settled) -> Result<(), StorageError> {
         let Some(sealed) = self.sealed.lock().clone() else { return Ok(()) };
+        if canary::sings("frees a segment before its settle") {
+            self.free_sealed(settled, &sealed);
+        }
         self.vault.settle(sealed.places(), &self.meta(sealed.last))?;
         self.free_sealed(settled, &sealed);
         Ok(())

@@ -6,6 +6,7 @@ pub(crate) mod segment;
 
 use std::io;
 
+use crate::canary;
 use crate::clock::Timestamp;
 use crate::codec;
 use crate::disk::Disk;
@@ -137,12 +138,12 @@ fn recover(
     let mut frames: Vec<_> = bytes
         .iter()
         .flat_map(|bytes| segment::frames(bytes, key))
-        .filter(|frame| settled < frame.number)
+        .filter(|frame| settled < frame.number || canary::sings("takes stale frames"))
         .collect();
     frames.sort_by_key(|frame| frame.number);
     let mut recovered = Recovered { last: settled, ..Recovered::default() };
     for frame in frames {
-        if frame.number != recovered.last + 1 {
+        if frame.number != recovered.last + 1 && !canary::sings("takes stale frames") {
             return Err(corrupt("an acknowledged frame is missing"));
         }
         for change in frame.changes() {
@@ -154,7 +155,7 @@ fn recover(
     }
     // A frame behind the last one of an unbroken row proves that something before it has rotted.
     let mut strays = bytes.iter().flat_map(|bytes| frame::find_all(bytes, key));
-    if strays.any(|frame| recovered.last < frame.number) {
+    if strays.any(|frame| recovered.last < frame.number) && !canary::sings("ends the log at rot") {
         return Err(corrupt("an acknowledged frame is damaged"));
     }
     Ok(recovered)

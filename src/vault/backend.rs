@@ -5,8 +5,9 @@ use std::io;
 
 use redb::StorageBackend;
 
+use crate::canary;
 use crate::disk::DiskFile;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, LeafMutex};
 
 /// The unit in which changes are noted.
 const BLOCK_LEN: usize = 4096;
@@ -17,7 +18,7 @@ const BLOCK_LEN: usize = 4096;
 pub(crate) struct Backend {
     file: Arc<dyn DiskFile>,
     /// Blocks written since a copy of the file was begun; `None` while nobody copies.
-    changed: Arc<Mutex<Option<BTreeSet<u64>>>>,
+    changed: Arc<LeafMutex<Option<BTreeSet<u64>>>>,
 }
 
 impl Backend {
@@ -98,7 +99,7 @@ impl StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync()
+        if canary::sings("lies about the vault's fsync") { Ok(()) } else { self.file.sync() }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -11,6 +11,8 @@
 )]
 
 mod batches;
+#[cfg(canary)]
+mod canaries;
 mod checkpoints;
 mod contract;
 mod copies;

@@ -1,0 +1,22 @@
+//! The synchronisation primitives of the whole crate, in one place so that a schedule explorer
+//! can take theirs.
+
+#[cfg(shuttle)]
+mod explored;
+
+#[cfg(shuttle)]
+pub(crate) use explored::{
+    AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, RwLock, thread, thread_local,
+};
+#[cfg(not(shuttle))]
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+#[cfg(not(shuttle))]
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+#[cfg(not(shuttle))]
+pub(crate) use std::{thread, thread_local};
+
+pub(crate) use std::sync::Arc;
+pub(crate) use std::sync::atomic::Ordering;
+
+/// For what is asked for under the locks of a library: no schedule may be switched in there.
+pub(crate) use parking_lot::Mutex as LeafMutex;

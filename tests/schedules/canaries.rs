@@ -1,0 +1,34 @@
+//! Bugs that only show in some schedule, and the scene that must notice each of them.
+//! `src/canary.rs` says how they are let out.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg shuttle --cfg canary" cargo test --release --all-features --test schedules canaries::
+//! ```
+
+use std::process::Command;
+
+/// The canary, and a scene that fails when it is out.
+const CANARIES: [(&str, &str); 8] = [
+    ("answers before the write", "commits::what_is_acknowledged_is_durable_by_then"),
+    ("answers before the fsync", "commits::what_is_acknowledged_is_durable_by_then"),
+    ("forgets to pass the lead", "commits::what_is_acknowledged_is_durable_by_then"),
+    ("forgets to wake", "calls::of_callers_of_one_key_one_runs_and_all_have_its_result"),
+    ("reserves unchecked", "calls::of_callers_of_keys_that_the_vault_has_"),
+    ("compares hashes only", "upkeep::a_settle_beside_callers_changes_no_answer"),
+    ("sweeps what is held", "upkeep::a_key_that_expires_in_hand_is_its_holders_until_it_ends"),
+    ("frees a segment before its settle", "commits::a_log_that_is_full_holds_writers_up_"),
+];
+
+#[test]
+fn every_canary_is_noticed_by_its_scene() {
+    for (canary, scene) in CANARIES {
+        let output = Command::new(std::env::current_exe().expect("this is a program"))
+            .args([scene, "--nocapture"])
+            .env("CANARY", canary)
+            .env("SCHEDULES", "1000")
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("test result: FAILED"), "{canary}: {scene} says {said}");
+    }
+}
