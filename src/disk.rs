@@ -4,7 +4,7 @@
 //! part of the API, and changes without notice.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -136,6 +136,19 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
+/// Whether both are of one file. Elsewhere than on Unix that cannot be told.
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (one.dev(), one.ino()) == (other.dev(), other.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        one.file_type() == other.file_type()
+    }
+}
+
 fn lock(file: &File) -> io::Result<()> {
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
@@ -162,10 +175,15 @@ impl Disk for Directory {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path.join(name);
         // Opening a FIFO would wait for ever, and a symbolic link leads out of the store.
-        if !std::fs::symlink_metadata(&path)?.is_file() {
+        let looked_at = std::fs::symlink_metadata(&path)?;
+        if !looked_at.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let file = Self::options().open(path)?;
+        // Between the look and the open somebody may have put a link in its place.
+        if !is_same(&looked_at, &file.metadata()?) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the file it was"));
+        }
         lock(&file)?;
         Ok(Arc::new(RealFile(file)))
     }

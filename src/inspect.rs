@@ -121,9 +121,15 @@ impl Store {
                 Look::Nothing => return Ok(None),
                 Look::Known { holder, since, record } => (holder, since, record),
                 Look::Read(candidates) => match self.read(key, hash, &candidates)? {
-                    Some(record) => (Holder::Nobody, now, record),
+                    // What is started may run again by now; what is completed stays so.
+                    Some(record)
+                        if !record.as_ref().is_some_and(|record| record.state.is_started())
+                            || index.is_unchanged(hash, &candidates) =>
+                    {
+                        (Holder::Nobody, now, record)
+                    }
                     // The key has moved on while its record was read.
-                    None => continue,
+                    _ => continue,
                 },
             };
             let status = transition::status(holder, record.as_deref(), now);

@@ -42,6 +42,9 @@ pub(crate) struct Index {
 struct Shard {
     entries: HashTable<Entry>,
     slots: HashTable<Slot>,
+    /// The latest time at which a key was asked for. A caller may have read the clock long before
+    /// it has the lock: what has expired for one of them has expired for all that come after it.
+    latest: Timestamp,
     /// Counts the changes made durable, so that a reader who let go of the lock can tell whether
     /// what it has read since may be out of date.
     version: u64,
@@ -156,6 +159,7 @@ impl Index {
         now: Timestamp,
     ) -> Probe {
         let mut shard = self.shard(hash).lock();
+        let now = shard.not_before(now);
         if let Some(slot) = shard.slot(key, hash) {
             return slot.begin(fingerprint, now);
         }
@@ -177,12 +181,19 @@ impl Index {
         now: Timestamp,
     ) -> bool {
         let mut shard = self.shard(hash).lock();
+        let now = shard.not_before(now);
         let unchanged = (shard.version == read.version || canary::sings("reserves unchecked"))
-            && shard.slot(key, hash).is_none();
+            && shard.slot(key, hash).is_none()
+            && record.as_ref().is_none_or(|record| transition::is_live(record.id, now));
         if unchanged {
             shard.reserve(key, hash, now, record);
         }
         unchanged
+    }
+
+    /// Whether no record has changed since these candidates were found.
+    pub(crate) fn is_unchanged(&self, hash: u64, read: &Candidates) -> bool {
+        self.shard(hash).lock().version == read.version
     }
 
     /// Whether this record counts.
@@ -246,6 +257,7 @@ impl Index {
     /// Takes a key in hand for what is stored of it, if the rule allows that.
     pub(crate) fn take(&self, key: &Key, hash: u64, rule: TakeRule, now: Timestamp) -> Taken {
         let mut shard = self.shard(hash).lock();
+        let now = shard.not_before(now);
         if let Some(slot) = shard.slot(key, hash) {
             return slot.take(rule, now);
         }
@@ -255,6 +267,7 @@ impl Index {
     /// What is known of a key, which is left as it is.
     pub(crate) fn look(&self, key: &Key, hash: u64, now: Timestamp) -> Look {
         let mut shard = self.shard(hash).lock();
+        let now = shard.not_before(now);
         if let Some(Slot { holder, since, record, .. }) = shard.slot(key, hash) {
             return Look::Known { holder: *holder, since: *since, record: record.clone() };
         }
@@ -357,6 +370,12 @@ impl Shard {
             counts.started_held += usize::from(is_held && is_started);
             counts.waited_for += usize::from(waiters.is_some());
         }
+    }
+
+    /// This time, or the latest one that was asked for if that is later.
+    fn not_before(&mut self, now: Timestamp) -> Timestamp {
+        self.latest = self.latest.max(now);
+        if canary::sings("goes by an old time") { now } else { self.latest }
     }
 
     fn slot(&mut self, key: &Key, hash: u64) -> Option<&mut Slot> {

@@ -15,6 +15,9 @@ const FIELDS: [&str; 5] = ["format", "key", "settled", "high_water", "next_seria
 const FORMAT: u32 = 2;
 const FORMAT_OLDEST: u32 = 1;
 
+/// No store counts so far, and none that counts on from here meets the end of its numbers.
+const COUNT_MAX: u64 = 1 << 62;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Meta {
     pub(crate) key: StoreKey,
@@ -69,11 +72,17 @@ impl Meta {
         }
         Ok(Self {
             key: fixed(&key)?,
-            settled: u64::from_le_bytes(fixed(&settled)?),
-            high_water: Timestamp::from_unix_ms(u64::from_le_bytes(fixed(&high_water)?)),
-            next_serial: u64::from_le_bytes(fixed(&next_serial)?),
+            settled: counted(&settled)?,
+            high_water: Timestamp::from_unix_ms(counted(&high_water)?),
+            next_serial: counted(&next_serial)?,
         })
     }
+}
+
+/// A number that was counted up to, and that is counted on from.
+fn counted(bytes: &[u8]) -> Result<u64, OpenError> {
+    let number = u64::from_le_bytes(fixed(bytes)?);
+    if number < COUNT_MAX { Ok(number) } else { Err(corrupt("a number of `meta` is too large")) }
 }
 
 fn fixed<const LEN: usize>(bytes: &[u8]) -> Result<[u8; LEN], OpenError> {

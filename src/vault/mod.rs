@@ -27,6 +27,7 @@ use crate::codec::{self, Malformed, Row, Scanned};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, OpenError, StorageError};
 use crate::key::Key;
+use crate::limits::PACKED_BITS;
 use crate::record::{Record, RecordId};
 use crate::sync::{Arc, Mutex, RwLock};
 use backend::Backend;
@@ -40,6 +41,9 @@ pub(crate) use transaction::Uncommitted;
 /// Name of the vault's file.
 pub(crate) const NAME: &str = "vault.redb";
 const NAME_NEW: &str = "vault.redb.new";
+
+/// The last serial number that there is.
+const PACKED_MAX: u64 = (1 << PACKED_BITS) - 1;
 
 /// Expiry in Unix milliseconds, and serial number.
 type RowKey = (u64, u64);
@@ -145,7 +149,12 @@ impl Vault {
             for row in records.iter()? {
                 let (key, value) = row?;
                 let row = codec::scan_row(value.value()).map_err(malformed)?;
-                each(from_row_key(key.value()), row);
+                let id = from_row_key(key.value());
+                // A place that no record can have: it would be looked for in another one.
+                if row_key(id) != key.value() || PACKED_MAX < id.serial {
+                    return Err(malformed(Malformed));
+                }
+                each(id, row);
             }
             Ok(())
         });

@@ -22,6 +22,8 @@ mod files;
 mod forget;
 mod format;
 mod handles;
+mod histories;
+mod hostile;
 mod inspect;
 mod keys;
 mod many;

@@ -1,6 +1,6 @@
 //! What is done to the vault, beside callers: no answer changes by it.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use idemstore::Begin;
 use shuttle::thread;
@@ -60,6 +60,29 @@ fn a_key_that_expires_in_hand_is_its_holders_until_it_ends() {
         assert_eq!(execution.attempt(), 2);
         ask(&bench, "interrupted").in_flight();
         execution.complete("late").expect("it completes");
+    });
+}
+
+#[test]
+fn a_key_that_was_free_for_one_caller_is_not_interrupted_for_another() {
+    explore(some, |bench| {
+        let was_free = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| bench.tick(RETENTION_MS));
+            for _ in 0..3 {
+                scope.spawn(|| match ask(&bench, "interrupted") {
+                    Begin::Fresh(permit) => {
+                        was_free.store(true, Ordering::Relaxed);
+                        permit.complete("new").expect("it completes");
+                        bench.store.settle().expect("it settles");
+                    }
+                    // Whoever has read the clock before it was moved may come late with that.
+                    Begin::Interrupted(_) => assert!(!was_free.load(Ordering::Relaxed)),
+                    Begin::InFlight(_) => {}
+                    begin => assert_eq!(begin.replay().result(), b"new"),
+                });
+            }
+        });
     });
 }
 

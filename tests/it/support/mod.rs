@@ -1,6 +1,7 @@
 //! What the tests share: a simulated disk, a store on it, and short words for the contract.
 
 pub mod disk;
+pub mod history;
 pub mod model;
 pub mod ops;
 pub mod oracle;

@@ -1,0 +1,56 @@
+//! Where a store is, and how it is opened there.
+
+use std::path::PathBuf;
+
+use idemstore::disk::Directory;
+use idemstore::{ManualClock, Store, Timestamp};
+
+use super::Dice;
+use super::pause::{Before, SlowClock, SlowDisk, pause};
+use crate::support::{START_MS, SimDisk, builder};
+
+#[derive(Clone)]
+pub enum Place {
+    Sim(SimDisk),
+    Real(PathBuf),
+}
+
+pub struct Site {
+    pub place: Place,
+    pub clock: ManualClock,
+    hash_mask: u64,
+    cache_bytes: usize,
+}
+
+impl Site {
+    pub fn new(place: Place, dice: &mut Dice) -> Self {
+        let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
+        // With no bit of their hash left all keys are one to the live table.
+        let hash_mask = if dice.one_in(2) { 0 } else { u64::MAX };
+        // Without a cache each record is read from the disk, which takes time.
+        let cache_bytes = if dice.one_in(2) { 0 } else { 1024 * 1024 };
+        Self { place, clock, hash_mask, cache_bytes }
+    }
+
+    pub fn open(&self) -> Store {
+        let clock = SlowClock(self.clock.clone());
+        let builder = builder(&self.clock)
+            .clock(clock)
+            .hash_mask(self.hash_mask)
+            .cache_bytes(self.cache_bytes);
+        let before = Before::new(pause);
+        let opened = match &self.place {
+            Place::Sim(disk) => builder.open_on(SlowDisk { disk: disk.clone(), before }),
+            Place::Real(path) => builder.open_on(SlowDisk { disk: Directory::new(path), before }),
+        };
+        opened.expect("the store opens")
+    }
+
+    /// The simulated disk, on which alone kills and faults are made.
+    pub fn disk(&self) -> &SimDisk {
+        match &self.place {
+            Place::Sim(disk) => disk,
+            Place::Real(path) => panic!("{} is no simulated disk", path.display()),
+        }
+    }
+}
