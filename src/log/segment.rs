@@ -10,6 +10,7 @@ use super::frame::{self, Frame};
 use crate::canary;
 use crate::disk::{Disk, DiskFile};
 use crate::error::OpenError;
+use crate::limits::LOG_BYTES_MAX;
 use crate::sync::Arc;
 
 /// Names of the two segments.
@@ -135,6 +136,10 @@ pub(crate) fn check_unused(disk: &dyn Disk) -> Result<(), OpenError> {
         };
         let mut page = vec![0; 64 * 1024];
         let (mut offset, len) = (FRAMES_AT, file.len()?);
+        // No store has made so long a one, and to read it could take for ever.
+        if LOG_BYTES_MAX / 2 < len {
+            return Ok(false);
+        }
         while offset < len {
             let step = usize::try_from(len - offset).unwrap_or(usize::MAX).min(page.len());
             let page = page.get_mut(..step).unwrap_or_default();

@@ -73,7 +73,7 @@ impl Meta {
         Ok(Self {
             key: fixed(&key)?,
             settled: counted(&settled)?,
-            high_water: Timestamp::from_unix_ms(counted(&high_water)?),
+            high_water: Timestamp::from_unix_ms(u64::from_le_bytes(fixed(&high_water)?)),
             next_serial: counted(&next_serial)?,
         })
     }

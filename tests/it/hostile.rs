@@ -42,7 +42,7 @@ fn is_refused(what: &str, change: impl FnOnce(&redb::WriteTransaction)) -> bool 
 fn numbers_of_meta_that_no_store_writes_are_refused() {
     const META: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("meta");
     let mut failed = Vec::new();
-    for field in ["settled", "next_serial", "high_water"] {
+    for field in ["settled", "next_serial"] {
         for value in [u64::MAX, u64::MAX - 1, u64::MAX - 2] {
             let refused = catch_unwind(|| {
                 is_refused(field, |transaction| {
@@ -85,4 +85,15 @@ fn a_row_with_a_number_that_no_store_writes_is_refused() {
         }
     }
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// All zeros, of which a file system keeps none: a log that nothing was written to, if it were not
+/// so long.
+#[test]
+fn a_log_longer_than_any_store_makes_is_not_read_to_its_end() {
+    let directory = tempfile::tempdir().expect("there is room for a directory");
+    let log = std::fs::File::create(directory.path().join("log-1")).expect("there is room for it");
+    log.set_len(1 << 42).expect("it has no blocks");
+    let error = open(directory.path()).expect_err("it is none of a store's");
+    assert!(matches!(error, OpenError::Corrupt { .. }), "{error:?}");
 }

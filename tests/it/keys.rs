@@ -89,29 +89,3 @@ fn a_fingerprint_is_compared_only_with_its_own_kind() {
     assert!(Fingerprint::NONE.matches(&Fingerprint::of("a")));
     assert!(Fingerprint::of("a").matches(&Fingerprint::NONE));
 }
-
-#[test]
-fn nothing_shows_a_key_a_fingerprint_or_a_result() {
-    const SECRET: &str = "canary";
-    let bench = Bench::new();
-    let fingerprint = Fingerprint::of(SECRET);
-    let mut shown = vec![
-        format!("{fingerprint:?}"),
-        format!("{:?}", Key::scoped(SECRET, SECRET)),
-        format!("{:?}", Key::new(SECRET.repeat(100))),
-    ];
-    let permit = bench.begin(SECRET, SECRET);
-    shown.push(format!("{permit:?} {:?}", bench.begin(SECRET, SECRET)));
-    let execution = permit.fresh().start().expect("it starts");
-    shown.push(format!("{execution:?}"));
-    let refused = execution.complete(SECRET.repeat(10_000)).expect_err("it is too long");
-    shown.push(format!("{refused:?} {refused}"));
-    drop(refused);
-    let interrupted = bench.begin(SECRET, SECRET);
-    shown.push(format!("{interrupted:?}"));
-    let completed = interrupted.interrupted().resolve(SECRET).expect("it is resolved");
-    shown.push(format!("{completed:?} {:?}", bench.begin(SECRET, SECRET)));
-    shown.push(format!("{:?} {:?}", bench.store, bench.store.stats()));
-    let shown = shown.join(" ");
-    assert!(!shown.contains(SECRET), "{shown}");
-}

@@ -32,6 +32,7 @@ mod results;
 mod retention;
 mod rot;
 mod run;
+mod scopes;
 mod stats;
 mod support;
 mod sweep;

@@ -1,0 +1,68 @@
+//! Nothing shows what the caller hands in: no `Debug`, no error, no panic, no line of output. Only
+//! the methods that are there for it give it out.
+
+mod canary;
+mod failures;
+mod files;
+mod fingerprints;
+mod process;
+mod shown;
+mod source;
+mod tour;
+
+use std::collections::BTreeSet;
+
+use crate::turn;
+use canary::{MARK, Secret};
+use shown::Shown;
+
+/// These show a value of the caller's own type, as `Result` and `Option` do: what an operation says,
+/// before the store has seen it and after.
+const SHOW_THEIR_PARAMETERS: &[&str] = if cfg!(feature = "transaction") {
+    &["Effect", "Outcome", "TransactionError"]
+} else {
+    &["Effect", "Outcome"]
+};
+
+/// All that the public API shows, in all that can be done with it.
+fn all_of_it() -> Shown {
+    let mut shown = Shown::default();
+    tour::values(&mut shown);
+    failures::errors(&mut shown);
+    shown
+}
+
+#[test]
+fn nothing_shows_a_key_a_request_a_result_or_what_they_are_stored_as() {
+    let _turn = turn();
+    let mut shown = all_of_it();
+    let secrets = [
+        Secret::new("what the caller handed in", MARK.as_bytes()),
+        Secret::new("the fingerprint", &fingerprints::digest_of_request()),
+        Secret::new("the key of the store", &shown.store_key),
+    ];
+    let mut leaking = BTreeSet::new();
+    for (name, text) in std::mem::take(&mut shown.texts) {
+        if let Some(found) = secrets.iter().find_map(|secret| secret.find(&text)) {
+            let excepted = SHOW_THEIR_PARAMETERS.contains(&name.as_str());
+            assert!(excepted, "{name} shows {found}: {text}");
+            leaking.insert(name);
+        }
+    }
+    // So that the search is known to see what is shown, and the exceptions stay few.
+    assert!(leaking.iter().eq(SHOW_THEIR_PARAMETERS), "an exception is not needed: {leaking:?}");
+}
+
+#[test]
+fn every_public_type_and_every_variant_is_among_what_is_shown() {
+    let _turn = turn();
+    let shown = all_of_it();
+    let types = source::public_types();
+    assert!(20 < types.len(), "only {types:?} were found");
+    let missing: Vec<_> = types.difference(&shown.types()).cloned().collect();
+    assert!(missing.is_empty(), "{missing:?} are public, and `tour` and `failures` have none");
+    let variants = source::public_variants();
+    assert!(50 < variants.len(), "only {variants:?} were found");
+    let missing: Vec<_> = variants.difference(&shown.variants).collect();
+    assert!(missing.is_empty(), "{missing:?} are public, and `tour` and `failures` have none");
+}
