@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::sync::Arc;
 
@@ -149,11 +150,21 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
     }
 }
 
+/// How often a lock is asked for while another has it, and how long to wait in between. A process
+/// that this one is just starting has all its locks, also those that it has let go of since, until it
+/// runs its own program.
+const LOCK_TRIES: u32 = 50;
+const LOCK_EVERY: Duration = Duration::from_millis(10);
+
 fn lock(file: &File) -> io::Result<()> {
-    file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
-        TryLockError::Error(error) => error,
-    })
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_EVERY),
+        }
+    }
+    Err(io::ErrorKind::WouldBlock.into())
 }
 
 impl Disk for Directory {

@@ -125,11 +125,13 @@ pub(crate) fn encode_row(record: &Record) -> Result<(Vec<u8>, Option<&[u8]>), Ma
 
 /// The record in a row, once its checksum is found true.
 pub(crate) fn decode_row(id: RecordId, row: &[u8]) -> Result<Row, Malformed> {
+    decode_body(id, checked(id, row)?)
+}
+
+/// The row without its checksum, if that is true.
+fn checked(id: RecordId, row: &[u8]) -> Result<&[u8], Malformed> {
     let (body, checksum) = row.split_last_chunk::<ROW_CHECKSUM_LEN>().ok_or(Malformed)?;
-    if row_checksum(id, body) != *checksum {
-        return Err(Malformed);
-    }
-    decode_body(id, body)
+    if row_checksum(id, body) == *checksum { Ok(body) } else { Err(Malformed) }
 }
 
 fn decode_body(id: RecordId, body: &[u8]) -> Result<Row, Malformed> {
@@ -143,8 +145,7 @@ fn decode_wire(body: &[u8]) -> Result<WireRecord<'_>, Malformed> {
     }
 }
 
-/// What a scan needs of a row. It borrows, and leaves the checksum alone: redb has checked the
-/// whole file when it was opened.
+/// What a scan needs of a row. It borrows.
 pub(crate) struct Scanned<'a> {
     pub(crate) framed_key: &'a [u8],
     pub(crate) begun_at: Timestamp,
@@ -154,10 +155,11 @@ pub(crate) struct Scanned<'a> {
     pub(crate) apart: bool,
 }
 
-/// The parts of a row that a scan needs.
-pub(crate) fn scan_row(row: &[u8]) -> Result<Scanned<'_>, Malformed> {
-    let (body, _) = row.split_last_chunk::<ROW_CHECKSUM_LEN>().ok_or(Malformed)?;
-    let wire = decode_wire(body)?;
+/// The parts of a row that a scan needs, once its checksum is found true. That redb has checked its
+/// pages is not enough: a row that rots while the store is open gets a true page with the next
+/// change of a row beside it.
+pub(crate) fn scan_row(id: RecordId, row: &[u8]) -> Result<Scanned<'_>, Malformed> {
+    let wire = decode_wire(checked(id, row)?)?;
     let (started, apart) = match wire.state {
         WireState::Started | WireState::StartedAt { .. } => (true, false),
         WireState::StartedAtApart { .. } => (true, true),

@@ -117,7 +117,7 @@ fn rows_and_changes_come_back_as_they_were() {
             Row::Apart(row) => row.join(apart.expect("it is stored apart")).expect("it fits"),
         };
         assert_eq!(shown(&read), shown(&record));
-        let scanned = scan_row(&row).expect("it can be decoded");
+        let scanned = scan_row(record.id, &row).expect("it can be decoded");
         assert_eq!(scanned.framed_key, record.key.framed());
         assert_eq!(scanned.begun_at, record.begun_at);
         assert_eq!(scanned.started, record.state.is_started());

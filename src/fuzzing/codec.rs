@@ -61,7 +61,7 @@ fn arbitrary_row(bytes: &[u8]) {
 
 /// Scanning and reading agree, and what is read comes back from bytes of its own.
 fn read_row(id: RecordId, row: &[u8]) {
-    let scanned = scan_row(row);
+    let scanned = scan_row(id, row);
     let Ok(read) = decode_row(id, row) else { return };
     let scanned = scanned.expect("what can be read can be scanned");
     match read {

@@ -12,6 +12,7 @@
 mod transact;
 mod upkeep;
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::clock::Time;
@@ -21,7 +22,7 @@ use crate::error::{Error, OpenError, StorageError};
 use crate::index::Index;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, SEGMENT_CHANGES_MAX};
 use crate::log::Log;
-use crate::log::commit::GroupCommit;
+use crate::log::commit::{GroupCommit, WriterPanicked};
 use crate::log::frame::{self, FrameNumber};
 use crate::log::segment::StoreKey;
 use crate::record::{Change, ChangeKind, Record, RecordId};
@@ -217,7 +218,7 @@ impl Journal {
         let mut outcomes = Vec::with_capacity(len);
         let (mut batch, mut batch_bytes) = (Vec::new(), 0);
         let mut submit = |batch: &mut Vec<_>| {
-            let batch = std::mem::take(batch);
+            let batch = mem::take(batch);
             outcomes.extend(self.commit.submit_many(batch, |batch| self.write(batch)));
         };
         for (item, bytes) in items {
@@ -235,7 +236,8 @@ impl Journal {
     /// Makes a batch durable, then true. Whether it was written is unknown only if the log failed.
     fn write(&self, batch: Vec<Item>) -> Result<(), Error> {
         let payload = batch.iter().map(|item| frame::change_len(item.encoded.len())).sum();
-        self.with_room(payload, batch.len(), |tail| {
+        let unwinding = PoisonIfPanicking(self);
+        let written = self.with_room(payload, batch.len(), |tail| {
             let encoded = batch.iter().map(|item| item.encoded.as_slice());
             tail.log.append(self.time.now(), encoded).map_err(|error| {
                 let error = StorageError::from(error);
@@ -252,7 +254,9 @@ impl Journal {
             }
             tail.changes.extend(batch.into_iter().map(|item| item.change));
             Ok(())
-        })
+        });
+        mem::forget(unwinding);
+        written
     }
 
     /// Calls `write` once the active segment has room for a frame of this payload.
@@ -280,7 +284,7 @@ impl Journal {
         if sealed.is_some() {
             return false;
         }
-        let changes = std::mem::take(&mut tail.changes);
+        let changes = mem::take(&mut tail.changes);
         let since = tail.since.take();
         *sealed = Some(Arc::new(Sealed { changes, last: tail.log.last(), since }));
         tail.log.switch();
@@ -375,6 +379,15 @@ impl Journal {
         // The lock of the directory goes last.
         settling.disk = None;
         settled.and(closed)
+    }
+}
+
+/// After a panic of whoever writes, nobody knows what was written.
+struct PoisonIfPanicking<'j>(&'j Journal);
+
+impl Drop for PoisonIfPanicking<'_> {
+    fn drop(&mut self) {
+        self.0.poison(&StorageError::new(WriterPanicked));
     }
 }
 

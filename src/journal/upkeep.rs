@@ -1,9 +1,10 @@
 //! What is done to the vault: settling the log, sweeping, copying, compacting. Whoever does it holds
 //! the lock `settling` meanwhile.
 
+use std::mem;
 use std::time::Duration;
 
-use super::{Journal, Sealed, Settled, latest};
+use super::{Journal, PoisonIfPanicking, Sealed, Settled, latest};
 use crate::canary;
 use crate::disk::Disk;
 use crate::error::{CopyError, Error, StorageError};
@@ -46,7 +47,10 @@ impl Journal {
         self.check_outside()?;
         let mut settled = self.settling.lock();
         self.check()?;
-        write(&mut settled).map_err(|error| self.poisoned(error))
+        let unwinding = PoisonIfPanicking(self);
+        let written = write(&mut settled);
+        mem::forget(unwinding);
+        written.map_err(|error| self.poisoned(error))
     }
 
     /// Poisons the store, and says so to whoever met the failure.

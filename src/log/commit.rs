@@ -307,11 +307,11 @@ struct PoisonIfPanicking<'a, T> {
 
 impl<T> Drop for PoisonIfPanicking<'_, T> {
     fn drop(&mut self) {
-        let error = Error::OutcomeUnknown(StorageError::new(LeaderPanicked));
+        let error = Error::OutcomeUnknown(StorageError::new(WriterPanicked));
         self.commit.fail(self.turn, error);
     }
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the thread that was writing has panicked")]
-struct LeaderPanicked;
+pub(crate) struct WriterPanicked;

@@ -9,7 +9,7 @@ use shuttle::rand::Rng;
 use shuttle::sync;
 
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-pub(crate) use shuttle::{thread, thread_local};
+pub(crate) use shuttle::thread;
 
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(sync::Mutex<T>);

@@ -6,14 +6,18 @@ mod explored;
 
 #[cfg(shuttle)]
 pub(crate) use explored::{
-    AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, RwLock, thread, thread_local,
+    AtomicBool, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, RwLock, thread,
 };
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+#[cfg(all(shuttle, feature = "transaction"))]
+pub(crate) use shuttle::thread_local;
 #[cfg(not(shuttle))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 #[cfg(not(shuttle))]
-pub(crate) use std::{thread, thread_local};
+pub(crate) use std::thread;
+#[cfg(all(not(shuttle), feature = "transaction"))]
+pub(crate) use std::thread_local;
 
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::Ordering;

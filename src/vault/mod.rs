@@ -146,14 +146,10 @@ impl Vault {
     ) -> Result<(), OpenError> {
         let scanned = self.with(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
+            let mut places = Places::after(None);
             for row in records.iter()? {
                 let (key, value) = row?;
-                let row = codec::scan_row(value.value()).map_err(malformed)?;
-                let id = from_row_key(key.value());
-                // A place that no record can have: it would be looked for in another one.
-                if row_key(id) != key.value() || PACKED_MAX < id.serial {
-                    return Err(malformed(Malformed));
-                }
+                let (id, row) = places.scan(key.value(), value.value())?;
                 each(id, row);
             }
             Ok(())
@@ -200,11 +196,10 @@ impl Vault {
     ) -> Result<Vec<Expired>, StorageError> {
         let expired = self.with(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
-            let mut expired = Vec::new();
+            let (mut expired, mut places) = (Vec::new(), Places::after(None));
             for row in records.range(..=(now.as_unix_ms(), u64::MAX))? {
                 let (key, value) = row?;
-                let id = from_row_key(key.value());
-                let row = codec::scan_row(value.value()).map_err(malformed)?;
+                let (id, row) = places.scan(key.value(), value.value())?;
                 if choose(id, &row) {
                     expired.push(Expired { id, apart: row.apart });
                 }
@@ -222,13 +217,13 @@ impl Vault {
         let listed = self.with(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
             let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(row_key(id)));
-            let mut listed = Vec::new();
+            let (mut listed, mut places) = (Vec::new(), Places::after(after));
             for row in records.range((start, Bound::Unbounded))?.take(max) {
                 let (key, value) = row?;
-                let row = codec::scan_row(value.value()).map_err(malformed)?;
+                let (id, row) = places.scan(key.value(), value.value())?;
                 let framed_key = Key::from_framed(row.framed_key);
                 listed.push(Listed {
-                    id: from_row_key(key.value()),
+                    id,
                     key: framed_key.ok_or_else(|| malformed(Malformed))?,
                     begun_at: row.begun_at,
                     started: row.started,
@@ -350,7 +345,7 @@ fn put(
 ) -> Result<(), redb::Error> {
     let (row, apart) = codec::encode_row(record).map_err(malformed)?;
     let replaced = records.insert(row_key(record.id), row.as_slice())?;
-    let replaced_apart = replaced.is_some_and(|row| is_apart(row.value()));
+    let replaced_apart = replaced.is_some_and(|row| is_apart(record.id, row.value()));
     if let Some(bytes) = apart {
         results.insert(record.id.serial, bytes)?;
     } else if replaced_apart {
@@ -364,15 +359,41 @@ fn remove(
     results: &mut Results<'_>,
     id: RecordId,
 ) -> Result<(), redb::Error> {
-    let apart = records.remove(row_key(id))?.is_some_and(|row| is_apart(row.value()));
+    let apart = records.remove(row_key(id))?.is_some_and(|row| is_apart(id, row.value()));
     if apart {
         results.remove(id.serial)?;
     }
     Ok(())
 }
 
-fn is_apart(row: &[u8]) -> bool {
-    codec::scan_row(row).is_ok_and(|row| row.apart)
+fn is_apart(id: RecordId, row: &[u8]) -> bool {
+    codec::scan_row(id, row).is_ok_and(|row| row.apart)
+}
+
+/// Where the rows of a table stand: each behind the one before it, unless a page of it has strayed
+/// and leads back.
+struct Places {
+    last: Option<RowKey>,
+}
+
+impl Places {
+    fn after(id: Option<RecordId>) -> Self {
+        Self { last: id.map(row_key) }
+    }
+
+    /// The next row, if it is whole and stands where a record can.
+    fn scan<'r>(
+        &mut self,
+        place: RowKey,
+        row: &'r [u8],
+    ) -> Result<(RecordId, Scanned<'r>), redb::Error> {
+        let id = from_row_key(place);
+        let is_behind = self.last.replace(place).is_none_or(|last| last < place);
+        if !is_behind || row_key(id) != place || PACKED_MAX < id.serial {
+            return Err(malformed(Malformed));
+        }
+        Ok((id, codec::scan_row(id, row).map_err(malformed)?))
+    }
 }
 
 fn safest(database: &Database) -> Result<WriteTransaction, redb::Error> {
