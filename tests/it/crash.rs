@@ -1,142 +1,59 @@
 //! A kill or a power cut after every single operation of the disk: nothing that was acknowledged is
 //! lost, and nothing runs a second time unannounced.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod controls;
+mod recovery;
+
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use idemstore::{Clock, Fingerprint, ManualClock, Store, Timestamp};
+use idemstore::{Fingerprint, ManualClock, Timestamp};
 
-use crate::support::model::splitmix;
-use crate::support::oracle::Found;
-use crate::support::script::{self, Told};
+use crate::support::crashes::{Findings, at_each_operation};
+use crate::support::disk::Image;
 use crate::support::{Answers, START_MS, SimDisk, builder, key, size};
-
-/// Counts of what was looked at.
-#[derive(Default)]
-struct Seen {
-    images: AtomicU64,
-    /// Keys that were already what their caller was not told yet.
-    early: AtomicU64,
-}
-
-/// Runs the script, and shows the disk after each of its operations, with its number.
-fn at_each_operation(look: impl Fn(u64, &SimDisk, &ManualClock, &Told) + Send + 'static) -> u64 {
-    let (disk, told) = (SimDisk::new(), Told::default());
-    let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
-    let operations = Arc::new(AtomicU64::new(0));
-    disk.observe({
-        let (clock, told, operations) = (clock.clone(), told.clone(), Arc::clone(&operations));
-        move |disk| look(operations.fetch_add(1, Ordering::Relaxed), disk, &clock, &told)
-    });
-    script::run(&disk, &clock, &told).expect("the disk is well");
-    operations.load(Ordering::Relaxed)
-}
-
-/// What a crash has left must be a store, and each of its keys what it may be.
-fn check(image: SimDisk, clock: &ManualClock, told: &Told, seen: &Seen) {
-    let clock = ManualClock::new(clock.now());
-    let store = builder(&clock).open_on(image).expect("the store opens after every crash");
-    let found = told.lock().check(&store);
-    seen.images.fetch_add(1, Ordering::Relaxed);
-    let early = found.iter().filter(|found| found.early).count();
-    seen.early.fetch_add(early as u64, Ordering::Relaxed);
-    check_rows(&store, &found);
-}
-
-/// The caller's row of a key is there if and only if its result is.
-#[cfg(feature = "transaction")]
-fn check_rows(store: &Store, found: &[Found]) {
-    use redb::{ReadableTable, TableError};
-    let rows = match store.read_transaction().expect("it can be read").open_table(script::ROWS) {
-        Ok(rows) => rows,
-        Err(TableError::TableDoesNotExist(_)) => {
-            assert!(!found.iter().any(|found| found.name.starts_with("own") && found.completed));
-            return;
-        }
-        Err(error) => panic!("{error}"),
-    };
-    for found in found.iter().filter(|found| found.name.starts_with("own")) {
-        let row = rows.get(&*found.name).expect("it can be read").is_some();
-        // Of a key whose retention is over the row is still there.
-        assert!(row == found.completed || !found.may_be_completed, "{found:?}, row: {row}");
-    }
-    for row in rows.iter().expect("it can be read") {
-        let (name, _) = row.expect("it can be read");
-        assert!(name.value().starts_with("own"), "a refused closure has left a row");
-    }
-}
-
-/// Without rows of the caller's, all that is left is that nothing was completed unasked.
-#[cfg(not(feature = "transaction"))]
-fn check_rows(_: &Store, found: &[Found]) {
-    for found in found {
-        assert!(found.may_be_completed || !found.completed, "{}", found.name);
-    }
-}
-
-/// A power cut that is chosen by a number.
-fn cut(disk: &SimDisk, mut seed: u64) -> SimDisk {
-    disk.after_power_cut(|below| {
-        seed = splitmix(seed);
-        seed % below
-    })
-}
 
 #[test]
 fn a_kill_after_every_operation_loses_nothing() {
-    let seen = Arc::new(Seen::default());
-    let counts = Arc::clone(&seen);
-    let operations = at_each_operation(move |_, disk, clock, told| {
-        check(disk.after_kill(), clock, told, &counts);
+    let findings = Findings::default();
+    let operations = at_each_operation(SimDisk::new(), |moment| {
+        findings.check(&moment, &moment.disk.after_kill(), "kill");
     });
+    findings.report("kills");
     assert!(300 < operations, "only {operations} operations");
-    assert_eq!(seen.images.load(Ordering::Relaxed), operations);
     // A kill leaves what was written and not yet acknowledged.
-    assert!(0 < seen.early.load(Ordering::Relaxed));
+    let [_, late, early] = findings.calls();
+    assert!(0 < late && 40 < early, "{late} calls were not true yet, {early} were");
+}
+
+/// Power cuts after every operation of the script, so many of each.
+fn cut_power(image: Image, images: u64) -> Findings {
+    let findings = Findings::default();
+    let seed = size("CRASH_SEED", 0);
+    let operations = at_each_operation(SimDisk::new(), |moment| {
+        findings.check_power_cuts(&moment, image, images, seed);
+    });
+    findings.report(&format!("{operations} operations, {image:?}"));
+    let [calls, late, early] = findings.calls();
+    assert!(40 < calls, "only {calls} calls were cut");
+    assert_eq!((late, early), (calls, calls), "each call is found made and not made");
+    findings
 }
 
 #[test]
 fn a_power_cut_after_every_operation_loses_nothing() {
-    let images = size("CRASH_IMAGES", 3);
-    let seen = Arc::new(Seen::default());
-    let counts = Arc::clone(&seen);
-    let operations = at_each_operation(move |operation, disk, clock, told| {
-        for image in 0..images {
-            check(cut(disk, operation << 32 | image), clock, told, &counts);
-        }
-    });
-    assert_eq!(seen.images.load(Ordering::Relaxed), operations * images);
-    println!("{operations} operations, {} images", operations * images);
+    let findings = cut_power(Image::default(), size("CRASH_IMAGES", 3));
+    assert!(0 < findings.whole.load(Ordering::Relaxed));
 }
 
 #[test]
-fn a_crash_during_recovery_loses_nothing() {
-    let images = size("RECOVERY_IMAGES", 1);
-    let seen = Arc::new(Seen::default());
-    let counts = Arc::clone(&seen);
-    // One crash in eleven is looked into: which ones they are differs by what they are in.
-    at_each_operation(move |operation, disk, clock, told| {
-        if operation % 11 != 0 {
-            return;
-        }
-        for image in [disk.after_kill(), cut(disk, operation)] {
-            let again = Arc::new(Mutex::new(Vec::new()));
-            let crashes = Arc::clone(&again);
-            image.observe(move |disk| {
-                let mut crashes = crashes.lock().expect("no observer panics");
-                let number = operation << 32 | crashes.len() as u64;
-                crashes.push(disk.after_kill());
-                crashes.extend((0..images).map(|image| cut(disk, splitmix(number) ^ image)));
-            });
-            drop(builder(&ManualClock::new(clock.now())).open_on(image));
-            for crash in again.lock().expect("no observer panics").drain(..) {
-                check(crash, clock, told, &counts);
-            }
-        }
-    });
-    let seen = seen.images.load(Ordering::Relaxed);
-    assert!(500 < seen, "only {seen} images");
-    println!("{seen} images");
+fn a_power_cut_that_keeps_any_of_the_names_loses_nothing() {
+    cut_power(Image::ANY_NAME, size("CRASH_IMAGES", 6).div_ceil(3));
+}
+
+#[test]
+fn a_power_cut_that_leaves_garbage_where_it_wrote_loses_nothing() {
+    cut_power(Image::BEYOND, size("CRASH_IMAGES", 6).div_ceil(3));
 }
 
 #[test]

@@ -1,17 +1,18 @@
 //! A disk that fails: a typed error, nothing acknowledged that is not durable, nothing lost.
 
+mod every;
+mod opens;
+mod panics;
+mod syncs;
+
 use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
-use idemstore::{Begin, CompleteError, Error, Fingerprint, ManualClock, OpenError, Timestamp};
+use idemstore::{Begin, CompleteError, Error, Fingerprint};
 
 use crate::support::disk::{Fault, Op};
-use crate::support::oracle::Truth;
-use crate::support::script::{self, Told};
-use crate::support::{
-    Answers, Bench, START_MS, SimDisk, Started, builder, key, size, write_from_many_threads,
-};
+use crate::support::{Answers, Bench, Started, key, write_from_many_threads};
 
 fn fault(on: Op, kind: ErrorKind) -> Fault {
     Fault { on, after: 0, for_good: false, kind }
@@ -100,48 +101,6 @@ fn a_failed_settle_loses_nothing() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_not_taken_for_free() {
-    let bench = Bench::new();
-    bench.complete("k", "request", "result");
-    // A vault that was opened anew has no page in its cache beyond what the scan left there.
-    let bench = bench.reopen();
-    bench.disk.fail(Fault { for_good: true, ..fault(Op::Read, ErrorKind::Other) });
-    match bench.store.begin(&key("k"), Fingerprint::of("request")) {
-        Ok(begin) => drop(begin.replay()),
-        Err(error) => assert!(matches!(error, Error::Storage(_)), "{error}"),
-    }
-}
-
-#[test]
-fn every_failed_operation_of_an_open_is_reported_and_costs_nothing() {
-    let bench = Bench::new();
-    bench.complete("settled", "request", "result");
-    bench.store.settle().expect("it settles");
-    bench.complete("in the log", "request", "result");
-    let crashed = bench.disk.after_kill();
-    for on in [Op::Read, Op::Write, Op::Sync, Op::SetLen] {
-        for after in 0.. {
-            let disk = crashed.after_kill();
-            disk.fail(Fault { after, ..fault(on, ErrorKind::Other) });
-            let opened = builder(&bench.clock).open_on(disk.clone());
-            let done = match &opened {
-                Ok(_) => true,
-                Err(OpenError::Io { .. } | OpenError::Storage { .. }) => false,
-                Err(other) => panic!("{other:?} at {on:?} {after}"),
-            };
-            drop(opened);
-            disk.heal();
-            let bench = Bench::on(disk, bench.clock.clone());
-            bench.begin("settled", "request").replay();
-            bench.begin("in the log", "request").replay();
-            if done {
-                break;
-            }
-        }
-    }
-}
-
-#[test]
 fn a_failed_settle_beside_many_writers_answers_each_of_them_and_the_close() {
     for round in 0..100 {
         let bench = Bench::new();
@@ -192,55 +151,16 @@ fn a_call_that_finds_the_log_full_and_cannot_settle_it_was_not_written() {
     }
 }
 
-/// What may fail: each operation of a run by turns, once or from then on.
-const FAULTS: [(Op, ErrorKind, bool); 8] = [
-    (Op::Write, ErrorKind::Other, false),
-    (Op::Write, ErrorKind::StorageFull, true),
-    (Op::Sync, ErrorKind::Other, false),
-    (Op::Sync, ErrorKind::Other, true),
-    (Op::VaultSync, ErrorKind::Other, false),
-    (Op::SetLen, ErrorKind::StorageFull, false),
-    (Op::Read, ErrorKind::Other, false),
-    (Op::Any, ErrorKind::Other, true),
-];
-
-/// Works through the script until its operation number `after` fails, opens the store again on
-/// what the machine has then, goes on, and cuts the power. Whether it failed at all.
-fn fail_at(after: u64, (on, kind, for_good): (Op, ErrorKind, bool)) -> bool {
-    let (disk, told) = (SimDisk::new(), Told::default());
-    let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
-    // A failed sync is never made good by a later one: what it had is on the disk, or is not.
-    disk.lose_what_a_failed_sync_had(after);
-    disk.fail(Fault { on, after, for_good, kind });
-    // Some failures are nobody's to know, such as one in a file that has just been replaced.
-    drop(script::run(&disk, &clock, &told));
-    let failed = disk.has_failed();
-    disk.heal();
-    // The same machine goes on: it reads what was written, whether that is on the disk or not.
-    let store = builder(&clock).open_on(disk.clone()).expect("the disk is well again");
-    told.lock().adopt(&store);
-    for step in 0..2 {
-        let name = format!("later {step}");
-        told.lock().expect(&name, Truth::Completed(b"result".to_vec()));
-        let begin = store.begin(&key(&name), Fingerprint::of(&name)).expect("begin answers");
-        begin.fresh().complete("result").expect("it completes");
-        told.lock().acknowledge(&name);
-        store.settle().expect("it settles");
-    }
-    let cut = builder(&clock).open_on(disk.after_power_cut(|_| 0)).expect("the store opens");
-    drop(told.lock().check(&cut));
-    failed
-}
-
-#[test]
-fn no_operation_that_fails_costs_what_was_acknowledged() {
-    // Each kind of fault begins elsewhere, so that together they meet more of the operations.
-    let step = size("FAULT_STEP", 3);
-    for (first, fault) in (0..).zip(FAULTS) {
-        let mut after = first % step;
-        while fail_at(after, fault) {
-            after += step;
+/// Tells what was tried, if it fails.
+fn named<T>(what: String, try_it: impl FnOnce() -> T) -> T {
+    struct Name(String);
+    impl Drop for Name {
+        fn drop(&mut self) {
+            if thread::panicking() {
+                eprintln!("it has failed with {}", self.0);
+            }
         }
-        println!("{fault:?}: {} operations of the run", after - first % step);
     }
+    let _name = Name(what);
+    try_it()
 }

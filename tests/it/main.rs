@@ -26,7 +26,9 @@ mod histories;
 mod hostile;
 mod inspect;
 mod keys;
+mod load;
 mod many;
+mod misuse;
 mod model;
 mod results;
 mod retention;
@@ -37,6 +39,7 @@ mod stats;
 mod support;
 mod sweep;
 mod threads;
+mod time;
 mod tombstones;
 #[cfg(feature = "transaction")]
 mod transaction;

@@ -1,183 +1,345 @@
 //! Bits that change by themselves: a right answer or a typed error, never a wrong answer and
 //! never a missing one.
+//!
+//! What a damaged log must lead to is exact. Damage to a frame with a valid one behind it is
+//! refused. Damage that takes the last frames, and nothing before them, looks like a write that
+//! was cut short: the store is what it was before them. A damaged vault is refused, or harmless.
 
+mod behind;
+mod cuts;
+mod flips;
+mod pages;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 
-use idemstore::{Begin, Fingerprint, ManualClock, OpenError};
+use idemstore::{Begin, Error, Fingerprint, ManualClock, OpenError, Store};
 
 use crate::support::disk::{Fault, Op};
-use crate::support::model::splitmix;
-use crate::support::{Answers, Bench, SimDisk, Started, builder, key, size};
+use crate::support::oracle::Truth;
+use crate::support::{Answers, Bench, SimDisk, Started, builder, key};
 
-/// A store with completed, abandoned and executing keys, some settled, some in the log only.
-fn store() -> (SimDisk, ManualClock) {
-    let bench = Bench::new();
-    for step in 0..20 {
-        if step == 10 {
-            bench.store.settle().expect("it settles");
+const VAULT: &str = "vault.redb";
+const LOGS: [&str; 2] = ["log-0", "log-1"];
+/// Where the frames of a segment start.
+const FRAMES_AT: usize = 4096;
+/// Bytes of a segment's header; the rest of its first page is not used.
+const SEGMENT_HEADER_LEN: usize = 52;
+/// Bytes of a frame's header.
+const FRAME_HEADER_LEN: usize = 48;
+
+/// What each key is.
+type Keys = BTreeMap<String, Truth>;
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// A small store as a kill leaves it: some of it in the vault, and some in frames that fill one
+/// segment of the log and go on in the other.
+struct Image {
+    files: Files,
+    clock: ManualClock,
+    /// What its keys were before the first frame that the vault does not have, and after each.
+    states: Vec<Keys>,
+    /// These frames, in order.
+    frames: Vec<FrameAt>,
+    /// What the files were at earlier times.
+    earlier: Vec<Files>,
+}
+
+/// Where a frame is: the bytes that its checksum covers.
+#[derive(Clone, Debug)]
+struct FrameAt {
+    log: &'static str,
+    bytes: Range<usize>,
+}
+
+/// What a damaged store was found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Seen {
+    Refused,
+    /// What it was after so many of its frames.
+    After(usize),
+}
+
+/// Makes the image, and notes what each call has said.
+struct Making {
+    bench: Bench,
+    states: Vec<Keys>,
+}
+
+impl Making {
+    fn note(&mut self, name: &str, truth: Truth) {
+        let mut keys = self.states.last().cloned().unwrap_or_default();
+        keys.insert(name.to_owned(), truth);
+        self.states.push(keys);
+    }
+
+    fn start(&mut self, name: &str) -> idemstore::Execution {
+        let execution = self.bench.begin(name, name).started();
+        self.note(name, Truth::Interrupted { attempt: 1, checkpoint: None });
+        execution
+    }
+
+    fn complete(&mut self, name: &str, len: usize) {
+        let result = name.bytes().cycle().take(len).collect::<Vec<_>>();
+        self.start(name).complete(&result).expect("it completes");
+        self.note(name, Truth::Completed(result));
+    }
+
+    fn interrupt(&mut self, name: &str, checkpoint_len: usize) {
+        let mut execution = self.start(name);
+        let checkpoint = vec![b'c'; checkpoint_len];
+        execution.checkpoint(&checkpoint).expect("it is stored");
+        self.note(name, Truth::Interrupted { attempt: 1, checkpoint: Some(checkpoint) });
+    }
+
+    fn abandon(&mut self, name: &str) {
+        self.start(name).abandon().expect("it is abandoned");
+        self.note(name, Truth::Free);
+    }
+
+    fn tombstone(&mut self, name: &str) {
+        self.start(name).complete_tombstone(name).expect("it completes");
+        self.note(name, Truth::Tombstone(name.len() as u64));
+    }
+
+    /// Each kind of record, by this name.
+    fn each_kind(&mut self, name: &str) {
+        self.complete(&format!("{name} completed"), 400);
+        self.complete(&format!("{name} long"), 1_300);
+        self.interrupt(&format!("{name} interrupted"), 20);
+        self.interrupt(&format!("{name} far"), 900);
+        self.abandon(&format!("{name} abandoned"));
+        self.tombstone(&format!("{name} tombstone"));
+    }
+
+    /// What was settled goes on.
+    fn go_on(&mut self, name: &str) {
+        let interrupted = format!("{name} interrupted");
+        let execution = self.bench.begin(&interrupted, &interrupted).interrupted().retry();
+        let checkpoint = Some(vec![b'c'; 20]);
+        self.note(&interrupted, Truth::Interrupted { attempt: 2, checkpoint });
+        execution.expect("it starts again").complete("done").expect("it completes");
+        self.note(&interrupted, Truth::Completed(b"done".to_vec()));
+        let completed = format!("{name} completed");
+        assert!(self.bench.store.forget(&key(&completed)).expect("it is forgotten"));
+        self.note(&completed, Truth::Free);
+    }
+}
+
+impl Image {
+    fn new() -> Self {
+        let mut making = Making { bench: Bench::new(), states: Vec::new() };
+        let mut earlier = vec![making.bench.disk.bytes()];
+        for part in 0..3 {
+            making.each_kind(&format!("settled {part}"));
         }
-        let name = format!("key {step}");
-        let execution = bench.begin(&name, &name).started();
-        match step % 5 {
-            3 => execution.abandon().expect("it is abandoned"),
-            4 => std::mem::forget(execution),
-            _ => drop(execution.complete(name.repeat(step * 10)).expect("it completes")),
+        earlier.push(making.bench.disk.bytes());
+        making.bench.store.settle().expect("it settles");
+        earlier.push(making.bench.disk.bytes());
+        making.states.drain(..making.states.len() - 1);
+        // 27 kB are most of a segment, and the rest goes into the other one.
+        making.go_on("settled 0");
+        for part in 0..8 {
+            making.each_kind(&format!("logged {part}"));
+        }
+        earlier.push(making.bench.disk.bytes());
+        making.go_on("logged 0");
+        let Making { bench, states } = making;
+        let files = bench.disk.after_kill().bytes();
+        let frames = frames(&files, states.len() - 1);
+        for log in LOGS {
+            assert!(frames.iter().any(|frame| frame.log == log), "nothing is in {log}");
+        }
+        Self { files, clock: bench.clock, states, frames, earlier }
+    }
+
+    /// What all keys were after so many frames, those among them that were not begun yet.
+    fn known(&self, after: usize) -> Keys {
+        let names = self.states[self.last()].keys();
+        let truth = |name| self.states[after].get(name).cloned().unwrap_or(Truth::Free);
+        names.map(|name| (name.clone(), truth(name))).collect()
+    }
+
+    fn last(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Opens a store of these files, and finds out which state it is in.
+    fn look(&self, files: &Files) -> Seen {
+        let Some(store) = open_on(disk_of(files), &self.clock) else { return Seen::Refused };
+        let names = self.states.last().expect("there is one").keys();
+        let keys: Keys = names
+            .map(|name| (name.clone(), ask(&store, name).expect("an open store answers")))
+            .collect();
+        assert_eq!(ask(&store, "never used").expect("an open store answers"), Truth::Free);
+        self.after(&keys)
+    }
+
+    /// The first of its states that is this one: a key that was started and abandoned is free
+    /// again, as it was before.
+    fn after(&self, keys: &Keys) -> Seen {
+        let state = self.states.iter().position(|state| is_same(state, keys));
+        Seen::After(state.unwrap_or_else(|| panic!("the store was never so: {keys:?}")))
+    }
+
+    /// What must come of these files, if their vault is whole.
+    fn expected(&self, files: &Files) -> Seen {
+        let is_whole = |name: &str, range: Range<usize>| {
+            files[name].get(range.clone()) == self.files[name].get(range)
+        };
+        let has_header = |log: &&str| {
+            files[*log].len() == self.files[*log].len() && is_whole(log, 0..SEGMENT_HEADER_LEN)
+        };
+        if !LOGS.iter().all(has_header) {
+            return Seen::Refused;
+        }
+        let is_in_place = |frame: &FrameAt| is_whole(frame.log, frame.bytes.clone());
+        let first = self.frames.iter().position(|frame| !is_in_place(frame));
+        let first = first.unwrap_or(self.last());
+        let is_anywhere = |frame: &FrameAt| {
+            let frame = &self.files[frame.log][frame.bytes.clone()];
+            let starts = |bytes: &[u8]| {
+                bytes[FRAMES_AT..].windows(frame.len()).step_by(8).any(|bytes| bytes == frame)
+            };
+            LOGS.iter().any(|log| starts(&files[*log]))
+        };
+        if self.frames[first..].iter().any(is_anywhere) {
+            Seen::Refused
+        } else {
+            self.after(&self.known(first))
         }
     }
-    (bench.disk.after_kill(), bench.clock)
+
+    /// Looks at the store after this damage; anything but what must come of it is a failure that
+    /// names the damage.
+    fn check(&self, what: &str, damage: impl FnOnce(&mut Files)) -> Seen {
+        let mut files = self.files.clone();
+        damage(&mut files);
+        let expected = self.expected(&files);
+        let seen = catch_unwind(AssertUnwindSafe(|| self.look(&files)))
+            .unwrap_or_else(|_| panic!("a wrong answer or a panic after {what}"));
+        let may_be_refused = files[VAULT] != self.files[VAULT];
+        assert!(
+            seen == expected || (may_be_refused && seen == Seen::Refused),
+            "{seen:?} and not {expected:?} after {what}"
+        );
+        seen
+    }
 }
 
-#[derive(Debug, PartialEq)]
-enum Seen {
-    Right,
-    Refused,
+/// A state that has no word of a key yet knows it as free.
+fn is_same(state: &Keys, found: &Keys) -> bool {
+    found.iter().all(|(name, truth)| state.get(name).unwrap_or(&Truth::Free) == truth)
 }
 
-/// Opens the store and asks for every key.
-fn look(disk: SimDisk, clock: &ManualClock) -> Seen {
-    let store = match builder(clock).open_on(disk) {
-        Ok(store) => store,
+fn disk_of(files: &Files) -> SimDisk {
+    let disk = SimDisk::new();
+    for (name, bytes) in files {
+        disk.put(name, bytes.clone());
+    }
+    disk
+}
+
+/// The store on this disk, or `None` if it is refused as one that is damaged.
+fn open_on(disk: SimDisk, clock: &ManualClock) -> Option<Store> {
+    match builder(clock).open_on(disk) {
+        Ok(store) => Some(store),
         Err(
             OpenError::Corrupt { .. }
             | OpenError::NotAStore { .. }
             | OpenError::UnsupportedVersion { .. }
             | OpenError::Storage { .. }
             | OpenError::Io { .. },
-        ) => return Seen::Refused,
+        ) => None,
         Err(other) => panic!("{other}"),
+    }
+}
+
+/// What a key is, if the store can tell.
+fn ask(store: &Store, name: &str) -> Result<Truth, Error> {
+    Ok(match store.begin(&key(name), Fingerprint::of(name))? {
+        Begin::Fresh(_) => Truth::Free,
+        Begin::Replay(completed) => Truth::Completed(completed.result().to_vec()),
+        Begin::Tombstone(tombstone) => Truth::Tombstone(tombstone.result_len()),
+        Begin::Interrupted(interrupted) => Truth::Interrupted {
+            attempt: interrupted.attempt(),
+            checkpoint: interrupted.last_checkpoint().map(<[u8]>::to_vec),
+        },
+        other => panic!("nobody holds {name}, and it is {other:?}"),
+    })
+}
+
+fn number_at<const LEN: usize>(bytes: &[u8], at: usize) -> [u8; LEN] {
+    bytes[at..at + LEN].try_into().expect("as many bytes")
+}
+
+/// The last frames that were written, in order: each segment has those of its last use first.
+fn frames(files: &Files, count: usize) -> Vec<FrameAt> {
+    let mut frames = Vec::new();
+    for log in LOGS {
+        let (bytes, mut at) = (&files[log], FRAMES_AT);
+        let salt = number_at::<8>(bytes, at + 8);
+        while bytes[at..].starts_with(b"ifrm") && number_at::<8>(bytes, at + 8) == salt {
+            let len = u32::from_le_bytes(number_at(bytes, at + 4)) as usize + FRAME_HEADER_LEN;
+            let number = u64::from_le_bytes(number_at(bytes, at + 16));
+            frames.push((number, FrameAt { log, bytes: at..at + len }));
+            at = (at + len).next_multiple_of(8);
+        }
+    }
+    frames.sort_by_key(|(number, _)| *number);
+    let frames = frames.split_off(frames.len() - count);
+    frames.into_iter().map(|(_, frame)| frame).collect()
+}
+
+/// Does the work on two threads, and counts what came of it.
+fn tally<W: Sync, K: Ord + Send>(work: &[W], one: impl Fn(&W) -> K + Sync) -> BTreeMap<K, usize> {
+    const THREADS: usize = 2;
+    let count = |thread: usize| {
+        let mut tally = BTreeMap::<K, usize>::new();
+        for work in work.iter().skip(thread).step_by(THREADS) {
+            *tally.entry(one(work)).or_default() += 1;
+        }
+        tally
     };
-    for step in 0..20 {
-        let name = format!("key {step}");
-        match (store.begin(&key(&name), Fingerprint::of(&name)), step % 5) {
-            (Ok(Begin::Fresh(_)), 3) | (Ok(Begin::Interrupted(_)), 4) => {}
-            (Ok(Begin::Replay(completed)), 0..3) => {
-                assert_eq!(completed.result(), name.repeat(step * 10).as_bytes(), "{name}");
+    thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..THREADS).map(|thread| scope.spawn(move || count(thread))).collect();
+        let mut sum = BTreeMap::<K, usize>::new();
+        for tally in threads.into_iter().map(thread::ScopedJoinHandle::join) {
+            for (kind, count) in tally.expect("what is found wrong was shown above") {
+                *sum.entry(kind).or_default() += count;
             }
-            (answer, _) => panic!("{name} is {answer:?}"),
         }
-    }
-    Seen::Right
-}
-
-/// Damages a copy of the store and looks at it; a panic is a failure that names the damage.
-fn check(disk: &SimDisk, clock: &ManualClock, what: &str, damage: impl FnOnce(&SimDisk)) -> Seen {
-    let damaged = disk.after_kill();
-    damage(&damaged);
-    catch_unwind(AssertUnwindSafe(|| look(damaged, clock)))
-        .unwrap_or_else(|_| panic!("a wrong answer or a panic after {what}"))
-}
-
-/// Flips bits of one file: those that `bits` picks among the bits of the file.
-fn flip(name: &str, count: usize, bits: impl Fn(usize, usize) -> usize) -> [usize; 2] {
-    let (disk, clock) = store();
-    let len = disk.bytes()[name].len();
-    let mut seen = [0; 2];
-    for at in 0..count {
-        let bit = bits(at, len * 8);
-        let what = format!("flip of bit {bit} of {name}");
-        let refused = check(&disk, &clock, &what, |disk| {
-            disk.damage(name, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
-        }) == Seen::Refused;
-        seen[usize::from(refused)] += 1;
-    }
-    seen
-}
-
-fn random_bit(at: usize, bits: usize) -> usize {
-    (splitmix(at as u64) % bits as u64) as usize
+        sum
+    })
 }
 
 #[test]
-fn a_flipped_bit_of_the_vault_is_noticed_or_harmless() {
-    let [right, refused] = flip("vault.redb", size("ROT_FLIPS", 3_000) as usize, random_bit);
-    assert!(0 < right && 0 < refused, "{right} right, {refused} refused");
-}
-
-#[test]
-fn a_flipped_bit_of_an_acknowledged_frame_is_noticed() {
-    // From the second page on the log holds frames; the last one is told from a torn write by
-    // nothing, and is left out here.
-    let (disk, _) = store();
-    let log = if disk.bytes()["log-0"][4096] == b'i' && disk.bytes()["log-1"][4096] == b'i' {
-        "log-1"
-    } else {
-        panic!("the work was not spread over both segments")
-    };
-    let bytes = &disk.bytes()[log][4096..];
-    let end = bytes.iter().rposition(|byte| *byte != 0).expect("there are frames");
-    let last = bytes[..end].windows(4).rposition(|word| word == b"ifrm").expect("there are frames");
-    let mut covered = Vec::new();
-    let mut at = 0;
-    while at < last {
-        let len =
-            u32::from_le_bytes(bytes[at + 4..at + 8].try_into().expect("four bytes")) as usize;
-        covered.extend((at + 4096) * 8..(at + 4096 + 48 + len) * 8);
-        at = (at + 48 + len).next_multiple_of(8);
-    }
-    let [right, refused] = flip(log, 2_000, |at, _| covered[random_bit(at, covered.len())]);
-    assert_eq!((right, refused), (0, 2_000));
-}
-
-#[test]
-fn a_flipped_bit_outside_the_frames_is_noticed_or_harmless() {
-    for log in ["log-0", "log-1"] {
-        let header = flip(log, 52 * 8, |at, _| at);
-        assert_eq!(header, [0, 52 * 8], "the header of {log}");
-    }
-    let [right, _] = flip("log-0", 500, random_bit);
-    assert!(0 < right);
-}
-
-#[test]
-fn every_cut_is_noticed() {
-    let (disk, clock) = store();
-    for name in ["vault.redb", "log-0", "log-1"] {
-        let len = disk.bytes()[name].len();
-        for cut in (0..len).step_by(1009).chain([1, 4095, 4096, 4097, len - 1]) {
-            let what = format!("cut of {name} to {cut} bytes");
-            check(&disk, &clock, &what, |disk| disk.damage(name, |bytes| bytes.truncate(cut)));
-        }
-    }
-}
-
-#[test]
-fn zeroed_and_swapped_pages_are_noticed_or_harmless() {
-    let (disk, clock) = store();
-    for name in ["vault.redb"] {
-        let pages = disk.bytes()[name].len() / 4096;
-        for page in 0..pages {
-            check(&disk, &clock, &format!("zeroed page {page}"), |disk| {
-                disk.damage(name, |bytes| bytes[page * 4096..][..4096].fill(0));
-            });
-            check(&disk, &clock, &format!("swapped page {page}"), |disk| {
-                let other = (page + 1) % pages;
-                disk.damage(name, |bytes| {
-                    for at in 0..4096 {
-                        bytes.swap(page * 4096 + at, other * 4096 + at);
-                    }
-                });
-            });
-        }
-    }
+fn a_store_that_is_not_damaged_is_what_it_was() {
+    let image = Image::new();
+    assert_eq!(image.check("nothing", |_| {}), Seen::After(image.last()));
 }
 
 #[test]
 fn a_missing_file_is_noticed() {
-    let (disk, clock) = store();
-    for name in ["vault.redb", "log-0", "log-1"] {
-        let seen = check(&disk, &clock, &format!("loss of {name}"), |disk| disk.remove(name));
-        assert_eq!(seen, Seen::Refused);
+    let image = Image::new();
+    for name in [VAULT, LOGS[0], LOGS[1]] {
+        let disk = disk_of(&image.files);
+        disk.remove(name);
+        assert!(open_on(disk, &image.clock).is_none(), "{name}");
     }
 }
 
 #[test]
 fn the_log_of_another_store_is_noticed() {
-    let (disk, clock) = store();
-    let (other, _) = store();
-    let seen = check(&disk, &clock, "a log from elsewhere", |disk| {
-        disk.put("log-0", other.bytes()["log-0"].clone());
-    });
-    assert_eq!(seen, Seen::Refused);
+    let (image, other) = (Image::new(), Image::new());
+    for log in LOGS {
+        let mut files = image.files.clone();
+        files.insert(log.to_owned(), other.files[log].clone());
+        assert_eq!(image.look(&files), Seen::Refused, "{log}");
+    }
 }
 
 #[test]
@@ -205,12 +367,9 @@ fn a_segment_that_was_wiped_is_noticed_by_the_one_after_it() {
     for name in &names {
         assert_eq!(whole.begin(name, "request").replay().result(), [7; 1_000]);
     }
-    let first = |name: &str| {
-        let bytes = &disk.bytes()[name][4096 + 16..4096 + 24];
-        u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
-    };
+    let first = |name: &str| u64::from_le_bytes(number_at(&disk.bytes()[name], FRAMES_AT + 16));
     let earlier = if first("log-0") < first("log-1") { "log-0" } else { "log-1" };
-    disk.damage(earlier, |bytes| bytes[4096..].fill(0));
+    disk.damage(earlier, |bytes| bytes[FRAMES_AT..].fill(0));
     let opened = builder(&clock).open_on(disk);
     assert!(matches!(opened, Err(OpenError::Corrupt { .. })), "{opened:?}");
 }

@@ -14,6 +14,8 @@
 #[cfg(unix)]
 mod planted;
 mod secrets;
+#[cfg(unix)]
+mod starting;
 #[expect(dead_code, reason = "most of it is for the other tests")]
 #[path = "../it/support/mod.rs"]
 mod support;

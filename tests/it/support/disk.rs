@@ -1,14 +1,50 @@
-//! A disk in memory that keeps what was written apart from what was synced, and that fails when
-//! it is told to.
+//! A disk in memory that keeps what was written apart from what was synced, that fails when it is
+//! told to, and that lies when it is told to.
+//!
+//! What it does that a real disk under a real file system may do:
+//!
+//! - A kill leaves all that was written. A power cut leaves what was synced, and of the rest:
+//!   - each write is there, is missing, or is torn, so that each sector of 512 bytes is there or is
+//!     not. All writes of all files are taken together: each goes its own way, or nearly none or
+//!     nearly all are there, or all up to one, which is torn, and nothing after it;
+//!   - each new length is there or is not, a shorter one too: then the old bytes are back. A file
+//!     may have its new length without the bytes: they are zeros;
+//!   - names (created, replaced, renamed) are there in order up to some point, as a file system
+//!     with a journal has it; or, if asked for, each goes its own way. A file that has a name has
+//!     it whether or not its bytes are there. A rename is atomic;
+//!   - if asked for, a sector that was being written holds garbage, zeros or a part of the write
+//!     where it was written. That is more than the store expects ([`Image::BEYOND`]).
+//! - Each operation of any kind may fail, once or from then on, with any kind of error. It has done
+//!   nothing then, or a part of a write, or all of what it was asked for. Or it panics.
+//! - A sync of a file that fails leaves nothing, a part or all of it on the disk, and counts all of
+//!   it as clean: no later sync makes up for it. Readers see what was written, or what the disk
+//!   has, with either length.
+//!
+//! What it does not do: damage what is not being written (`rot.rs` does), return other bytes than
+//! the file has, or lose names for good after a sync of names that failed: the next one that
+//! succeeds makes them durable.
 
-use std::collections::BTreeMap;
+mod bytes;
+mod content;
+mod cut;
+mod fault;
+mod file;
+mod names;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use idemstore::disk::{Disk, DiskFile};
 
-use super::model::splitmix;
+use bytes::Bytes;
+use content::Content;
+use cut::Cut;
+use fault::Failure;
+pub use fault::{Cache, FailedSync, Fault, Manner, Op, Persisted};
+use file::SimFile;
+use names::Names;
 
 /// A simulated disk with one directory. Clones share it.
 #[derive(Clone, Default)]
@@ -28,28 +64,20 @@ impl fmt::Debug for SimDisk {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Default)]
 struct State {
     locked: bool,
-    names: BTreeMap<String, Arc<Mutex<Content>>>,
-    /// Names as a power cut would leave them.
-    durable_names: BTreeMap<String, Arc<Mutex<Content>>>,
+    names: Names,
+    files: Vec<Content>,
     counts: Counts,
-    fault: Option<Fault>,
+    /// How many of each operation there were, those that failed among them.
+    done: BTreeMap<Op, u64>,
+    fault: Option<(Fault, Manner)>,
     /// Whether an operation has failed.
     has_failed: bool,
-    /// Which of the unsynced writes a sync that fails has made durable: a number decides.
-    lossy_seed: Option<u64>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Content {
-    /// What a read sees.
-    live: Vec<u8>,
-    /// What was there at the last sync.
-    durable: Vec<u8>,
-    /// What was written since.
-    pending: Vec<(u64, Vec<u8>)>,
+    failed_syncs: Option<FailedSync>,
+    /// Syncs that are said to be done and are not.
+    lies: Option<Op>,
 }
 
 /// What was done to the disk.
@@ -61,26 +89,18 @@ pub struct Counts {
     pub vault_syncs: u64,
 }
 
-/// Which operation fails, and how.
-#[derive(Clone, Copy, Debug)]
-pub struct Fault {
-    pub on: Op,
-    /// How many of them still succeed.
-    pub after: u64,
-    /// Whether all later ones fail too.
-    pub for_good: bool,
-    pub kind: io::ErrorKind,
+/// How a power cut is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// Each name goes its own way.
+    pub any_name: bool,
+    /// A sector that was being written may hold anything where it was being written.
+    pub beyond: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    Read,
-    Write,
-    Sync,
-    VaultSync,
-    SetLen,
-    /// A write of either kind, or a sync.
-    Any,
+impl Image {
+    pub const ANY_NAME: Self = Self { any_name: true, beyond: false };
+    pub const BEYOND: Self = Self { any_name: true, beyond: true };
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,19 +116,45 @@ impl SimDisk {
         lock(&self.state).counts
     }
 
+    /// How many operations of this kind there were, those that failed among them.
+    pub fn operations(&self, kind: Op) -> u64 {
+        let state = lock(&self.state);
+        state.done.iter().filter(|(op, _)| kind.means(**op)).map(|(_, done)| done).sum()
+    }
+
     pub fn fail(&self, fault: Fault) {
-        lock(&self.state).fault = Some(fault);
+        self.fail_as(fault, Manner::Nothing);
+    }
+
+    /// The operation that fails has done so much of what it was asked for.
+    pub fn fail_as(&self, fault: Fault, manner: Manner) {
+        lock(&self.state).fault = Some((fault, manner));
     }
 
     /// From now on a sync that fails is as Linux has it: what was written counts as clean, so that
     /// no later sync writes it, and a part of it has reached the disk all the same.
     pub fn lose_what_a_failed_sync_had(&self, seed: u64) {
-        lock(&self.state).lossy_seed = Some(seed);
+        self.failed_syncs(FailedSync { persisted: Persisted::Some(seed), cache: Cache::Keeps });
+    }
+
+    /// What a sync of a file that fails leaves behind from now on. By default a later one makes up
+    /// for it.
+    pub fn failed_syncs(&self, failed: FailedSync) {
+        lock(&self.state).failed_syncs = Some(failed);
+    }
+
+    /// Syncs of this kind are said to be done from now on, and are not.
+    pub fn lie(&self, syncs: Op) {
+        lock(&self.state).lies = Some(syncs);
     }
 
     /// Shows the disk to `observer` after each operation that changes it.
     pub fn observe(&self, observer: impl FnMut(&Self) + Send + 'static) {
         *lock(&self.observer) = Some(Box::new(observer));
+    }
+
+    pub fn ignore(&self) {
+        lock(&self.observer).take();
     }
 
     fn changed(&self) {
@@ -132,182 +178,179 @@ impl SimDisk {
     /// The disk as a kill of the process leaves it: the page cache survives.
     pub fn after_kill(&self) -> Self {
         let state = lock(&self.state);
-        Self::holding(
-            state.names.iter().map(|(name, content)| (name.clone(), lock(content).live.clone())),
-        )
+        let live =
+            |(name, file): (&String, &usize)| (name.clone(), state.files[*file].live().clone());
+        Self::holding(state.names.live().iter().map(live))
     }
 
     /// The disk as a kill of the process leaves it to the next one on the same machine: what was
     /// not synced may still be lost by a power cut.
     pub fn after_kill_of_process(&self) -> Self {
         let state = lock(&self.state);
-        let copies: BTreeMap<_, _> = state
-            .names
-            .values()
-            .chain(state.durable_names.values())
-            .map(|content| (Arc::as_ptr(content), Arc::new(Mutex::new(lock(content).clone()))))
-            .collect();
-        let copy = |names: &BTreeMap<String, Arc<Mutex<Content>>>| {
-            let same = |content| copies.get(&Arc::as_ptr(content)).map(Arc::clone);
-            names.iter().filter_map(|(name, file)| Some((name.clone(), same(file)?))).collect()
-        };
-        let state = State {
-            names: copy(&state.names),
-            durable_names: copy(&state.durable_names),
-            ..State::default()
-        };
-        Self { state: Arc::new(Mutex::new(state)), observer: Arc::default(), holds_lock: false }
+        let (names, files) = (state.names.clone(), state.files.clone());
+        let lies = state.lies;
+        Self::with(State { names, files, lies, ..State::default() })
     }
 
-    /// The disk as a power cut leaves it. Of what was not synced each write is there or not, and
-    /// is perhaps torn at a sector, as `choose` says with a number below its argument.
-    pub fn after_power_cut(&self, mut choose: impl FnMut(u64) -> u64) -> Self {
+    /// The disk as a power cut leaves it, as `choose` says with a number below its argument. If
+    /// that is always 0, nothing is there but what was synced.
+    pub fn after_power_cut(&self, choose: impl FnMut(u64) -> u64) -> Self {
+        self.after_power_cut_as(Image::default(), choose)
+    }
+
+    pub fn after_power_cut_as(&self, image: Image, mut choose: impl FnMut(u64) -> u64) -> Self {
         let state = lock(&self.state);
-        Self::holding(
-            state
-                .durable_names
-                .iter()
-                .map(|(name, content)| (name.clone(), lock(content).torn(&mut choose))),
-        )
+        let mut cut = Cut::of_any_kind(&mut choose, &state.unsynced());
+        state.after_cut(image, &mut cut)
     }
 
-    fn holding(files: impl Iterator<Item = (String, Vec<u8>)>) -> Self {
-        let names: BTreeMap<_, _> = files
-            .map(|(name, bytes)| {
-                let content = Content { live: bytes.clone(), durable: bytes, pending: Vec::new() };
-                (name, Arc::new(Mutex::new(content)))
-            })
-            .collect();
-        let state = State { durable_names: names.clone(), names, ..State::default() };
+    /// As before, with each thing that was not synced for itself: [`SimDisk::ways`] are the ways
+    /// that this can go.
+    pub fn after_power_cut_of_each(
+        &self,
+        image: Image,
+        mut choose: impl FnMut(u64) -> u64,
+    ) -> Self {
+        let state = lock(&self.state);
+        state.after_cut(image, &mut Cut::each(&mut choose))
+    }
+
+    /// In how many ways a power cut can go, at most, if it does no more than the store expects.
+    pub fn ways(&self, image: Image) -> u64 {
+        let state = lock(&self.state);
+        let files: BTreeSet<_> = state.names.files().collect();
+        let ways = files.into_iter().map(|file| state.files[file].ways());
+        ways.fold(state.names.ways(image.any_name), u64::saturating_mul)
+    }
+
+    fn holding(files: impl Iterator<Item = (String, Bytes)>) -> Self {
+        let mut state = State::default();
+        let mut names = names::Map::new();
+        for (name, bytes) in files {
+            names.insert(name, state.files.len());
+            state.files.push(Content::durable(bytes));
+        }
+        state.names = Names::durable(names);
+        Self::with(state)
+    }
+
+    fn with(state: State) -> Self {
         Self { state: Arc::new(Mutex::new(state)), observer: Arc::default(), holds_lock: false }
     }
 
     /// All bytes of all files, as a read sees them.
     pub fn bytes(&self) -> BTreeMap<String, Vec<u8>> {
         let state = lock(&self.state);
-        state.names.iter().map(|(name, file)| (name.clone(), lock(file).live.clone())).collect()
+        let live =
+            |(name, file): (&String, &usize)| (name.clone(), state.files[*file].live().to_vec());
+        state.names.live().iter().map(live).collect()
+    }
+
+    /// What tells these files from others.
+    pub fn digest(&self) -> [u8; 32] {
+        let state = lock(&self.state);
+        let mut hasher = blake3::Hasher::new();
+        for (name, file) in state.names.live() {
+            hasher.update(&name.len().to_le_bytes()).update(name.as_bytes());
+            state.files[*file].live().digest_into(&mut hasher);
+        }
+        *hasher.finalize().as_bytes()
     }
 
     /// Changes the bytes of one file behind the store's back.
     pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
-        let state = lock(&self.state);
-        let mut content = lock(state.names.get(name).expect("the file is there"));
-        change(&mut content.live);
-        content.make_durable();
+        let mut state = lock(&self.state);
+        let file = *state.names.live().get(name).expect("the file is there");
+        let mut bytes = state.files[file].live().to_vec();
+        change(&mut bytes);
+        state.files[file] = Content::durable(bytes.into());
     }
 
     pub fn remove(&self, name: &str) {
-        let mut state = lock(&self.state);
-        state.names.remove(name);
-        state.durable_names.remove(name);
+        lock(&self.state).names.remove(name);
     }
 
     pub fn put(&self, name: &str, bytes: Vec<u8>) {
-        let content = Content { live: bytes.clone(), durable: bytes, pending: Vec::new() };
-        let content = Arc::new(Mutex::new(content));
         let mut state = lock(&self.state);
-        state.durable_names.insert(name.to_owned(), Arc::clone(&content));
-        state.names.insert(name.to_owned(), content);
+        let file = state.files.len();
+        state.files.push(Content::durable(bytes.into()));
+        state.names.put(name, file);
     }
 
-    fn handle(&self, name: &str, content: &Arc<Mutex<Content>>) -> Arc<dyn DiskFile> {
-        Arc::new(SimFile {
-            is_log: name.starts_with("log"),
-            content: Arc::clone(content),
-            disk: Self {
-                state: Arc::clone(&self.state),
-                observer: Arc::clone(&self.observer),
-                holds_lock: false,
-            },
-        })
-    }
-}
-
-impl Content {
-    /// All of it, whatever was synced.
-    fn make_durable(&mut self) {
-        self.durable.clone_from(&self.live);
-        self.pending.clear();
+    fn handle(&self, name: &str, file: usize) -> Arc<dyn DiskFile> {
+        let (state, observer) = (Arc::clone(&self.state), Arc::clone(&self.observer));
+        let disk = Self { state, observer, holds_lock: false };
+        Arc::new(SimFile::new(name.starts_with("log"), file, disk))
     }
 
-    /// What was written since the last sync, or what `choose` takes of it.
-    fn sync(&mut self, mut choose: impl FnMut() -> bool) {
-        for (offset, written) in std::mem::take(&mut self.pending) {
-            if choose() {
-                overwrite(&mut self.durable, offset as usize, &written);
-            }
-        }
-        self.durable.truncate(self.live.len());
-    }
-
-    fn set_len(&mut self, len: usize) {
-        self.live.resize(len, 0);
-        // A new length that is not synced is a matter of the vault alone, and redb syncs it before
-        // it relies on it: it is taken as durable at once, longer but never shorter.
-        if self.durable.len() < len {
-            self.durable.resize(len, 0);
-        }
-        for (offset, written) in &mut self.pending {
-            written.truncate(len.saturating_sub(*offset as usize));
-        }
-    }
-
-    fn torn(&self, choose: &mut impl FnMut(u64) -> u64) -> Vec<u8> {
-        const SECTOR: usize = 512;
-        let mut bytes = self.durable.clone();
-        for (offset, written) in &self.pending {
-            match choose(4) {
-                0 => {}
-                1 => {
-                    // Each sector for itself; the file's length goes with the last one.
-                    let mut at = *offset as usize;
-                    let end = at + written.len();
-                    while at < end {
-                        let next = ((at / SECTOR + 1) * SECTOR).min(end);
-                        if choose(2) == 0 {
-                            let from = at - *offset as usize;
-                            overwrite(&mut bytes, at, &written[from..from + (next - at)]);
-                        }
-                        at = next;
-                    }
+    /// Does an operation that changes the disk, or fails as it was told to.
+    fn change<T>(&self, op: Op, mut change: impl FnMut(&mut State, u64) -> T) -> io::Result<T> {
+        let mut state = lock(&self.state);
+        let (number, checked) = state.check(op);
+        let changed = match checked {
+            Ok(()) => Ok(change(&mut state, number)),
+            Err(failure) => {
+                if matches!(failure.manner, Manner::All | Manner::PanicLate) {
+                    change(&mut state, number);
                 }
-                _ => overwrite(&mut bytes, *offset as usize, written),
+                Err(failure)
             }
-        }
-        bytes
+        };
+        drop(state);
+        self.changed();
+        changed.or_else(Failure::say)
     }
-}
-
-fn overwrite(bytes: &mut Vec<u8>, at: usize, with: &[u8]) {
-    if bytes.len() < at + with.len() {
-        bytes.resize(at + with.len(), 0);
-    }
-    bytes[at..at + with.len()].copy_from_slice(with);
 }
 
 impl State {
-    fn check(&mut self, op: Op) -> io::Result<()> {
-        let Some(fault) = &mut self.fault else { return Ok(()) };
-        let meant = fault.on == op || (fault.on == Op::Any && op != Op::Read);
-        if !meant {
-            return Ok(());
+    /// Whether the operation succeeds, and which one it is.
+    fn check(&mut self, op: Op) -> (u64, Result<(), Failure>) {
+        let number = self.done.values().sum();
+        *self.done.entry(op).or_default() += 1;
+        let Some((fault, manner)) = &mut self.fault else { return (number, Ok(())) };
+        if !fault.on.means(op) {
+            return (number, Ok(()));
         }
         if 0 < fault.after {
             fault.after -= 1;
-            return Ok(());
+            return (number, Ok(()));
         }
-        let kind = fault.kind;
+        let error = io::Error::new(fault.kind, "simulated");
+        let failure = Failure { error, manner: *manner };
         self.has_failed = true;
         if !fault.for_good {
             self.fault = None;
         }
-        Err(io::Error::new(kind, "simulated"))
+        (number, Err(failure))
+    }
+
+    fn lies(&self, op: Op) -> bool {
+        self.lies.is_some_and(|lies| lies.means(op))
+    }
+
+    fn unsynced(&self) -> Vec<u64> {
+        let files: BTreeSet<_> = self.names.files().collect();
+        let files = files.into_iter().flat_map(|file| self.files[file].unsynced());
+        let mut unsynced: Vec<_> = files.chain(self.names.unsynced()).collect();
+        unsynced.sort_unstable();
+        unsynced
+    }
+
+    fn after_cut(&self, image: Image, cut: &mut Cut<'_>) -> SimDisk {
+        (cut.any_name, cut.beyond) = (image.any_name, image.beyond);
+        let names = self.names.after_cut(cut);
+        let files = names.into_iter().map(|(name, file)| (name, self.files[file].after_cut(cut)));
+        SimDisk::holding(files)
     }
 }
 
 impl Disk for SimDisk {
     fn lock(&mut self) -> io::Result<()> {
         let mut state = lock(&self.state);
+        if let (_, Err(failure)) = state.check(Op::Lock) {
+            drop(state);
+            return failure.say();
+        }
         if std::mem::replace(&mut state.locked, true) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -317,38 +360,37 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let state = lock(&self.state);
-        let content = state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(self.handle(name, content))
+        let mut state = lock(&self.state);
+        if let (_, Err(failure)) = state.check(Op::Open) {
+            drop(state);
+            return failure.say();
+        }
+        let file = state.names.live().get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(self.handle(name, *file))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let mut state = lock(&self.state);
-        state.check(Op::Write)?;
-        let content = Arc::<Mutex<Content>>::default();
-        state.names.insert(name.to_owned(), Arc::clone(&content));
-        drop(state);
-        self.changed();
-        Ok(self.handle(name, &content))
+        let file = self.change(Op::Create, |state, number| {
+            let file = state.files.len();
+            state.files.push(Content::default());
+            state.names.create(number, name, file);
+            file
+        })?;
+        Ok(self.handle(name, file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = lock(&self.state);
-        state.check(Op::Write)?;
-        let content = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.names.insert(to.to_owned(), content);
-        drop(state);
-        self.changed();
-        Ok(())
+        let renamed =
+            self.change(Op::Rename, |state, number| state.names.rename(number, from, to))?;
+        if renamed { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        let mut state = lock(&self.state);
-        state.check(Op::Sync)?;
-        state.durable_names = state.names.clone();
-        drop(state);
-        self.changed();
-        Ok(())
+        self.change(Op::SyncNames, |state, _| {
+            if !state.lies(Op::SyncNames) {
+                state.names.sync();
+            }
+        })
     }
 }
 
@@ -357,88 +399,5 @@ impl Drop for SimDisk {
         if self.holds_lock {
             lock(&self.state).locked = false;
         }
-    }
-}
-
-#[derive(Debug)]
-struct SimFile {
-    is_log: bool,
-    content: Arc<Mutex<Content>>,
-    disk: SimDisk,
-}
-
-impl DiskFile for SimFile {
-    fn len(&self) -> io::Result<u64> {
-        Ok(lock(&self.content).live.len() as u64)
-    }
-
-    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        lock(&self.disk.state).check(Op::Read)?;
-        let content = lock(&self.content);
-        let from = offset as usize;
-        let bytes = content.live.get(from..from + out.len());
-        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut state = lock(&self.disk.state);
-        state.check(Op::Write)?;
-        if self.is_log {
-            state.counts.log_writes += 1;
-        } else {
-            state.counts.vault_writes += 1;
-        }
-        drop(state);
-        let mut content = lock(&self.content);
-        overwrite(&mut content.live, offset as usize, bytes);
-        content.pending.push((offset, bytes.to_vec()));
-        drop(content);
-        self.disk.changed();
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        lock(&self.disk.state).check(Op::SetLen)?;
-        lock(&self.content).set_len(len as usize);
-        self.disk.changed();
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let synced = lock(&self.disk.state).sync(self.is_log);
-        match &synced {
-            Ok(()) => lock(&self.content).sync(|| true),
-            Err(failed) => {
-                if let Some(mut seed) = failed.lossy_seed {
-                    lock(&self.content).sync(|| {
-                        seed = splitmix(seed);
-                        seed % 2 == 0
-                    });
-                }
-            }
-        }
-        self.disk.changed();
-        synced.map_err(|failed| failed.error)
-    }
-}
-
-struct FailedSync {
-    error: io::Error,
-    lossy_seed: Option<u64>,
-}
-
-impl State {
-    fn sync(&mut self, is_log: bool) -> Result<(), FailedSync> {
-        let checked = self
-            .check(Op::Sync)
-            .and_then(|()| if is_log { Ok(()) } else { self.check(Op::VaultSync) });
-        checked.map_err(|error| FailedSync { error, lossy_seed: self.lossy_seed })?;
-        if is_log {
-            self.counts.log_syncs += 1;
-        } else {
-            self.counts.vault_syncs += 1;
-        }
-        Ok(())
     }
 }

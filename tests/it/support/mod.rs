@@ -1,5 +1,8 @@
 //! What the tests share: a simulated disk, a store on it, and short words for the contract.
 
+pub mod choice;
+pub mod crashes;
+pub mod crew;
 pub mod disk;
 pub mod history;
 pub mod model;

@@ -1,14 +1,16 @@
 //! One run through everything that writes, so that it can be cut anywhere.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use idemstore::disk::Disk;
 #[cfg(feature = "transaction")]
 use idemstore::redb::{self, TableDefinition};
 use idemstore::{Begin, Fingerprint, ManualClock, Store};
 
 use super::oracle::{Oracle, Truth, Unsaid};
-use super::{RETENTION_MS, SimDisk, builder, key};
+use super::{RETENTION_MS, builder, key};
 
 /// A table of the caller's own, with a row for each key that was completed together with it.
 #[cfg(feature = "transaction")]
@@ -18,13 +20,19 @@ pub const ROWS: TableDefinition<'_, &str, u64> = TableDefinition::new("rows");
 #[derive(Clone, Debug, Default)]
 pub struct Told(Arc<Mutex<Oracle>>);
 
+impl From<Oracle> for Told {
+    fn from(oracle: Oracle) -> Self {
+        Self(Arc::new(Mutex::new(oracle)))
+    }
+}
+
 impl Told {
     pub fn lock(&self) -> MutexGuard<'_, Oracle> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a call that is to make this of a key, and notes what it says.
-    fn call<T, E: std::fmt::Display>(
+    pub fn call<T, E: std::fmt::Display>(
         &self,
         name: &str,
         next: Truth,
@@ -38,40 +46,68 @@ impl Told {
 }
 
 /// A store that is worked through, and what its callers were told.
-struct Run<'r> {
+struct Run {
     store: Store,
-    told: &'r Told,
+    told: Told,
 }
 
 /// Makes a store and works through all that writes it, until a call fails.
-pub fn run(disk: &SimDisk, clock: &ManualClock, told: &Told) -> Result<(), Unsaid> {
-    let open = || builder(clock).open_on(disk.clone()).map_err(|error| Unsaid(error.to_string()));
-    let run = Run { store: open()?, told };
-    run.single_calls()?;
-    run.many()?;
-    run.long_results()?;
-    run.own_rows("first")?;
-    say(run.store.compact())?;
-    run.single_after_interruption()?;
-    say(run.store.clone().close())?;
-    drop(run);
+pub fn run<D: Disk + Clone>(disk: &D, clock: &ManualClock, told: &Told) -> Result<(), Unsaid> {
+    run_and_show(disk, clock, told, |_| ())
+}
 
-    let run = Run { store: open()?, told };
-    run.forgotten()?;
-    run.own_rows("second")?;
-    // All of the above is over, and swept in part.
-    told.lock().expire();
-    clock.advance(Duration::from_millis(RETENTION_MS));
-    say(run.store.sweep())?;
-    run.anew()?;
-    say(run.store.clone().close())
+/// As [`run`], and shows the store on which a call has failed, before it is let go.
+pub fn run_and_show<D: Disk + Clone>(
+    disk: &D,
+    clock: &ManualClock,
+    told: &Told,
+    failed: impl Fn(&Store),
+) -> Result<(), Unsaid> {
+    let open = || builder(clock).open_on(disk.clone()).map_err(|error| Unsaid(error.to_string()));
+    let work = |part: fn(&Run, &ManualClock) -> Result<(), Unsaid>| {
+        let run = Run { store: open()?, told: told.clone() };
+        match catch_unwind(AssertUnwindSafe(|| part(&run, clock))) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(unsaid)) => {
+                failed(&run.store);
+                Err(unsaid)
+            }
+            Err(panic) => {
+                failed(&run.store);
+                resume_unwind(panic)
+            }
+        }
+    };
+    work(Run::first)?;
+    work(Run::second)
 }
 
 fn say<T, E: std::fmt::Display>(said: Result<T, E>) -> Result<(), Unsaid> {
     said.map(drop).map_err(|error| Unsaid(error.to_string()))
 }
 
-impl Run<'_> {
+impl Run {
+    fn first(&self, _: &ManualClock) -> Result<(), Unsaid> {
+        self.single_calls()?;
+        self.many()?;
+        self.long_results()?;
+        self.own_rows("first")?;
+        say(self.store.compact())?;
+        self.single_after_interruption()?;
+        say(self.store.clone().close())
+    }
+
+    fn second(&self, clock: &ManualClock) -> Result<(), Unsaid> {
+        self.forgotten()?;
+        self.own_rows("second")?;
+        // All of the above is over, and swept in part.
+        clock.advance(Duration::from_millis(RETENTION_MS));
+        self.told.lock().expire();
+        say(self.store.sweep())?;
+        self.anew()?;
+        say(self.store.clone().close())
+    }
+
     fn begin(&self, name: &str) -> Result<Begin, Unsaid> {
         let begin = self.store.begin(&key(name), Fingerprint::of(name));
         begin.map_err(|error| Unsaid(error.to_string()))
@@ -98,7 +134,7 @@ impl Run<'_> {
 
     /// Each call of each handle.
     fn single_calls(&self) -> Result<(), Unsaid> {
-        let told = self.told;
+        let told = &self.told;
         let execution = self.start("completed")?;
         let result = b"result".to_vec();
         told.call("completed", Truth::Completed(result.clone()), || execution.complete(result))?;
@@ -121,7 +157,7 @@ impl Run<'_> {
     }
 
     fn single_after_interruption(&self) -> Result<(), Unsaid> {
-        let told = self.told;
+        let told = &self.told;
         let Begin::Interrupted(retried) = self.begin("retried")? else { panic!("it was dropped") };
         let execution = told.call("retried", interrupted(2, None), || retried.retry())?;
         let result = b"second attempt".to_vec();

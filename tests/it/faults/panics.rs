@@ -1,0 +1,135 @@
+//! A disk that panics: nobody waits for ever, and what was acknowledged is there.
+
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use idemstore::{Begin, Error, Fingerprint};
+
+use crate::support::disk::{Fault, Manner, Op};
+use crate::support::script;
+use crate::support::{Answers, Bench, crew, key};
+
+use super::every::{Failing, operations, use_it_all_the_same};
+
+/// Works through the script until its operation number `after` panics. redb's own operations are
+/// left out: a panic in them can leave a lock of redb's poisoned, on which redb panics again when
+/// it is dropped.
+fn panic_at(after: u64, manner: Manner) {
+    let fault = Fault { on: Op::NoVault, after, for_good: false, kind: ErrorKind::Other };
+    let failing = Failing::new(fault, manner);
+    let Failing { disk, clock, told } = &failing;
+    let run = catch_unwind(AssertUnwindSafe(|| {
+        script::run_and_show(disk, clock, told, |store| use_it_all_the_same(store, told))
+    }));
+    assert!(disk.has_failed(), "operation {after} is one of the run");
+    failing.go_on_and_cut(after);
+    let panic = run.expect_err("the panic is not taken for an error");
+    assert_eq!(panic.downcast_ref(), Some(&"simulated"), "another panic");
+}
+
+#[test]
+fn no_operation_that_panics_costs_what_was_acknowledged() {
+    let all = operations().operations(Op::NoVault);
+    let cases = [Manner::Panic, Manner::PanicLate];
+    let cases = cases.into_iter().flat_map(|manner| (0..all).map(move |after| (after, manner)));
+    let runs = AtomicU64::new(0);
+    crew::each(cases, |(after, manner)| {
+        super::named(format!("{after} {manner:?}"), || panic_at(after, manner));
+        runs.fetch_add(1, Ordering::Relaxed);
+    });
+    let runs = runs.into_inner();
+    println!("{runs} runs, in each of which one of {all} operations panics");
+    assert!(200 < runs, "only {runs} runs");
+}
+
+/// What the callers of a store are told whose disk panics under a leader.
+#[derive(Default)]
+struct Told {
+    acknowledged: Mutex<Vec<String>>,
+    unknown: AtomicU64,
+    poisoned: AtomicU64,
+    panicked: AtomicU64,
+}
+
+impl Told {
+    /// Completes keys until it is told no more.
+    fn write(&self, bench: &Bench, writer: usize) {
+        for step in 0.. {
+            let name = format!("{writer} {step}");
+            let completed = catch_unwind(AssertUnwindSafe(|| {
+                match bench.store.begin(&key(&name), Fingerprint::of("request"))? {
+                    Begin::Fresh(permit) => permit.complete(&name).map_err(|error| match error {
+                        idemstore::CompleteError::Store(error) => error,
+                        other => panic!("{other}"),
+                    }),
+                    other => panic!("{other:?}"),
+                }
+            }));
+            let counter = match completed {
+                Ok(Ok(_)) => {
+                    self.acknowledged.lock().expect("no thread panics").push(name);
+                    continue;
+                }
+                Ok(Err(Error::OutcomeUnknown(_))) => &self.unknown,
+                Ok(Err(Error::Poisoned(_))) => &self.poisoned,
+                Ok(Err(error)) => panic!("{error}"),
+                Err(_) => &self.panicked,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+    }
+}
+
+#[test]
+fn every_caller_of_a_batch_whose_leader_panics_is_answered() {
+    let (mut unknown, mut acknowledged) = (0, 0);
+    for after in 0..40 {
+        let (bench, told) = (Bench::new(), Told::default());
+        let on = if after % 2 == 0 { Op::LogSync } else { Op::LogWrite };
+        let manner = if after % 3 == 0 { Manner::PanicLate } else { Manner::Panic };
+        bench.disk.fail_as(Fault { on, after, for_good: true, kind: ErrorKind::Other }, manner);
+        // So that a batch fills while the one before it is written.
+        bench.disk.observe(|_| thread::sleep(Duration::from_micros(100)));
+        thread::scope(|scope| {
+            for writer in 0..8 {
+                let (bench, told) = (&bench, &told);
+                scope.spawn(move || told.write(bench, writer));
+            }
+        });
+        bench.disk.heal();
+        bench.disk.ignore();
+        let disk = bench.disk.after_power_cut(|_| 0);
+        let cut = Bench::on(disk, bench.clock.clone());
+        let written = told.acknowledged.into_inner().expect("no thread panics");
+        for name in &written {
+            assert_eq!(cut.begin(name, "request").replay().result(), name.as_bytes());
+        }
+        let answered = [&told.unknown, &told.poisoned, &told.panicked];
+        let answered: u64 = answered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        assert_eq!(answered, 8, "each thread was told at last");
+        unknown += told.unknown.into_inner();
+        acknowledged += written.len();
+    }
+    assert!(0 < unknown && 40 < acknowledged, "{unknown} unknown, {acknowledged} acknowledged");
+}
+
+#[test]
+fn a_key_whose_leader_has_panicked_is_not_given_out_again() {
+    let fault = Fault { on: Op::LogSync, after: 0, for_good: false, kind: ErrorKind::Other };
+    for manner in [Manner::Panic, Manner::PanicLate] {
+        let bench = Bench::new();
+        let permit = bench.begin("k", "request").fresh();
+        bench.disk.fail_as(fault, manner);
+        assert!(catch_unwind(AssertUnwindSafe(|| permit.start())).is_err());
+        // Its frame may be durable, so that it may have started.
+        let begin = bench.store.begin(&key("k"), Fingerprint::of("request"));
+        assert!(matches!(begin, Err(Error::Poisoned(_))), "{begin:?}");
+        assert!(matches!(bench.store.settle(), Err(Error::Poisoned(_))));
+        bench.kill().begin("k", "request").interrupted();
+    }
+}

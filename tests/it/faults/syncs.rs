@@ -1,0 +1,92 @@
+//! Every sync of a run fails by turns, and leaves behind all that a failed sync may.
+
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::support::choice::by_seed;
+use crate::support::disk::{FailedSync, Fault, Image, Manner, Op, Persisted};
+use crate::support::script;
+use crate::support::{SimDisk, builder, crew, size};
+
+use super::every::{Failing, complete, operations};
+
+/// After how many more acknowledged operations the power is cut.
+const LATER: [u64; 4] = [1, 3, 10, 100];
+
+/// What was seen.
+#[derive(Default)]
+struct Seen {
+    cuts: AtomicU64,
+    /// Runs in which the call whose sync failed had happened all the same, and in which it had not.
+    happened: AtomicU64,
+    not_happened: AtomicU64,
+}
+
+/// Works through the script until its sync number `after` fails, and opens the store again on the
+/// same machine. Nobody knows what that sync has left.
+fn fail_at(after: u64, failed: FailedSync, seen: &Seen) {
+    let fault = Fault { on: Op::Sync, after, for_good: false, kind: ErrorKind::Other };
+    let failing = Failing::new(fault, Manner::Nothing);
+    failing.disk.failed_syncs(failed);
+    let Failing { disk, clock, told } = &failing;
+    drop(script::run(disk, clock, told));
+    assert!(disk.has_failed(), "sync {after} is one of the run");
+    let cut = |image: SimDisk| {
+        seen.cuts.fetch_add(1, Ordering::Relaxed);
+        failing.check(image)
+    };
+    for image in [disk.after_power_cut(|_| 0), disk.after_power_cut(by_seed(after))] {
+        drop(cut(image));
+    }
+    for found in cut(disk.after_kill_of_process()).iter().filter(|found| found.call.is_some()) {
+        let counter = if found.early { &seen.happened } else { &seen.not_happened };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+    let store = builder(clock).open_on(disk.clone()).expect("the disk is well");
+    told.lock().adopt(&store);
+    for step in 1..=LATER[3] {
+        complete(&store, told, &format!("later {step}")).expect("the disk is well");
+        if step % 4 == 2 {
+            store.settle().expect("it settles");
+        }
+        if LATER.contains(&step) {
+            let cut_by = by_seed(after << 8 | step);
+            drop(cut(disk.after_power_cut(|_| 0)));
+            drop(cut(disk.after_power_cut_as(Image::ANY_NAME, cut_by)));
+        }
+    }
+}
+
+#[test]
+fn no_sync_that_fails_costs_what_was_acknowledged_before_or_after_it() {
+    let all = operations().operations(Op::Sync);
+    assert!(100 < all, "only {all} syncs");
+    let step = size("FAULT_STEP", 23);
+    let left = |seed| {
+        [Persisted::Nothing, Persisted::Some(seed), Persisted::All]
+            .into_iter()
+            .flat_map(|persisted| FailedSync::CACHES.map(|cache| FailedSync { persisted, cache }))
+    };
+    let cases = (0..).zip(left(0)).flat_map(|(first, failed)| {
+        (first * 5 % step..all).step_by(step as usize).map(move |after| match failed.persisted {
+            Persisted::Some(_) => {
+                (after, FailedSync { persisted: Persisted::Some(after), ..failed })
+            }
+            _ => (after, failed),
+        })
+    });
+    let (seen, runs) = (Seen::default(), AtomicU64::new(0));
+    crew::each(cases, |(after, failed)| {
+        runs.fetch_add(1, Ordering::Relaxed);
+        super::named(format!("sync {after}, {failed:?}"), || fail_at(after, failed, &seen));
+    });
+    let (runs, Seen { cuts, happened, not_happened }) = (runs.into_inner(), seen);
+    let (happened, not_happened) = (happened.into_inner(), not_happened.into_inner());
+    println!(
+        "{runs} runs, in each of which one of {all} syncs fails; {} power cuts; calls that \
+         happened {happened}, that did not {not_happened}",
+        cuts.into_inner(),
+    );
+    assert!(all * 12 / step <= runs, "only {runs} runs");
+    assert!(0 < happened && 0 < not_happened, "{happened} happened, {not_happened} did not");
+}

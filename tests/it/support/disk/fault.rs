@@ -1,0 +1,158 @@
+//! How a disk fails, and how it lies.
+
+use std::io;
+
+use super::super::choice;
+
+/// Which operation fails, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    pub on: Op,
+    /// How many of them still succeed.
+    pub after: u64,
+    /// Whether all later ones fail too.
+    pub for_good: bool,
+    pub kind: io::ErrorKind,
+}
+
+/// An operation, or several of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Op {
+    Read,
+    LogRead,
+    VaultRead,
+    /// Also of a name: to create and to rename.
+    Write,
+    LogWrite,
+    VaultWrite,
+    Create,
+    Rename,
+    /// Of anything.
+    Sync,
+    LogSync,
+    VaultSync,
+    SyncNames,
+    SetLen,
+    Open,
+    LogLen,
+    VaultLen,
+    Lock,
+    /// All that change the disk or make it durable.
+    Any,
+    /// All but those of the vault's file, which redb makes.
+    NoVault,
+    /// All that there are.
+    Every,
+}
+
+impl Op {
+    /// Each single operation.
+    pub const SINGLE: [Self; 14] = [
+        Self::LogRead,
+        Self::VaultRead,
+        Self::LogWrite,
+        Self::VaultWrite,
+        Self::Create,
+        Self::Rename,
+        Self::LogSync,
+        Self::VaultSync,
+        Self::SyncNames,
+        Self::SetLen,
+        Self::Open,
+        Self::LogLen,
+        Self::VaultLen,
+        Self::Lock,
+    ];
+
+    /// Whether this single operation is meant.
+    pub fn means(self, single: Self) -> bool {
+        use Op::{
+            Any, Create, Every, LogLen, LogRead, LogSync, LogWrite, NoVault, Open, Read, Rename,
+            SetLen, Sync, SyncNames, VaultLen, VaultRead, VaultSync, VaultWrite, Write,
+        };
+        match self {
+            Every => true,
+            Any => !matches!(single, LogRead | VaultRead | Open | LogLen | VaultLen | Self::Lock),
+            NoVault => !matches!(single, VaultRead | VaultWrite | VaultSync | SetLen | VaultLen),
+            Read => matches!(single, LogRead | VaultRead),
+            Write => matches!(single, LogWrite | VaultWrite | Create | Rename),
+            Sync => matches!(single, LogSync | VaultSync | SyncNames),
+            same => same == single,
+        }
+    }
+}
+
+/// What an operation that fails has done before it says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    #[default]
+    Nothing,
+    /// Of a write a part; else nothing.
+    Part,
+    /// All of it.
+    All,
+    /// Nothing, and it panics in place of saying so.
+    Panic,
+    /// All of it, and it panics.
+    PanicLate,
+}
+
+/// What a sync that fails leaves behind, once it is as Linux has it: what it was to sync counts as
+/// clean, so that no later sync writes it.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedSync {
+    pub persisted: Persisted,
+    pub cache: Cache,
+}
+
+/// What has reached the disk all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persisted {
+    Nothing,
+    /// By this seed.
+    Some(u64),
+    All,
+}
+
+/// What a read sees afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// What was written. Only what is written anew is written back.
+    Keeps,
+    /// What was written. Whoever writes a part of a page writes back all of it.
+    KeepsPages,
+    /// What is on the disk, and the length that was written.
+    Drops,
+    /// What is on the disk.
+    Reverts,
+}
+
+impl FailedSync {
+    pub const CACHES: [Cache; 4] = [Cache::Keeps, Cache::KeepsPages, Cache::Drops, Cache::Reverts];
+
+    /// What becomes of each operation that was to be synced.
+    pub(super) fn choices(self) -> Box<dyn FnMut(u64) -> u64> {
+        match self.persisted {
+            Persisted::Nothing => Box::new(|_| 0),
+            Persisted::All => Box::new(|below| below - 1),
+            Persisted::Some(seed) => Box::new(choice::by_seed(seed)),
+        }
+    }
+}
+
+/// An operation that fails.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: io::Error,
+    pub(super) manner: Manner,
+}
+
+impl Failure {
+    /// Says so, or panics. A thread that panics already is spared: a second panic would end the
+    /// process, and nothing would be learned.
+    pub(super) fn say<T>(self) -> io::Result<T> {
+        let panics = matches!(self.manner, Manner::Panic | Manner::PanicLate);
+        assert!(!panics || std::thread::panicking(), "simulated");
+        Err(self.error)
+    }
+}
