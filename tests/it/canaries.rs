@@ -15,7 +15,7 @@ const CANARIES: [(&str, &str); 13] = [
     ("lies about the vault's fsync", "crash::a_power_cut_after_every_operation_loses_nothing"),
     ("leaves the directory unsynced", "crash::a_power_cut_after_every_operation_loses_nothing"),
     ("takes stale frames", "crash::a_kill_after_every_operation_loses_nothing"),
-    ("ends the log at rot", "rot::a_flipped_bit_of_an_acknowledged_frame_is_noticed"),
+    ("ends the log at rot", "rot::flips::a_flipped_bit"),
     ("expires a moment late", "retention::"),
     ("expires a moment late", "model::the_store_answers_as_the_model_does"),
     ("sweeps what is held", "retention::a_key_in_flight_never_becomes_free"),

@@ -1,5 +1,6 @@
 //! One run through everything that writes, so that it can be cut anywhere.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -91,6 +92,7 @@ impl Run {
         self.single_calls()?;
         self.many()?;
         self.long_results()?;
+        self.equal_lengths()?;
         self.own_rows("first")?;
         say(self.store.compact())?;
         self.single_after_interruption()?;
@@ -196,6 +198,22 @@ impl Run {
             self.complete(&format!("long {number}"), vec![number; 9_000])?;
         }
         Ok(())
+    }
+
+    /// Fills a segment anew with frames as long as those that it had, so that the old ones begin
+    /// where the new ones end. What one of them says is not true any more.
+    fn equal_lengths(&self) -> Result<(), Unsaid> {
+        say(self.store.settle())?;
+        let fill = |numbers: Range<u8>| {
+            numbers.into_iter().try_for_each(|number| {
+                self.complete(&format!("equal {number:02}"), vec![number; 4_000])
+            })
+        };
+        // Six in each segment, and there is room left for what frees a key.
+        fill(0..12)?;
+        let old = "equal 03";
+        self.told.call(old, Truth::Free, || self.store.forget(&key(old)))?;
+        fill(12..15)
     }
 
     /// Results that are stored together with a row of the caller's.
