@@ -2,11 +2,12 @@
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use idemstore::{Clock, ManualClock, Store, Timestamp};
 
 use crate::support::choice::by_seed;
-use crate::support::crashes::try_check_rows;
+use crate::support::crashes::{Findings, Moment, try_check_rows};
 use crate::support::disk::{Fault, Image, Manner, Op};
 use crate::support::oracle::{Found, Truth, try_check_whole};
 use crate::support::script::{self, Told};
@@ -47,6 +48,24 @@ impl Failing {
         found
     }
 
+    /// Keeps what the disk is now and then, once an operation of it has failed.
+    fn watch(&self) -> Arc<Mutex<Vec<Moment>>> {
+        let moments = Arc::<Mutex<Vec<_>>>::default();
+        let (kept, clock, told) = (Arc::clone(&moments), self.clock.clone(), self.told.clone());
+        let mut operation = 0;
+        self.disk.observe(move |disk| {
+            if disk.has_failed() {
+                operation += 1;
+            }
+            if operation % 8 == 7 {
+                let (disk, truth) = (disk.after_kill_of_process(), told.lock().clone());
+                let moment = Moment::new(operation, disk, clock.now(), truth);
+                kept.lock().expect("no observer panics").push(moment);
+            }
+        });
+        moments
+    }
+
     /// The disk is well again, and the same machine opens the store and goes on: it reads what was
     /// written, whether that is on the disk or not. Then the power is cut.
     pub(super) fn go_on_and_cut(&self, seed: u64) {
@@ -74,10 +93,11 @@ pub(super) fn complete(store: &Store, told: &Told, name: &str) -> Result<(), Str
 /// and what it says is done is durable.
 pub(super) fn use_it_all_the_same(store: &Store, told: &Told) {
     told.lock().check_what_it_says(store);
-    drop(complete(store, told, "completed afterwards"));
-    drop(store.settle());
-    drop(store.compact());
-    drop(complete(store, told, "completed after a settle"));
+    // Both segments of the log are written anew.
+    for step in 0..3 {
+        drop(complete(store, told, &format!("completed afterwards {step}")));
+        drop(store.settle());
+    }
     complete_with_a_row(store, told);
     let copy = SimDisk::new();
     if store.backup_on(copy.clone()).is_ok() {
@@ -86,6 +106,8 @@ pub(super) fn use_it_all_the_same(store: &Store, told: &Told) {
         told.lock().check_what_it_says(&copy);
     }
     drop(store.sweep());
+    drop(store.compact());
+    drop(complete(store, told, "completed after it was made smaller"));
     told.lock().check_what_it_says(store);
     drop(store.clone().close());
 }
@@ -109,13 +131,24 @@ fn complete_with_a_row(store: &Store, told: &Told) {
 fn complete_with_a_row(_: &Store, _: &Told) {}
 
 /// Works through the script until its operation number `after` fails. Whether that stopped it.
-fn fail_at(after: u64, for_good: bool, (kind, manner): (ErrorKind, Manner)) -> bool {
+fn fail_at(
+    after: u64,
+    for_good: bool,
+    (kind, manner): (ErrorKind, Manner),
+    findings: &Findings,
+) -> bool {
     let failing = Failing::new(Fault { on: Op::Every, after, for_good, kind }, manner);
     // A failed sync is never made good by a later one: what it had is on the disk, or is not.
     failing.disk.lose_what_a_failed_sync_had(after);
     let Failing { disk, clock, told } = &failing;
+    let moments = failing.watch();
     let run = script::run_and_show(disk, clock, told, |store| use_it_all_the_same(store, told));
     assert!(disk.has_failed(), "operation {after} is one of the run");
+    disk.ignore();
+    for moment in moments.lock().expect("no observer panics").drain(..) {
+        let what = format!("since operation {after} has failed with {kind} {manner:?}, power cut");
+        findings.check(&moment, &moment.disk.after_power_cut(|_| 0), what);
+    }
     failing.go_on_and_cut(after);
     run.is_err()
 }
@@ -142,13 +175,16 @@ fn no_operation_that_fails_costs_what_was_acknowledged() {
         (first * 3 % step..all).step_by(step as usize).map(move |after| (after, for_good, way))
     });
     let (runs, stopped) = (AtomicU64::new(0), AtomicU64::new(0));
+    let findings = Findings::default();
     crew::each(cases, |(after, for_good, way)| {
         runs.fetch_add(1, Ordering::Relaxed);
-        let has_stopped =
-            super::named(format!("{after} {for_good} {way:?}"), || fail_at(after, for_good, way));
+        let has_stopped = super::named(format!("{after} {for_good} {way:?}"), || {
+            fail_at(after, for_good, way, &findings)
+        });
         stopped.fetch_add(has_stopped.into(), Ordering::Relaxed);
     });
     let (runs, stopped) = (runs.into_inner(), stopped.into_inner());
+    findings.report("on the way");
     println!("{runs} runs, in each of which one of {all} operations fails; {stopped} were stopped");
     assert!(all * 12 / step <= runs, "only {runs} runs");
     assert!(stopped < runs && runs / 2 < stopped, "{stopped} of {runs} runs were stopped");

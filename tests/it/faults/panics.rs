@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use idemstore::{Begin, Error, Fingerprint};
 
-use crate::support::disk::{Fault, Manner, Op};
+use crate::support::disk::{Fault, Manner, Op, SIMULATED};
 use crate::support::script;
 use crate::support::{Answers, Bench, crew, key};
 
@@ -28,7 +28,7 @@ fn panic_at(after: u64, manner: Manner) {
     assert!(disk.has_failed(), "operation {after} is one of the run");
     failing.go_on_and_cut(after);
     let panic = run.expect_err("the panic is not taken for an error");
-    assert_eq!(panic.downcast_ref(), Some(&"simulated"), "another panic");
+    assert_eq!(panic.downcast_ref(), Some(&SIMULATED), "another panic");
 }
 
 #[test]

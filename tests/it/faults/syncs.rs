@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::support::choice::by_seed;
 use crate::support::disk::{FailedSync, Fault, Image, Manner, Op, Persisted};
 use crate::support::script;
-use crate::support::{SimDisk, builder, crew, size};
+use crate::support::{Answers, Bench, SimDisk, builder, crew, size};
 
 use super::every::{Failing, complete, operations};
 
@@ -89,4 +89,44 @@ fn no_sync_that_fails_costs_what_was_acknowledged_before_or_after_it() {
     );
     assert!(all * 12 / step <= runs, "only {runs} runs");
     assert!(0 < happened && 0 < not_happened, "{happened} happened, {not_happened} did not");
+}
+
+/// Bytes of a frame that had not reached the disk when it was read.
+fn show_up(disk: &SimDisk, read: &[u8], late: &[u8]) {
+    disk.damage("log-0", |bytes| {
+        let late = late.iter().zip(read).enumerate().filter(|(_, (late, read))| late != read);
+        for (at, (late, read)) in late {
+            assert_eq!(bytes[at], *read, "nothing new was written there");
+            bytes[at] = *late;
+        }
+    });
+}
+
+#[test]
+fn a_frame_that_shows_up_after_the_next_open_counts_for_nothing() {
+    let log = |disk: &SimDisk| disk.bytes().remove("log-0").expect("it is there");
+    for is_used in [false, true] {
+        let bench = Bench::new();
+        for step in 0..5 {
+            bench.complete(&format!("before {step}"), "request", "result");
+        }
+        let permit = bench.begin("k", "request").fresh();
+        let (on, kind) = (Op::LogSync, ErrorKind::Other);
+        bench.disk.fail(Fault { on, after: 0, for_good: false, kind });
+        drop(permit.start());
+        let late = log(&bench.disk);
+        let bench = bench.cut(|_| 0);
+        let read = log(&bench.disk);
+        if is_used {
+            bench.complete("k", "request", "result");
+        }
+        let disk = bench.disk.after_kill();
+        show_up(&disk, &read, &late);
+        let begin = Bench::on(disk, bench.clock).begin("k", "request");
+        if is_used {
+            assert_eq!(begin.replay().result(), b"result");
+        } else {
+            begin.fresh().release();
+        }
+    }
 }

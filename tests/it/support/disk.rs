@@ -42,7 +42,7 @@ use bytes::Bytes;
 use content::Content;
 use cut::Cut;
 use fault::Failure;
-pub use fault::{Cache, FailedSync, Fault, Manner, Op, Persisted};
+pub use fault::{Cache, FailedSync, Fault, Manner, Op, Persisted, SIMULATED};
 use file::SimFile;
 use names::Names;
 
@@ -315,7 +315,7 @@ impl State {
             fault.after -= 1;
             return (number, Ok(()));
         }
-        let error = io::Error::new(fault.kind, "simulated");
+        let error = io::Error::new(fault.kind, SIMULATED);
         let failure = Failure { error, manner: *manner };
         self.has_failed = true;
         if !fault.for_good {
