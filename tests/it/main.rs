@@ -16,6 +16,7 @@ mod canaries;
 mod checkpoints;
 mod contract;
 mod copies;
+mod corpora;
 mod crash;
 mod faults;
 mod files;

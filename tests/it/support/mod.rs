@@ -3,7 +3,9 @@
 pub mod choice;
 pub mod crashes;
 pub mod crew;
+pub mod damage;
 pub mod disk;
+pub mod faults;
 pub mod history;
 pub mod model;
 pub mod ops;

@@ -25,7 +25,9 @@ pub(super) enum Answer {
 impl World {
     pub(super) fn begin(&mut self, request: Request) {
         let begin = self.bench().store.begin(&name(request.key), fingerprint(request.request));
-        self.answered(request, begin.expect("begin answers"));
+        if let Some(begin) = self.said(begin) {
+            self.answered(request, begin);
+        }
     }
 
     pub(super) fn begin_many(&mut self, requests: &[Request]) {
@@ -34,7 +36,9 @@ impl World {
         let begins = self.bench().store.begin_many(names.iter().zip(prints));
         assert_eq!(begins.len(), requests.len());
         for (request, begin) in requests.iter().zip(begins) {
-            self.answered(*request, begin.expect("begin answers"));
+            if let Some(begin) = self.said(begin) {
+                self.answered(*request, begin);
+            }
         }
     }
 
@@ -87,11 +91,12 @@ impl World {
         Known { request, begun, expires, attempt: 1, checkpoint: None, done: None }
     }
 
-    fn check_in_flight(&self, key: u8, in_flight: InFlight) {
+    fn check_in_flight(&mut self, key: u8, in_flight: InFlight) {
         let since = self.keys.get(&key).map(|state| state.since);
         assert_eq!(Some(in_flight.since().as_unix_ms()), since);
-        let begin = in_flight.wait(Duration::ZERO).expect("it answers");
-        assert!(matches!(begin, Begin::InFlight(_)), "{begin:?} after no time");
+        if let Some(begin) = self.said(in_flight.wait(Duration::ZERO)) {
+            assert!(matches!(begin, Begin::InFlight(_)), "{begin:?} after no time");
+        }
     }
 
     /// What is known of an operation that can be finished by its key, or why none can be.
@@ -112,6 +117,11 @@ impl World {
             }
             (Err(FinishError::Held), Err("held"))
             | (Err(FinishError::NotExecuting), Err("not executing")) => {}
+            (Err(failure), Ok(known)) => {
+                let known = self.finished(known, Done::Result(result));
+                self.failed_by_key(key, Some(known), &failure);
+            }
+            (Err(failure), Err(_)) => drop(self.said::<(), _>(Err(failure))),
             (answer, expected) => panic!("{answer:?} in place of {expected:?}"),
         }
     }
@@ -121,24 +131,33 @@ impl World {
             (Ok(()), Ok(_)) => self.free(key),
             (Err(FinishError::Held), Err("held"))
             | (Err(FinishError::NotExecuting), Err("not executing")) => {}
+            (Err(failure), Ok(_)) => self.failed_by_key(key, None, &failure),
+            (Err(failure), Err(_)) => drop(self.said::<(), _>(Err(failure))),
             (answer, expected) => panic!("{answer:?} in place of {expected:?}"),
         }
     }
 
     pub(super) fn forget(&mut self, key: u8) {
-        let forgotten = self.bench().store.forget(&name(key)).expect("it answers");
+        let forgotten = self.bench().store.forget(&name(key));
         let done = matches!(self.status(key), Some(Status::Completed | Status::Tombstone));
-        assert_eq!(forgotten, done);
-        if done {
-            self.free(key);
+        match forgotten {
+            Err(failure) if done => self.failed_with(key, None, None, &failure),
+            forgotten => {
+                let forgotten = self.said(forgotten);
+                assert!(forgotten.is_none_or(|forgotten| forgotten == done));
+                if forgotten == Some(true) {
+                    self.free(key);
+                }
+            }
         }
     }
 
-    pub(super) fn get(&self, key: u8) {
+    pub(super) fn get(&mut self, key: u8) {
         let store = &self.bench().store;
         let before = store.stats().in_flight;
-        let info = store.get(&name(key)).expect("it answers");
+        let info = store.get(&name(key));
         assert_eq!(store.stats().in_flight, before, "a look has reserved the key");
+        let Some(info) = self.said(info) else { return };
         assert_eq!(info.as_ref().map(KeyInfo::status), self.status(key));
         if let Some(info) = info {
             self.check_info(key, &info);
@@ -167,12 +186,13 @@ impl World {
 
     /// A held key is listed whatever the time, and one at rest until its retention is over; one of
     /// which nothing is stored is not.
-    pub(super) fn list(&self, status: Option<Status>, older_than_ms: u64) {
+    pub(super) fn list(&mut self, status: Option<Status>, older_than_ms: u64) {
         let mut iter = self.bench().store.iter().older_than(Duration::from_millis(older_than_ms));
         if let Some(status) = status {
             iter = iter.status(status);
         }
-        let infos: Vec<_> = iter.map(|info| info.expect("it is listed")).collect();
+        let infos = iter.collect::<Result<Vec<_>, _>>();
+        let Some(infos) = self.said(infos) else { return };
         assert!(infos.is_sorted_by_key(KeyInfo::expires_at));
         let listed: BTreeSet<_> = infos
             .iter()

@@ -4,10 +4,11 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use idemstore::{
-    Completable, CompleteError, Completed, Execution, Interrupted, Permit, Startable, Timestamp,
+    Completable, CompleteError, Completed, Error, Execution, Interrupted, Permit, Startable,
+    Timestamp, Tombstone,
 };
 
-use super::{Handle, Holder, Known, World, check_execution, fits, progress, refused, result};
+use super::{Done, Handle, Holder, Known, World, check_execution, fits, progress, refused, result};
 use crate::support::ops::{Kind, Len, Op};
 
 impl World {
@@ -66,15 +67,23 @@ impl World {
 
     fn start(&mut self, key: u8, handle: Handle) {
         let mut known = self.known(key, &handle);
-        let execution = match handle {
-            Handle::Permit(permit, _) => permit.start().expect("it starts"),
+        let started = match handle {
+            Handle::Permit(permit, _) => permit.start(),
             Handle::Interrupted(interrupted) => {
                 known.attempt += 1;
-                interrupted.retry().expect("it starts again")
+                interrupted.retry()
             }
-            Handle::Execution(execution) => execution,
+            Handle::Execution(execution) => Ok(execution),
         };
-        self.executes(key, known, execution);
+        self.started(key, known, started);
+    }
+
+    /// What became of a start.
+    fn started(&mut self, key: u8, known: Known, started: Result<Execution, Error>) {
+        match started {
+            Ok(execution) => self.executes(key, known, execution),
+            Err(failure) => self.failed(key, Some(known), &failure),
+        }
     }
 
     /// The key is executing, and this is its handle.
@@ -105,10 +114,11 @@ impl World {
                     assert!(fits(&progress));
                     known.checkpoint = Some(progress);
                 }
-                Err(error) => {
-                    refused(error);
-                    assert!(!fits(&progress));
+                Err(failure) if fits(&progress) => {
+                    let next = Known { checkpoint: Some(progress), ..known.clone() };
+                    self.failed_with(key, Some(next), None, &failure);
                 }
+                Err(error) => refused(error),
             }
             check_execution(execution, &known);
             self.key(key).known = Some(known);
@@ -143,32 +153,67 @@ impl World {
         completed: Result<Completed, CompleteError<H>>,
         again: fn(H, Known) -> Handle,
     ) {
-        assert_eq!(completed.is_ok(), fits(&result));
         match completed {
-            Ok(completed) => self.completed(key, known, result, &completed),
+            Ok(completed) => {
+                assert!(fits(&result));
+                self.completed(key, known, result, &completed);
+            }
+            Err(failure) if fits(&result) => {
+                let known = self.finished(known, Done::Result(result));
+                self.failed(key, Some(known), &failure);
+            }
             Err(error) => self.handles.push((key, again(refused(error), known))),
         }
     }
 
     fn tombstone(&mut self, key: u8, handle: Handle, len: Len) {
         let (known, result) = (self.known(key, &handle), result(key, len));
-        let tombstone = match handle {
-            Handle::Permit(permit, _) => permit.complete_tombstone(&result).expect("it fits"),
-            Handle::Execution(execution) => execution.complete_tombstone(&result).expect("it fits"),
-            Handle::Interrupted(interrupted) => {
-                interrupted.resolve_tombstone(&result).expect("it fits")
+        match handle {
+            Handle::Permit(permit, _) => {
+                let tombstone = permit.complete_tombstone(&result);
+                self.entombed(key, known, result, tombstone);
             }
-        };
-        self.buried(key, known, result, &tombstone);
+            Handle::Execution(execution) => {
+                let tombstone = execution.complete_tombstone(&result);
+                self.entombed(key, known, result, tombstone);
+            }
+            Handle::Interrupted(interrupted) => {
+                let tombstone = interrupted.resolve_tombstone(&result);
+                self.entombed(key, known, result, tombstone);
+            }
+        }
+    }
+
+    /// What became of a completion without its result.
+    fn entombed<H: Debug>(
+        &mut self,
+        key: u8,
+        known: Known,
+        result: Vec<u8>,
+        tombstone: Result<Tombstone, CompleteError<H>>,
+    ) {
+        match tombstone {
+            Ok(tombstone) => self.buried(key, known, result, &tombstone),
+            Err(failure) => {
+                let known = self.finished(known, Done::Tombstone(result));
+                self.failed(key, Some(known), &failure);
+            }
+        }
     }
 
     fn abandon(&mut self, key: u8, handle: Handle) {
-        match handle {
-            Handle::Permit(permit, ..) => permit.release(),
-            Handle::Execution(execution) => execution.abandon().expect("it is abandoned"),
-            Handle::Interrupted(interrupted) => interrupted.abandon().expect("it is abandoned"),
+        let abandoned = match handle {
+            Handle::Permit(permit, ..) => {
+                permit.release();
+                Ok(())
+            }
+            Handle::Execution(execution) => execution.abandon(),
+            Handle::Interrupted(interrupted) => interrupted.abandon(),
+        };
+        match abandoned {
+            Ok(()) => self.free(key),
+            Err(failure) => self.failed(key, None, &failure),
         }
-        self.free(key);
     }
 
     fn detach(&mut self, key: u8, handle: Handle) {
@@ -241,7 +286,7 @@ impl World {
         let executions = self.bench().store.start_many(handles);
         assert_eq!(executions.len(), keys.len());
         for ((key, known), execution) in keys.into_iter().zip(executions) {
-            self.executes(key, known, execution.expect("it starts"));
+            self.started(key, known, execution);
         }
     }
 

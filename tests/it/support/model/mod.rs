@@ -7,10 +7,12 @@ mod handles;
 mod runs;
 #[cfg(feature = "transaction")]
 mod shared;
+mod unsaid;
 mod whole;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
+use std::io::ErrorKind;
 use std::sync::OnceLock;
 
 use idemstore::{
@@ -18,8 +20,12 @@ use idemstore::{
     Status, Timestamp, Tombstone,
 };
 
-use super::ops::{LEN_MAX, Len, Op, Program};
+use super::disk::{self, Fault};
+use super::faults::{Failing, FaultyProgram};
+use super::ops::{KEYS, LEN_MAX, Len, Op, Program};
 use super::{Bench, RETENTION_MS, START_MS, SimDisk};
+pub use unsaid::Seen;
+use unsaid::Unsaid;
 
 /// What is stored of a key, or will be once the permit for it starts.
 #[derive(Clone, Debug)]
@@ -75,6 +81,13 @@ pub struct World {
     rows: BTreeMap<u8, u8>,
     /// The latest time seen.
     now: u64,
+    /// What calls may have made true that have failed with the disk.
+    unsaid: Vec<Unsaid>,
+    /// What is to fail, until it has.
+    fault: Option<Failing>,
+    /// Whether something else had failed before, so that this is for the next open.
+    fault_is_due: bool,
+    pub seen: Seen,
 }
 
 impl World {
@@ -92,6 +105,10 @@ impl World {
             handles: Vec::new(),
             rows: BTreeMap::new(),
             now,
+            unsaid: Vec::new(),
+            fault: None,
+            fault_is_due: false,
+            seen: Seen::default(),
         }
     }
 
@@ -101,6 +118,22 @@ impl World {
         for op in &program.ops {
             world.run(op);
         }
+        unplug(&world.bench().disk);
+    }
+
+    /// The same, with a disk that fails. In the end the power is cut.
+    pub fn play_faulty(FaultyProgram { faults, program }: &FaultyProgram) -> Seen {
+        let mut world = Self::new(program.hash_mask);
+        for (at, op) in program.ops.iter().enumerate() {
+            faults.iter().filter(|fault| fault.at == at).for_each(|fault| world.fail(*fault));
+            world.run(op);
+        }
+        world.fault = None;
+        world.run(&Op::PowerCut { seed: 0 });
+        world.list(None, 0);
+        (0..KEYS).for_each(|key| world.get(key));
+        unplug(&world.bench().disk);
+        world.seen
     }
 
     fn bench(&self) -> &Bench {
@@ -176,11 +209,17 @@ impl World {
     }
 
     /// What a key is known for once it is completed, and nobody holds it.
-    fn done(&mut self, key: u8, mut known: Known, done: Done) -> &Known {
-        (known.done, known.checkpoint) = (Some((self.now, done)), None);
+    fn done(&mut self, key: u8, known: Known, done: Done) -> &Known {
+        let known = self.finished(known, done);
         let state = self.key(key);
         state.holder = Holder::Nobody;
         state.known.insert(known)
+    }
+
+    /// The same, if it is completed now.
+    fn finished(&self, mut known: Known, done: Done) -> Known {
+        (known.done, known.checkpoint) = (Some((self.now, done)), None);
+        known
     }
 
     fn completed(&mut self, key: u8, before: Known, result: Vec<u8>, completed: &Completed) {
@@ -277,6 +316,11 @@ fn empty_store() -> SimDisk {
         disk.put(name, bytes.clone());
     }
     disk
+}
+
+/// Nobody looks at this disk any more. The store need not spend time on a good end.
+fn unplug(disk: &SimDisk) {
+    disk.fail(Fault { on: disk::Op::Any, after: 0, for_good: true, kind: ErrorKind::Other });
 }
 
 /// A step of the splitmix64 generator.

@@ -7,13 +7,15 @@ use idemstore::{Begin, CompleteError, Effect, Execution, Outcome, RunError};
 
 use super::by_key::Answer;
 use super::{
-    Handle, Holder, Known, World, check_execution, fingerprint, fits, name, progress, refused,
-    result,
+    Done, Handle, Holder, Known, World, check_execution, fingerprint, fits, name, progress,
+    refused, result,
 };
 use crate::support::ops::{End, Request, Run};
 
 /// What an operation says that was not done.
 type Reason = &'static str;
+/// Whether the operation has run, and whether its checkpoint was stored.
+type Operated = Option<Result<(), CompleteError<()>>>;
 type Ran = thread::Result<Result<Outcome<Reason>, RunError<Vec<u8>, Reason>>>;
 
 impl World {
@@ -21,17 +23,22 @@ impl World {
         let (key, print) = (name(request.key), fingerprint(request.request));
         let fresh = matches!(self.expected(request), Answer::Fresh);
         let known = self.fresh(request.request);
-        let mut has_run = false;
+        let mut operated = None;
         let ran = catch_unwind(AssertUnwindSafe(|| {
             self.bench().store.run(&key, print, |execution| {
-                has_run = true;
-                operate(execution, request.key, &known, run)
+                operate(&mut operated, execution, request.key, &known, run)
             })
         }));
-        assert_eq!(has_run, fresh);
-        if fresh {
+        assert!(operated.is_none() || fresh, "it must not run");
+        if let Ok(Err(RunError::NotRun(failure))) = ran {
+            if fresh {
+                self.failed_with(request.key, Some(known), None, &failure);
+            } else {
+                self.said::<(), _>(Err(failure));
+            }
+        } else if fresh {
             self.take(request.key, Holder::Execution);
-            self.has_run(request.key, known, run, ran);
+            self.has_run(request.key, known, run, (operated, ran));
         } else {
             self.answered(request, not_run(ran));
         }
@@ -39,34 +46,58 @@ impl World {
 
     pub(super) fn run_handle(&mut self, key: u8, handle: Handle, run: Run) {
         let mut known = self.known(key, &handle);
+        let mut operated = None;
         let ran = match handle {
             Handle::Permit(permit, _) => catch_unwind(AssertUnwindSafe(|| {
-                permit.run(|execution| operate(execution, key, &known, run))
+                permit.run(|execution| operate(&mut operated, execution, key, &known, run))
             })),
             Handle::Interrupted(interrupted) => {
                 known.attempt += 1;
                 catch_unwind(AssertUnwindSafe(|| {
-                    interrupted.run(|execution| operate(execution, key, &known, run))
+                    interrupted.run(|execution| operate(&mut operated, execution, key, &known, run))
                 }))
             }
             execution @ Handle::Execution(_) => return self.handles.push((key, execution)),
         };
-        self.has_run(key, known, run, ran);
+        self.has_run(key, known, run, (operated, ran));
     }
 
     /// `known` is what the operation was started with.
-    fn has_run(&mut self, key: u8, mut known: Known, run: Run, ran: Ran) {
+    fn has_run(&mut self, key: u8, mut known: Known, run: Run, (operated, ran): (Operated, Ran)) {
         let stored = run.checkpoint.map(|len| progress(&known, len)).filter(|bytes| fits(bytes));
-        known.checkpoint = stored.or(known.checkpoint);
+        let after = Known { checkpoint: stored.or(known.checkpoint.clone()), ..known.clone() };
+        match operated {
+            Some(Err(failure)) => self.failed_with(key, Some(after), None, &failure),
+            Some(Ok(())) => known = after,
+            None => {}
+        }
         match (ran, run.end) {
             (Ok(Ok(Outcome::Done(completed))), End::Done { len }) => {
                 self.completed(key, known, result(key, len), &completed);
             }
-            (Ok(Err(RunError::NotStored { result: refused, source })), End::Done { len }) => {
-                let CompleteError::TooLarge { handle, .. } = source else { panic!("{source:?}") };
+            (
+                Ok(Err(RunError::NotStored {
+                    result: refused,
+                    source: CompleteError::TooLarge { handle, .. },
+                })),
+                End::Done { len },
+            ) => {
                 assert!(!fits(&refused));
                 assert_eq!(refused, result(key, len));
                 self.executes(key, known, handle);
+            }
+            (Ok(Err(failure)), end) => {
+                let next = match (&failure, end) {
+                    (RunError::NotStored { .. }, End::Done { len }) => {
+                        Some(self.finished(known.clone(), Done::Result(result(key, len))))
+                    }
+                    (RunError::NotRun(_), _) => Some(known.clone()),
+                    _ => None,
+                };
+                if !matches!(failure, RunError::NotRun(_)) {
+                    self.key(key).known = Some(known);
+                }
+                self.failed(key, next, &failure);
             }
             (Ok(Ok(Outcome::DidNotHappen(_))), End::DidNotHappen) => self.free(key),
             (Ok(Ok(Outcome::Unknown(_))), End::Unknown) | (Err(_), End::Panic) => {
@@ -79,14 +110,24 @@ impl World {
 }
 
 /// The operation itself.
-fn operate(execution: &mut Execution, key: u8, known: &Known, run: Run) -> Effect<Vec<u8>, Reason> {
+fn operate(
+    operated: &mut Operated,
+    execution: &mut Execution,
+    key: u8,
+    known: &Known,
+    run: Run,
+) -> Effect<Vec<u8>, Reason> {
     check_execution(execution, known);
+    let mut stored = Ok(());
     if let Some(len) = run.checkpoint {
         let progress = progress(known, len);
-        let stored = execution.checkpoint(&progress);
-        assert_eq!(stored.is_ok(), fits(&progress));
-        stored.unwrap_or_else(refused);
+        stored = execution.checkpoint(&progress);
+        if !fits(&progress) {
+            refused(stored.expect_err("it is too long"));
+            stored = Ok(());
+        }
     }
+    *operated = Some(stored);
     match run.end {
         End::Done { len } => Effect::Done(result(key, len)),
         End::DidNotHappen => Effect::DidNotHappen("nothing was done"),

@@ -1,11 +1,13 @@
 //! Transactions that the store shares with its caller.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use idemstore::redb::{ReadableTable, TableDefinition, TableError};
+use idemstore::redb::{AccessGuard, ReadableTable, TableDefinition, TableError};
 use idemstore::{Error, Store, Transaction, TransactionError};
 
-use super::{Bench, Handle, World, fits, result};
+use super::unsaid::{Unsaid, is_unknown};
+use super::{Bench, Done, Handle, Known, World, fits, result};
 use crate::support::ops::{Len, Shared, SharedEnd};
 
 /// The caller's own table.
@@ -13,8 +15,12 @@ const ROWS: TableDefinition<u8, u8> = TableDefinition::new("rows");
 /// One of the store's.
 const RESERVED: TableDefinition<u64, &[u8]> = TableDefinition::new("results");
 
+/// Why the caller's part was not done.
 #[derive(Debug)]
-struct Refused;
+enum Refused {
+    Asked,
+    Failed,
+}
 
 impl World {
     pub(super) fn complete_with(&mut self, key: u8, handle: Handle, len: Len, shared: Shared) {
@@ -38,6 +44,11 @@ impl World {
             }
             (Ok(Err(error)), end) if is_end(&error, end) => self.free(key),
             (Err(_), SharedEnd::Panic) => self.free(key),
+            (Ok(Err(failure)), _) => {
+                let done = self.finished(*known, Done::Result(result));
+                self.transaction_failed(Some((key, Some(done))), shared, &failure);
+                self.let_go(key);
+            }
             (answer, end) => panic!("{answer:?} in place of {end:?}"),
         }
     }
@@ -53,25 +64,58 @@ impl World {
             }
             (Ok(Err(error)), end) if is_end(&error, end) => {}
             (Err(_), SharedEnd::Panic) => {}
+            (Ok(Err(failure)), _) => self.transaction_failed(None, shared, &failure),
             (answer, end) => panic!("{answer:?} in place of {end:?}"),
         }
     }
 
+    /// A transaction was not committed, since the disk has failed.
+    fn transaction_failed(
+        &mut self,
+        key: Option<(u8, Option<Known>)>,
+        shared: Shared,
+        failure: &TransactionError<Refused>,
+    ) {
+        if let TransactionError::Operation(Refused::Failed) | TransactionError::Unfinished = failure
+        {
+            return assert!(self.bench().disk.has_failed(), "{failure:?}");
+        }
+        assert!(self.has_failed(failure), "{failure:?}");
+        if is_unknown(failure) {
+            assert!(matches!(shared.end, SharedEnd::Commit), "{failure:?}");
+            self.unsaid.push(Unsaid { key, row: Some((shared.row, shared.value)) });
+        }
+    }
+
     pub(super) fn check_rows(&self) {
-        let rows = rows(self.bench());
-        assert!(rows.iter().copied().eq(self.rows.iter().map(|(row, value)| (*row, *value))));
+        match rows(self.bench()) {
+            Ok(rows) => {
+                let expected = self.rows.iter().map(|(row, value)| (*row, *value));
+                assert!(rows.iter().copied().eq(expected), "{rows:?}");
+            }
+            Err(error) => assert!(self.bench().disk.has_failed(), "{error}"),
+        }
+    }
+
+    /// Whether the row is what it was to become, or what it was; `None` if these are the same.
+    pub(super) fn decide_row(&self, (row, next): (u8, u8)) -> Option<bool> {
+        let rows: BTreeMap<_, _> =
+            rows(self.bench()).expect("it can be read").into_iter().collect();
+        let (found, before) = (rows.get(&row), self.rows.get(&row));
+        assert!(found == before || found == Some(&next), "{found:?} in place of {before:?}");
+        (before != Some(&next)).then(|| found == Some(&next))
     }
 }
 
 /// The caller's part of the transaction.
 fn operate(store: &Store, transaction: &Transaction<'_>, shared: Shared) -> Result<(), Refused> {
-    let mut rows = transaction.open_table(ROWS).expect("the table opens");
-    rows.insert(shared.row, shared.value).expect("the row is written");
+    let mut rows = transaction.open_table(ROWS).map_err(|_| Refused::Failed)?;
+    rows.insert(shared.row, shared.value).map_err(|_| Refused::Failed)?;
     // A call that would wait for this very transaction is refused.
     assert!(matches!(store.settle(), Err(Error::InTransaction)));
     match shared.end {
         SharedEnd::Commit => Ok(()),
-        SharedEnd::Refuse => Err(Refused),
+        SharedEnd::Refuse => Err(Refused::Asked),
         SharedEnd::Panic => resume_unwind(Box::new("the operation panics")),
         SharedEnd::Reserved => {
             assert!(transaction.open_table(RESERVED).is_err());
@@ -83,24 +127,20 @@ fn operate(store: &Store, transaction: &Transaction<'_>, shared: Shared) -> Resu
 fn is_end(error: &TransactionError<Refused>, end: SharedEnd) -> bool {
     matches!(
         (error, end),
-        (TransactionError::Operation(Refused), SharedEnd::Refuse)
+        (TransactionError::Operation(Refused::Asked), SharedEnd::Refuse)
             | (TransactionError::ReservedTable, SharedEnd::Reserved)
     )
 }
 
 /// The caller's own table as the store has it.
-fn rows(bench: &Bench) -> Vec<(u8, u8)> {
-    let transaction = bench.store.read_transaction().expect("it can be read");
-    let table = match transaction.open_table(ROWS) {
-        Err(TableError::TableDoesNotExist(_)) => return Vec::new(),
-        table => table.expect("the table opens"),
+fn rows(bench: &Bench) -> Result<Vec<(u8, u8)>, Box<dyn std::error::Error>> {
+    let table = match bench.store.read_transaction()?.open_table(ROWS) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        table => table?,
     };
-    table
-        .iter()
-        .expect("it can be read")
-        .map(|row| {
-            let (row, value) = row.expect("it can be read");
-            (row.value(), value.value())
-        })
-        .collect()
+    let row = |row: Result<(AccessGuard<'_, u8>, AccessGuard<'_, u8>), _>| {
+        let (row, value) = row?;
+        Ok((row.value(), value.value()))
+    };
+    table.iter()?.map(row).collect()
 }

@@ -1,9 +1,11 @@
 //! What is done to the store as a whole: time, upkeep, copies, and the ways in which it ends.
 
-use idemstore::{CopyError, Status, Timestamp};
+use idemstore::{CopyError, Fingerprint, ManualClock, OpenError, Status, Timestamp};
 
-use super::{Bench, Holder, SimDisk, World, splitmix};
+use super::{Bench, Holder, SimDisk, World, splitmix, unplug};
+use crate::support::faults::Failing;
 use crate::support::ops::{KEYS, Op, Request};
+use crate::support::{builder, key};
 
 impl World {
     pub(super) fn run_whole(&mut self, op: &Op) {
@@ -14,29 +16,33 @@ impl World {
             }
             Op::StepBack { ms } => {
                 // A time that the store has never seen cannot hold it.
-                drop(self.bench().begin("another", "request"));
+                drop(self.bench().store.begin(&key("another"), Fingerprint::NONE));
                 let back = Timestamp::from_unix_ms(self.now.saturating_sub(u64::from(ms)));
                 self.bench().clock.set(back);
             }
             Op::Sweep => {
-                self.bench().store.sweep().expect("it sweeps");
+                let swept = self.bench().store.sweep();
+                self.said(swept);
             }
-            Op::Settle => self.bench().store.settle().expect("it settles"),
+            Op::Settle => {
+                let settled = self.bench().store.settle();
+                self.said(settled);
+            }
             Op::Count => self.count(),
             Op::Compact => {
-                self.bench().store.compact().expect("it is made smaller");
+                if let Err(failure) = self.bench().store.compact() {
+                    self.copy_failed(&failure);
+                }
             }
             Op::Backup { seed } => self.backup(seed),
-            Op::Reopen => self.restart(Bench::reopen),
-            Op::Kill => self.restart(Bench::kill),
-            Op::PowerCut { seed } => self.restart(|bench| bench.cut(chooser(seed))),
+            Op::Reopen | Op::Kill | Op::PowerCut { .. } => self.restart(op),
             ref other => panic!("{other:?} is done elsewhere"),
         }
     }
 
     /// What has expired counts for nothing but as a record until it is swept.
-    fn count(&self) {
-        let store = &self.bench().store;
+    fn count(&mut self) {
+        let store = self.bench().store.clone();
         let held = self.keys.values().filter(|state| state.holder != Holder::Nobody).count();
         let known = |key: &u8| self.counting(*key).1;
         let records = (0..KEYS).filter(|key| known(key).is_some()).count();
@@ -47,8 +53,13 @@ impl World {
         let stats = store.stats();
         assert_eq!((stats.live, stats.in_flight, stats.waited_for), (live, held, 0));
         assert_eq!(stats.interrupted, interrupted);
-        store.settle().expect("it settles");
-        while 0 < store.sweep().expect("it sweeps") {}
+        let upkeep = store.settle().and_then(|()| {
+            while 0 < store.sweep()? {}
+            Ok(())
+        });
+        if self.said(upkeep).is_none() {
+            return;
+        }
         let stats = store.stats();
         assert_eq!((stats.live, stats.in_flight), (live, held));
         assert_eq!((stats.records, stats.sweep_backlog), (records, records - live));
@@ -58,9 +69,11 @@ impl World {
     }
 
     /// A copy has all that was acknowledged, durably, and nobody runs anything in it.
-    fn backup(&self, seed: u64) {
+    fn backup(&mut self, seed: u64) {
         let (store, disk) = (&self.bench().store, SimDisk::new());
-        store.backup_on(disk.clone()).expect("it is copied");
+        if let Err(failure) = store.backup_on(disk.clone()) {
+            return self.copy_failed(&failure);
+        }
         assert!(matches!(store.backup_on(disk.clone()), Err(CopyError::Exists)));
         let disk = disk.after_power_cut(chooser(seed));
         let copy = Self::on(disk, self.bench().hash_mask, self.now);
@@ -71,20 +84,66 @@ impl World {
             copy.get(key);
             copy.begin(Request { key, request: 0 });
         }
+        unplug(&copy.bench().disk);
     }
 
     /// Ends the store and opens it again. Handles of before can do nothing any more.
-    fn restart(&mut self, restart: impl FnOnce(Bench) -> Bench) {
-        let bench = self.bench.take().expect("the store is open between two operations");
+    fn restart(&mut self, end: &Op) {
         // What a restart makes of a clock that was set back is a matter of `retention.rs`.
-        bench.clock.set(Timestamp::from_unix_ms(self.now));
+        self.bench().clock.set(Timestamp::from_unix_ms(self.now));
+        if matches!(end, Op::Reopen)
+            && let Err(failure) = self.bench().store.clone().close()
+        {
+            assert!(self.has_failed(&failure), "{failure:?}");
+        }
+        let Bench { disk, clock, store, hash_mask } =
+            self.bench.take().expect("the store is open between two operations");
+        let image = match *end {
+            Op::PowerCut { seed } => disk.after_power_cut(chooser(seed)),
+            Op::Reopen if !disk.has_failed() => disk.clone(),
+            // The same machine goes on: what was not synced may still be lost.
+            _ => disk.after_kill_of_process(),
+        };
         // Held while the store is closed or killed, as in a program that ends.
-        let handles = std::mem::take(&mut self.handles);
-        self.bench = Some(restart(bench));
-        drop(handles);
+        let before = (store, std::mem::take(&mut self.handles));
+        self.fault = self.fault.filter(|_| self.fault_is_due || !disk.has_failed());
+        self.bench = Some(self.open(image, clock, hash_mask));
+        if !matches!(end, Op::Reopen) {
+            unplug(&disk);
+        }
+        drop(before);
         self.keys = self.keys_at_rest();
+        self.find_out();
         #[cfg(feature = "transaction")]
         self.check_rows();
+    }
+
+    /// Opens what was left. If the disk fails under that, it is well again for another one.
+    fn open(&mut self, disk: SimDisk, clock: ManualClock, hash_mask: u64) -> Bench {
+        let Some(fault) = self.fault else { return Bench::with(disk, clock, hash_mask) };
+        fault.arm(&disk);
+        self.fault_is_due = false;
+        match builder(&clock).hash_mask(hash_mask).open_on(disk.clone()) {
+            Ok(store) => Bench { disk, clock, store, hash_mask },
+            Err(OpenError::Io { .. } | OpenError::Storage { .. }) if disk.has_failed() => {
+                self.seen.unopened += 1;
+                self.fault = None;
+                let disk = if fault.cut {
+                    disk.after_power_cut(chooser(fault.seed))
+                } else {
+                    disk.after_kill_of_process()
+                };
+                Bench::with(disk, clock, hash_mask)
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    /// From now on the disk is to fail.
+    pub fn fail(&mut self, fault: Failing) {
+        self.fault_is_due = self.bench().disk.has_failed();
+        fault.arm(&self.bench().disk);
+        self.fault = Some(fault);
     }
 }
 

@@ -1,0 +1,49 @@
+//! The largest piece of memory that is asked for at one time.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The largest piece of memory that was asked for.
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+struct Watched;
+
+fn note(bytes: usize) {
+    LARGEST.fetch_max(bytes, Ordering::Relaxed);
+}
+
+// SAFETY: everything is handed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Watched {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(size);
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watched = Watched;
+
+/// Runs this, and says how large that was.
+pub fn largest(run: impl FnOnce()) -> usize {
+    LARGEST.store(0, Ordering::Relaxed);
+    run();
+    LARGEST.load(Ordering::Relaxed)
+}

@@ -1,0 +1,63 @@
+//! Programs whose disk fails on the way.
+
+use std::io::ErrorKind;
+
+use super::SimDisk;
+use super::disk::{Fault, Op};
+use super::ops::Program;
+
+/// So many failures a program at most.
+const FAULTS_MAX: usize = 3;
+
+/// A sequence of operations, and what fails under them.
+#[derive(Clone, Debug)]
+pub struct FaultyProgram {
+    pub faults: Vec<Failing>,
+    pub program: Program,
+}
+
+/// What is to fail.
+#[derive(Clone, Copy, Debug)]
+pub struct Failing {
+    /// The disk is well up to this operation of the program.
+    pub at: usize,
+    on: Op,
+    after: u64,
+    for_good: bool,
+    /// Chooses what of a failed sync is on the disk after all.
+    pub seed: u64,
+    /// If it is an open that fails: whether the power is cut then.
+    pub cut: bool,
+}
+
+impl FaultyProgram {
+    /// Any bytes: a byte and four for each failure, and then what they are to `ops`.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let (count, rest) = bytes.split_first().unwrap_or((&0, &[]));
+        let len = (usize::from(*count) % (FAULTS_MAX + 1) * 4).min(rest.len());
+        let (faults, rest) = rest.split_at(len);
+        let faults = faults.as_chunks().0.iter().copied().map(Failing::from_bytes).collect();
+        Self { faults, program: Program::from_bytes(rest) }
+    }
+}
+
+impl Failing {
+    pub fn from_bytes(bytes: [u8; 4]) -> Self {
+        let kinds = [Op::Read, Op::Write, Op::Sync, Op::VaultSync, Op::SetLen, Op::Any];
+        Self {
+            at: usize::from(bytes[0]) % 64,
+            on: kinds[usize::from(bytes[1]) % kinds.len()],
+            after: u64::from(bytes[2]) % 64,
+            for_good: bytes[1] & 64 != 0,
+            seed: bytes[3].into(),
+            cut: bytes[1] & 128 != 0,
+        }
+    }
+
+    /// From now on the disk is to fail.
+    pub fn arm(self, disk: &SimDisk) {
+        let Self { on, after, for_good, seed, .. } = self;
+        disk.lose_what_a_failed_sync_had(seed);
+        disk.fail(Fault { on, after, for_good, kind: ErrorKind::Other });
+    }
+}

@@ -1,0 +1,233 @@
+//! A disk that fails: what is true after a call that has not said how it ended.
+//!
+//! A call that has failed with its disk says whether anything of it may be durable. If it may, the
+//! store has the whole of it or nothing once it is opened again, and shows for good which.
+
+use std::fmt::Debug;
+use std::ops::AddAssign;
+
+#[cfg(feature = "transaction")]
+use idemstore::TransactionError;
+use idemstore::{
+    CompleteError, CopyError, Error, FinishError, KeyInfo, RunError, Status, Timestamp,
+};
+
+use super::{Done, Holder, Known, World, check_completed, check_tombstone, name};
+
+/// What a call may have made true.
+#[derive(Debug)]
+pub(super) struct Unsaid {
+    /// What is known of this key then.
+    pub(super) key: Option<(u8, Option<Known>)>,
+    /// What this row of the caller's holds then.
+    pub(super) row: Option<(u8, u8)>,
+}
+
+/// How often what was reached, so that a harness which no longer reaches it fails.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// Calls that have failed with the disk, and changed nothing.
+    pub refused: u64,
+    /// Calls whose outcome was unknown, and which the next open has found durable.
+    pub happened: u64,
+    /// The same, and which it has not found.
+    pub vanished: u64,
+    /// Opens that have failed with the disk.
+    pub unopened: u64,
+}
+
+impl Seen {
+    pub fn expect_each(self) {
+        println!("{self:?}");
+        let Self { refused, happened, vanished, unopened } = self;
+        assert!(0 < refused.min(happened).min(vanished).min(unopened), "not all was reached");
+    }
+}
+
+impl AddAssign for Seen {
+    fn add_assign(&mut self, other: Self) {
+        self.refused += other.refused;
+        self.happened += other.happened;
+        self.vanished += other.vanished;
+        self.unopened += other.unopened;
+    }
+}
+
+/// What a call says when the disk has failed.
+pub(super) trait Failure: Debug {
+    fn error(&self) -> Option<&Error>;
+}
+
+impl Failure for Error {
+    fn error(&self) -> Option<&Error> {
+        Some(self)
+    }
+}
+
+impl<H: Debug> Failure for CompleteError<H> {
+    fn error(&self) -> Option<&Error> {
+        if let Self::Store(error) = self { Some(error) } else { None }
+    }
+}
+
+impl Failure for FinishError {
+    fn error(&self) -> Option<&Error> {
+        if let Self::Complete(error) = self { error.error() } else { None }
+    }
+}
+
+impl<R, E> Failure for RunError<R, E> {
+    fn error(&self) -> Option<&Error> {
+        match self {
+            Self::NotRun(error) | Self::NotFreed { source: error, .. } => Some(error),
+            Self::NotStored { source, .. } => source.error(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(feature = "transaction")]
+impl<E: Debug> Failure for TransactionError<E> {
+    fn error(&self) -> Option<&Error> {
+        if let Self::Store(error) = self { Some(error) } else { None }
+    }
+}
+
+impl World {
+    fn disk_has_failed(&self) -> bool {
+        self.bench().disk.has_failed()
+    }
+
+    /// Whether a call has failed with the disk. If so, nothing of it happened, or it says that its
+    /// outcome is unknown.
+    pub(super) fn has_failed(&mut self, failure: &impl Failure) -> bool {
+        let error = failure.error().filter(|_| self.disk_has_failed());
+        let failed = matches!(
+            error,
+            Some(Error::OutcomeUnknown(_) | Error::Poisoned(_) | Error::Storage(_))
+        );
+        self.seen.refused += u64::from(failed && !is_unknown(failure));
+        failed
+    }
+
+    /// What a call gives that changes nothing of any key; `None` if the disk has failed it.
+    pub(super) fn said<T, F: Failure>(&mut self, answer: Result<T, F>) -> Option<T> {
+        match answer {
+            Ok(said) => Some(said),
+            Err(failure) => {
+                assert!(self.has_failed(&failure) && !is_unknown(&failure), "{failure:?}");
+                None
+            }
+        }
+    }
+
+    /// A call for a key has failed, and whoever held the key has let go of it. `known` is what it
+    /// was to make of the key.
+    pub(super) fn failed(&mut self, key: u8, known: Option<Known>, failure: &impl Failure) {
+        self.failed_with(key, known, None, failure);
+        self.let_go(key);
+    }
+
+    /// The same, for a call that lets go of nothing, and was to write a row too.
+    pub(super) fn failed_with(
+        &mut self,
+        key: u8,
+        known: Option<Known>,
+        row: Option<(u8, u8)>,
+        failure: &impl Failure,
+    ) {
+        assert!(self.has_failed(failure), "{failure:?}");
+        if is_unknown(failure) {
+            self.unsaid.push(Unsaid { key: Some((key, known)), row });
+        }
+    }
+
+    pub(super) fn copy_failed(&mut self, error: &CopyError) {
+        let typed = match error {
+            CopyError::Io(_) | CopyError::Storage(_) => true,
+            CopyError::Store(error) => return assert!(self.has_failed(error), "{error:?}"),
+            _ => false,
+        };
+        assert!(typed && self.disk_has_failed(), "{error:?}");
+    }
+
+    /// A call by the key has failed, before or after it took a detached execution in hand.
+    pub(super) fn failed_by_key(&mut self, key: u8, known: Option<Known>, failure: &impl Failure) {
+        self.failed_with(key, known, None, failure);
+        if self.key(key).holder == Holder::Detached {
+            let info = self.bench().store.get(&name(key)).expect("a held key is in memory");
+            if info.is_none_or(|info| info.status() != Status::Executing) {
+                self.let_go(key);
+            }
+        }
+    }
+
+    /// The store has been opened again: what was unsaid is true now, or is not, for good.
+    pub(super) fn find_out(&mut self) {
+        for Unsaid { key, row } in std::mem::take(&mut self.unsaid) {
+            let key_says = key.as_ref().and_then(|(key, known)| self.decide(*key, known.as_ref()));
+            let row_says = row.and_then(|row| self.decide_row(row));
+            assert!(key_says.is_none() || row_says.is_none() || key_says == row_says, "one of two");
+            // If both look alike, either may be taken for true.
+            if key_says.or(row_says).unwrap_or_default() {
+                self.seen.happened += 1;
+                self.rows.extend(row);
+                if let Some((key, known)) = key {
+                    self.key(key).known = known;
+                }
+            } else {
+                self.seen.vanished += 1;
+            }
+        }
+    }
+
+    /// Whether the key is what it was to become, or what it was; `None` if these look alike.
+    fn decide(&self, key: u8, next: Option<&Known>) -> Option<bool> {
+        let info = self.bench().store.get(&name(key)).expect("it answers");
+        let before = self.keys.get(&key).and_then(|state| state.known.as_ref());
+        let is = |known: Option<&Known>| {
+            let counting = known.filter(|known| self.now < known.expires);
+            is_it(info.as_ref(), counting)
+        };
+        match (is(before), is(next)) {
+            (true, true) => None,
+            (false, false) => panic!("{info:?} is neither {before:?} nor {next:?}"),
+            (_, happened) => Some(happened),
+        }
+    }
+
+    #[cfg(not(feature = "transaction"))]
+    #[expect(clippy::unused_self, reason = "there are no such rows")]
+    fn decide_row(&self, _: (u8, u8)) -> Option<bool> {
+        None
+    }
+}
+
+pub(super) fn is_unknown(failure: &impl Failure) -> bool {
+    matches!(failure.error(), Some(Error::OutcomeUnknown(_)))
+}
+
+/// Whether a key at rest is this.
+fn is_it(info: Option<&KeyInfo>, known: Option<&Known>) -> bool {
+    let (info, known) = match (info, known) {
+        (None, None) => return true,
+        (Some(info), Some(known)) => (info, known),
+        _ => return false,
+    };
+    let facts = (info.begun_at().as_unix_ms(), info.expires_at().map(Timestamp::as_unix_ms));
+    if facts != (known.begun, Some(known.expires)) || info.attempts() != known.attempt {
+        return false;
+    }
+    match (&known.done, info.completed(), info.tombstone()) {
+        (None, None, None) => info.last_checkpoint() == known.checkpoint.as_deref(),
+        (Some((_, Done::Result(_))), Some(completed), None) => {
+            check_completed(&completed, known);
+            true
+        }
+        (Some((_, Done::Tombstone(_))), None, Some(tombstone)) => {
+            check_tombstone(&tombstone, known);
+            true
+        }
+        _ => false,
+    }
+}
