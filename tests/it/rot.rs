@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
-use idemstore::{Begin, Error, Fingerprint, ManualClock, OpenError, Store};
+use idemstore::{Error, Fingerprint, ManualClock, OpenError, Store};
 
 use crate::support::disk::{Fault, Op};
 use crate::support::oracle::Truth;
@@ -259,16 +259,8 @@ fn open_on(disk: SimDisk, clock: &ManualClock) -> Option<Store> {
 
 /// What a key is, if the store can tell.
 fn ask(store: &Store, name: &str) -> Result<Truth, Error> {
-    Ok(match store.begin(&key(name), Fingerprint::of(name))? {
-        Begin::Fresh(_) => Truth::Free,
-        Begin::Replay(completed) => Truth::Completed(completed.result().to_vec()),
-        Begin::Tombstone(tombstone) => Truth::Tombstone(tombstone.result_len()),
-        Begin::Interrupted(interrupted) => Truth::Interrupted {
-            attempt: interrupted.attempt(),
-            checkpoint: interrupted.last_checkpoint().map(<[u8]>::to_vec),
-        },
-        other => panic!("nobody holds {name}, and it is {other:?}"),
-    })
+    let begin = store.begin(&key(name), Fingerprint::of(name))?;
+    Ok(Truth::of(begin).unwrap_or_else(|other| panic!("nobody holds {name}, and it is {other:?}")))
 }
 
 fn number_at<const LEN: usize>(bytes: &[u8], at: usize) -> [u8; LEN] {

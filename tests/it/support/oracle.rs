@@ -170,16 +170,24 @@ pub struct Found {
     pub truth: Truth,
 }
 
+impl Truth {
+    /// What this answer says of its key, or the answer if somebody holds that.
+    pub fn of(begin: Begin) -> Result<Self, Begin> {
+        Ok(match begin {
+            Begin::Fresh(_) => Self::Free,
+            Begin::Replay(completed) => Self::Completed(completed.result().to_vec()),
+            Begin::Tombstone(tombstone) => Self::Tombstone(tombstone.result_len()),
+            Begin::Interrupted(interrupted) => Self::Interrupted {
+                attempt: interrupted.attempt(),
+                checkpoint: interrupted.last_checkpoint().map(<[u8]>::to_vec),
+            },
+            other => return Err(other),
+        })
+    }
+}
+
 fn observe(store: &Store, name: &str) -> Result<Truth, String> {
     let begin = store.begin(&key(name), Fingerprint::of(name));
-    Ok(match begin.map_err(|error| format!("{name}: {error}"))? {
-        Begin::Fresh(_) => Truth::Free,
-        Begin::Replay(completed) => Truth::Completed(completed.result().to_vec()),
-        Begin::Tombstone(tombstone) => Truth::Tombstone(tombstone.result_len()),
-        Begin::Interrupted(interrupted) => Truth::Interrupted {
-            attempt: interrupted.attempt(),
-            checkpoint: interrupted.last_checkpoint().map(<[u8]>::to_vec),
-        },
-        other => return Err(format!("nobody holds {name}, and it is {other:?}")),
-    })
+    Truth::of(begin.map_err(|error| format!("{name}: {error}"))?)
+        .map_err(|other| format!("nobody holds {name}, and it is {other:?}"))
 }
