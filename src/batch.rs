@@ -3,9 +3,8 @@
 use crate::begin::Begin;
 use crate::error::{CompleteError, Error};
 use crate::handle::sealed::Sealed;
-use crate::handle::{Completable, Completed, Completion, Execution, Start, Startable};
+use crate::handle::{Completable, Completed, Completion, Execution, Start, Startable, Step};
 use crate::key::{Fingerprint, Key};
-use crate::record::Change;
 use crate::store::Store;
 use crate::sync::Arc;
 
@@ -32,15 +31,7 @@ impl Store {
         &self,
         handles: impl IntoIterator<Item = H>,
     ) -> Vec<Result<Execution, Error>> {
-        let starts = handles
-            .into_iter()
-            .map(
-                |handle| {
-                    if self.gave(&handle) { Start::new(handle) } else { Err(Error::OtherStore) }
-                },
-            )
-            .collect();
-        self.append_each(starts, Start::change, Start::conclude)
+        self.append_each(self.starts(handles))
     }
 
     /// Completes many operations, as [`Execution::complete`] does one, with one wait for up to
@@ -77,19 +68,34 @@ impl Store {
         &self,
         results: impl IntoIterator<Item = (H, R)>,
     ) -> Vec<Result<Completed, CompleteError<H>>> {
-        let completions = results
-            .into_iter()
-            .map(|(handle, result)| {
-                if self.gave(&handle) {
-                    Completion::of_result(handle, result.as_ref())
-                } else {
-                    Err(CompleteError::OtherStore { handle })
-                }
-            })
-            .collect();
-        self.append_each(completions, Completion::change, |completion, appended| {
-            completion.conclude(appended).map(Completed::new)
-        })
+        let completed = self.append_each(self.completions(results));
+        completed.into_iter().map(|record| record.map(Completed::new)).collect()
+    }
+
+    /// A start of each handle.
+    pub(crate) fn starts<H: Startable>(
+        &self,
+        handles: impl IntoIterator<Item = H>,
+    ) -> Vec<Result<Start<H>, Error>> {
+        let start = |handle| {
+            if self.gave(&handle) { Start::new(handle) } else { Err(Error::OtherStore) }
+        };
+        handles.into_iter().map(start).collect()
+    }
+
+    /// A completion of each handle.
+    pub(crate) fn completions<H: Completable, R: AsRef<[u8]>>(
+        &self,
+        results: impl IntoIterator<Item = (H, R)>,
+    ) -> Vec<Result<Completion<H>, CompleteError<H>>> {
+        let completion = |(handle, result): (H, R)| {
+            if self.gave(&handle) {
+                Completion::of_result(handle, result.as_ref())
+            } else {
+                Err(CompleteError::OtherStore { handle })
+            }
+        };
+        results.into_iter().map(completion).collect()
     }
 
     /// Whether a handle is of this store. The record of another's would take the place of one here.
@@ -97,19 +103,16 @@ impl Store {
         Arc::ptr_eq(handle.hold().shared(), &self.shared)
     }
 
-    /// Appends the change of each item that there is, all with one wait, and concludes each with
-    /// its own outcome.
-    fn append_each<I, T, E>(
+    /// Appends each step that there is, all with one wait, and concludes each with its own outcome.
+    fn append_each<S: Step>(
         &self,
-        items: Vec<Result<I, E>>,
-        change: impl Fn(&I) -> Change,
-        conclude: impl Fn(I, Result<(), Error>) -> Result<T, E>,
-    ) -> Vec<Result<T, E>> {
-        let changes = items.iter().flatten().map(change).collect();
+        steps: Vec<Result<S, S::Refusal>>,
+    ) -> Vec<Result<S::Done, S::Refusal>> {
+        let changes = steps.iter().flatten().map(Step::change).collect();
         let mut outcomes = self.shared.journal.append_many(changes).into_iter();
-        items
+        steps
             .into_iter()
-            .map(|item| conclude(item?, outcomes.next().unwrap_or(Err(Error::Closed))))
+            .map(|step| step?.conclude(outcomes.next().unwrap_or(Err(Error::Closed))))
             .collect()
     }
 }

@@ -6,6 +6,8 @@ mod begin;
 mod builder;
 mod clock;
 mod error;
+#[cfg(feature = "async")]
+mod futures;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod handle;
@@ -23,6 +25,7 @@ mod upkeep;
 mod index;
 mod journal;
 mod log;
+mod steward;
 mod sweeper;
 mod transition;
 mod vault;

@@ -84,13 +84,23 @@ impl Store {
         fingerprint: Fingerprint,
         operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
     ) -> Result<Outcome<E>, RunError<R, E>> {
-        Ok(match self.begin(key, fingerprint).map_err(RunError::NotRun)? {
-            Begin::Fresh(permit) => return permit.run(operation),
-            Begin::Replay(completed) => Outcome::Replay(completed),
-            Begin::Tombstone(tombstone) => Outcome::Tombstone(tombstone),
-            Begin::InFlight(in_flight) => Outcome::InFlight(in_flight),
-            Begin::Mismatch => Outcome::Mismatch,
-            Begin::Interrupted(interrupted) => Outcome::Interrupted(interrupted),
+        match Outcome::without_run(self.begin(key, fingerprint).map_err(RunError::NotRun)?) {
+            Ok(permit) => permit.run(operation),
+            Err(outcome) => Ok(outcome),
+        }
+    }
+}
+
+impl<E> Outcome<E> {
+    /// The permit to run the operation, or what there is to say without that.
+    pub(crate) fn without_run(begin: Begin) -> Result<Permit, Self> {
+        Err(match begin {
+            Begin::Fresh(permit) => return Ok(permit),
+            Begin::Replay(completed) => Self::Replay(completed),
+            Begin::Tombstone(tombstone) => Self::Tombstone(tombstone),
+            Begin::InFlight(in_flight) => Self::InFlight(in_flight),
+            Begin::Mismatch => Self::Mismatch,
+            Begin::Interrupted(interrupted) => Self::Interrupted(interrupted),
         })
     }
 }

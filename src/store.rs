@@ -263,7 +263,7 @@ impl Store {
     }
 
     /// Takes a key in hand for what is stored of it, if the rule allows that.
-    fn take(&self, key: &Key, rule: TakeRule) -> Result<Hand, Error> {
+    pub(crate) fn take(&self, key: &Key, rule: TakeRule) -> Result<Hand, Error> {
         let Shared { index, time, journal, .. } = &*self.shared;
         journal.check()?;
         // Nothing is taken in hand that could not be put down again.
@@ -305,7 +305,7 @@ impl Store {
 }
 
 /// A key that was taken in hand by its name.
-enum Hand {
+pub(crate) enum Hand {
     /// It was detached.
     Execution(Hold, Arc<Record>),
     AtRest(Hold, Arc<Record>),

@@ -56,7 +56,9 @@ impl Completed {
 }
 
 macro_rules! typed {
-    ($($(#[$lint:meta])* $handle:ty, $typed:ident, $plain:ident;)*) => {$(
+    ($(
+        $(#[$lint:meta])* $handle:ty, $typed:ident, $plain:ident, $typed_async:ident, $plain_async:ident;
+    )*) => {$(
         impl $handle {
             /// Stores a value as the result. [`Completed::decode`] gives it back.
             ///
@@ -93,13 +95,30 @@ macro_rules! typed {
                     Err(EncodeError) => Err(CompleteError::NoEncoding { handle: self }),
                 }
             }
+
+            #[doc = concat!("[`", stringify!($handle), "::", stringify!($typed), "`] as a future, as ")]
+            #[doc = concat!("[`", stringify!($handle), "::", stringify!($plain_async), "`] is one.")]
+            ///
+            /// # Errors
+            ///
+            /// [`CompleteError`]; a value that cannot be encoded gives the handle back too.
+            #[cfg(feature = "async")]
+            pub async fn $typed_async<T: Serialize + ?Sized>(
+                self,
+                value: &T,
+            ) -> Result<Completed, CompleteError<Self>> {
+                match to_bytes(value) {
+                    Ok(bytes) => self.$plain_async(bytes).await,
+                    Err(EncodeError) => Err(CompleteError::NoEncoding { handle: self }),
+                }
+            }
         }
     )*};
 }
 
 typed! {
     #[expect(clippy::result_large_err, reason = "the error gives back what the caller handed in")]
-    Permit, complete_as, complete;
-    Execution, complete_as, complete;
-    Interrupted, resolve_as, resolve;
+    Permit, complete_as, complete, complete_as_async, complete_async;
+    Execution, complete_as, complete, complete_as_async, complete_async;
+    Interrupted, resolve_as, resolve, resolve_as_async, resolve_async;
 }

@@ -14,8 +14,8 @@ use crate::transition;
 /// key. An execution that is leaked stays in flight until the process ends.
 #[must_use = "dropping an execution leaves the key interrupted: call `complete` or `abandon`"]
 pub struct Execution {
-    pub(super) hold: Hold,
-    pub(super) record: Arc<Record>,
+    pub(crate) hold: Hold,
+    pub(crate) record: Arc<Record>,
 }
 
 impl Execution {
@@ -56,12 +56,20 @@ impl Execution {
     /// [`CompleteError`]. If the checkpoint is refused nothing has changed; after any other error
     /// the last one or this one counts.
     pub fn checkpoint(&mut self, progress: impl AsRef<[u8]>) -> Result<(), CompleteError<()>> {
-        let progress = super::whole(self.hold.shared(), progress.as_ref())
-            .map_err(|too_large| too_large.give_back(()))?;
-        let record = Arc::new(transition::checkpoint(&self.record, progress));
+        let record = self.with_checkpoint(progress.as_ref())?;
         self.hold.put(&record).map_err(|error| CompleteError::refused((error, ())))?;
         self.record = record;
         Ok(())
+    }
+
+    /// The record with this checkpoint, if the store takes one so long.
+    pub(crate) fn with_checkpoint(
+        &self,
+        progress: &[u8],
+    ) -> Result<Arc<Record>, CompleteError<()>> {
+        let progress = super::whole(self.hold.shared(), progress)
+            .map_err(|too_large| too_large.give_back(()))?;
+        Ok(Arc::new(transition::checkpoint(&self.record, progress)))
     }
 
     /// Stores the result. Every later `begin` is answered with it until the retention is over.
@@ -103,6 +111,11 @@ impl Execution {
 impl Sealed for Execution {
     fn hold(&self) -> &Hold {
         &self.hold
+    }
+
+    #[cfg(feature = "async")]
+    fn hold_mut(&mut self) -> &mut Hold {
+        &mut self.hold
     }
 
     fn into_hold(self) -> Hold {

@@ -1,7 +1,11 @@
 //! What every handle is made of: the exclusive hold on one key.
 
+#[cfg(feature = "async")]
+use crate::canary;
 use crate::error::Error;
 use crate::key::Key;
+#[cfg(feature = "async")]
+use crate::log::commit::Pending;
 use crate::record::{Change, ChangeKind, Record};
 use crate::store::Shared;
 use crate::sync::Arc;
@@ -14,12 +18,22 @@ pub(crate) struct Hold {
     key: Key,
     hash: u64,
     held: bool,
+    /// The change of the key that a future has sent last, if it has not seen the outcome.
+    #[cfg(feature = "async")]
+    sent: Option<Box<Sent>>,
 }
 
 impl Hold {
     /// Takes over a key that the live table has just reserved for this caller.
     pub(crate) fn new(shared: Arc<Shared>, key: Key, hash: u64) -> Self {
-        Self { shared, key, hash, held: true }
+        Self {
+            shared,
+            key,
+            hash,
+            held: true,
+            #[cfg(feature = "async")]
+            sent: None,
+        }
     }
 
     pub(crate) fn key(&self) -> &Key {
@@ -61,10 +75,75 @@ impl Hold {
     }
 }
 
+/// A change that is on its way while its future may be dropped.
+#[cfg(feature = "async")]
+struct Sent {
+    pending: Pending,
+    leaves: Leaves,
+}
+
+/// What a change leaves of the hold once it is durable and its future was dropped.
+#[cfg(feature = "async")]
+pub(crate) enum Leaves {
+    /// Nothing: the key is at rest.
+    Rest,
+    /// An execution that its holder has dropped: it is interrupted.
+    Execution,
+    /// A first execution that nobody was told of, so that it has not run: the key is freed.
+    Unrun(Arc<Record>),
+}
+
+#[cfg(feature = "async")]
+impl Hold {
+    /// Hands a change of the key in. [`Hold::arrival`] waits for it.
+    pub(crate) fn send(&mut self, change: Change, leaves: Leaves) {
+        let pending = self.shared.journal.submit(change);
+        self.has_sent(pending, leaves);
+    }
+
+    /// A change of the key was handed in.
+    pub(crate) fn has_sent(&mut self, pending: Pending, leaves: Leaves) {
+        // One that was sent before arrives before.
+        self.sent = Some(Box::new(Sent { pending, leaves }));
+    }
+
+    /// Waits for what was sent, and says whether it is durable.
+    pub(crate) async fn arrival(&mut self) -> Result<(), Error> {
+        let outcome = match &mut self.sent {
+            Some(sent) => (&mut sent.pending).await,
+            None => Ok(()),
+        };
+        self.sent = None;
+        outcome
+    }
+
+    /// Lets go of the key when the change that is on its way has arrived: before that, it would
+    /// find the key with nobody who holds it, or with somebody else who does.
+    fn let_go_after(&self, Sent { pending, leaves }: Sent) {
+        let mut left = Self::new(Arc::clone(&self.shared), self.key.clone(), self.hash);
+        pending.then(move |outcome| match (outcome, leaves) {
+            (Ok(()), Leaves::Rest) => left.has_ended(),
+            (Ok(()), Leaves::Unrun(record)) => {
+                let removed = left.change(ChangeKind::Remove(record));
+                // If it is refused, the key is let go, and so interrupted.
+                left.send(removed, Leaves::Rest);
+            }
+            (Ok(()), Leaves::Execution) | (Err(_), _) => {}
+        });
+    }
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
-        if self.held {
-            self.shared.index.let_go(&self.key, self.hash);
+        if !self.held {
+            return;
         }
+        #[cfg(feature = "async")]
+        if let Some(sent) = self.sent.take()
+            && !canary::sings("lets go of what is on its way")
+        {
+            return self.let_go_after(*sent);
+        }
+        self.shared.index.let_go(&self.key, self.hash);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::begin::Begin;
 use crate::clock::Timestamp;
 use crate::error::Error;
-use crate::index::Outcome;
+use crate::index::{Outcome, Waiters};
 use crate::key::{Fingerprint, Key};
 use crate::record::Record;
 use crate::store::Store;
@@ -56,20 +56,17 @@ impl InFlight {
         // A time-out beyond what a clock can tell is none.
         let deadline = Instant::now().checked_add(timeout);
         loop {
-            // The check comes after the join: a store that ends later wakes all who have joined.
-            if let Some(waiters) = self.store.shared.index.join_waiters(&self.key, self.hash)
-                && self.store.shared.journal.check().is_ok()
-            {
+            if let Some(waiters) = self.join() {
                 match waiters.wait_until(deadline) {
                     None => {
-                        self.store.shared.index.leave_waiters(&self.key, self.hash, waiters);
+                        self.leave(waiters);
                         return Ok(Begin::InFlight(self));
                     }
                     Some(Outcome::Gone) => {}
                     Some(Outcome::Completed(record)) => return Ok(self.answer(record)),
                 }
             }
-            match self.store.begin(&self.key, self.fingerprint)? {
+            match self.ask()? {
                 // Somebody else was faster: wait for them.
                 Begin::InFlight(_) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
                 }
@@ -78,8 +75,30 @@ impl InFlight {
         }
     }
 
+    /// Joins those who wait for the key, if somebody holds it.
+    pub(crate) fn join(&self) -> Option<Arc<Waiters>> {
+        let waiters = self.store.shared.index.join_waiters(&self.key, self.hash)?;
+        // The check comes after the join: a store that ends later wakes all who have joined.
+        self.store.shared.journal.check().is_ok().then_some(waiters)
+    }
+
+    /// Stops waiting.
+    pub(crate) fn leave(&self, waiters: Arc<Waiters>) {
+        self.store.shared.index.leave_waiters(&self.key, self.hash, waiters);
+    }
+
+    /// Asks once more.
+    pub(crate) fn ask(&self) -> Result<Begin, Error> {
+        self.store.begin(&self.key, self.fingerprint)
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The key may have passed to another request since this caller has asked.
-    fn answer(&self, record: Arc<Record>) -> Begin {
+    pub(crate) fn answer(&self, record: Arc<Record>) -> Begin {
         if record.fingerprint.matches(&self.fingerprint) {
             Begin::completed(record)
         } else {

@@ -13,8 +13,8 @@ use crate::transition;
 /// key, and the next `begin` is told the same.
 #[must_use = "find out what became of the operation, then call `retry`, `resolve` or `abandon`"]
 pub struct Interrupted {
-    pub(super) hold: Hold,
-    pub(super) record: Arc<Record>,
+    pub(crate) hold: Hold,
+    pub(crate) record: Arc<Record>,
 }
 
 impl Interrupted {
@@ -64,6 +64,11 @@ impl Interrupted {
 impl Sealed for Interrupted {
     fn hold(&self) -> &Hold {
         &self.hold
+    }
+
+    #[cfg(feature = "async")]
+    fn hold_mut(&mut self) -> &mut Hold {
+        &mut self.hold
     }
 
     fn into_hold(self) -> Hold {

@@ -13,6 +13,8 @@ mod permit;
 pub use completed::{Completed, Tombstone};
 pub use execution::Execution;
 pub(crate) use hold::Hold;
+#[cfg(feature = "async")]
+pub(crate) use hold::Leaves;
 pub use in_flight::InFlight;
 pub use interrupted::Interrupted;
 pub use permit::Permit;
@@ -52,6 +54,10 @@ pub(crate) mod sealed {
         #[doc(hidden)]
         fn hold(&self) -> &Hold;
 
+        #[cfg(feature = "async")]
+        #[doc(hidden)]
+        fn hold_mut(&mut self) -> &mut Hold;
+
         #[doc(hidden)]
         fn into_hold(self) -> Hold;
 
@@ -67,11 +73,37 @@ pub(crate) mod sealed {
     }
 }
 
+/// A step in the life of a key, on its way into the journal, and the handle that makes it.
+pub(crate) trait Step: Sized {
+    /// What comes of it.
+    type Done;
+    /// Why nothing came of it, with the handle if that is as it was.
+    type Refusal;
+
+    fn hold(&self) -> &Hold;
+
+    #[cfg(feature = "async")]
+    fn hold_mut(&mut self) -> &mut Hold;
+
+    /// What the step leaves of the hold if nobody waits for it any more.
+    #[cfg(feature = "async")]
+    fn leaves(&self) -> Leaves;
+
+    fn change(&self) -> Change;
+
+    /// What becomes of it, as the journal says.
+    fn conclude(self, appended: Result<(), Error>) -> Result<Self::Done, Self::Refusal>;
+
+    /// Makes it durable by itself.
+    fn append(self) -> Result<Self::Done, Self::Refusal> {
+        let appended = self.hold().shared().journal.append(self.change());
+        self.conclude(appended)
+    }
+}
+
 /// Starts the operation of a handle, and returns once that is durable.
 pub(crate) fn start<H: Startable>(handle: H) -> Result<Execution, Error> {
-    let start = Start::new(handle)?;
-    let appended = start.handle.hold().put(&start.record);
-    start.conclude(appended)
+    Start::new(handle)?.append()
 }
 
 /// A start on its way into the journal.
@@ -84,13 +116,32 @@ impl<H: Startable> Start<H> {
     pub(crate) fn new(handle: H) -> Result<Self, Error> {
         Ok(Self { record: handle.started()?, handle })
     }
+}
 
-    pub(crate) fn change(&self) -> Change {
-        self.handle.hold().change(ChangeKind::Put(Arc::clone(&self.record)))
+impl<H: Startable> Step for Start<H> {
+    type Done = Execution;
+    type Refusal = Error;
+
+    fn hold(&self) -> &Hold {
+        self.handle.hold()
     }
 
-    /// The operation runs, if the journal says so.
-    pub(crate) fn conclude(self, appended: Result<(), Error>) -> Result<Execution, Error> {
+    #[cfg(feature = "async")]
+    fn hold_mut(&mut self) -> &mut Hold {
+        self.handle.hold_mut()
+    }
+
+    #[cfg(feature = "async")]
+    fn leaves(&self) -> Leaves {
+        let record = Arc::clone(&self.record);
+        if record.attempt == 1 { Leaves::Unrun(record) } else { Leaves::Execution }
+    }
+
+    fn change(&self) -> Change {
+        self.hold().change(ChangeKind::Put(Arc::clone(&self.record)))
+    }
+
+    fn conclude(self, appended: Result<(), Error>) -> Result<Execution, Error> {
         appended.map(|()| Execution::new(self.handle.into_hold(), self.record))
     }
 }
@@ -100,7 +151,7 @@ pub(crate) fn complete<H: Completable>(
     handle: H,
     result: &[u8],
 ) -> Result<Completed, CompleteError<H>> {
-    Completion::of_result(handle, result)?.store().map(Completed::new)
+    Completion::of_result(handle, result)?.append().map(Completed::new)
 }
 
 /// Stores what tells a result from others, and returns once that is durable.
@@ -108,8 +159,7 @@ pub(crate) fn complete_tombstone<H: Completable>(
     handle: H,
     result: &[u8],
 ) -> Result<Tombstone, CompleteError<H>> {
-    let completion = Completion::new(handle, Kept::tombstone(result));
-    completion.map_err(CompleteError::refused)?.store().map(Tombstone::new)
+    Completion::of_tombstone(handle, result)?.append().map(Tombstone::new)
 }
 
 /// A result or a checkpoint that is longer than the store takes.
@@ -158,31 +208,45 @@ impl<H: Completable> Completion<H> {
         }
     }
 
-    pub(crate) fn change(&self) -> Change {
-        self.handle.hold().change(ChangeKind::Put(Arc::clone(&self.record)))
-    }
-
-    /// Makes it durable by itself.
-    fn store(self) -> Result<Arc<Record>, CompleteError<H>> {
-        let appended = self.handle.hold().put(&self.record);
-        self.conclude(appended)
-    }
-
-    /// What became of it, as the journal says.
-    pub(crate) fn conclude(
-        self,
-        appended: Result<(), Error>,
-    ) -> Result<Arc<Record>, CompleteError<H>> {
-        match appended {
-            Ok(()) => Ok(self.into_durable()),
-            Err(error) => Err(CompleteError::refused((error, self.handle))),
-        }
+    /// The completion with what tells this result from others.
+    pub(crate) fn of_tombstone(handle: H, result: &[u8]) -> Result<Self, CompleteError<H>> {
+        Self::new(handle, Kept::tombstone(result)).map_err(CompleteError::refused)
     }
 
     /// The record is durable, and the handle has done its work.
     pub(crate) fn into_durable(self) -> Arc<Record> {
         self.handle.into_hold().has_ended();
         self.record
+    }
+}
+
+impl<H: Completable> Step for Completion<H> {
+    type Done = Arc<Record>;
+    type Refusal = CompleteError<H>;
+
+    fn hold(&self) -> &Hold {
+        self.handle.hold()
+    }
+
+    #[cfg(feature = "async")]
+    fn hold_mut(&mut self) -> &mut Hold {
+        self.handle.hold_mut()
+    }
+
+    #[cfg(feature = "async")]
+    fn leaves(&self) -> Leaves {
+        Leaves::Rest
+    }
+
+    fn change(&self) -> Change {
+        self.hold().change(ChangeKind::Put(Arc::clone(&self.record)))
+    }
+
+    fn conclude(self, appended: Result<(), Error>) -> Result<Arc<Record>, CompleteError<H>> {
+        match appended {
+            Ok(()) => Ok(self.into_durable()),
+            Err(error) => Err(CompleteError::refused((error, self.handle))),
+        }
     }
 }
 

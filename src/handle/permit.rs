@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::sealed::Sealed;
 use super::{Completed, Execution, Hold, Tombstone};
 #[cfg(feature = "transaction")]
-use super::{Completion, TooLarge};
+use super::{Completion, Step, TooLarge};
 use crate::clock::Timestamp;
 use crate::error::{CompleteError, Error};
 use crate::key::{Fingerprint, Key};
@@ -153,6 +153,11 @@ impl Permit {
 impl Sealed for Permit {
     fn hold(&self) -> &Hold {
         &self.hold
+    }
+
+    #[cfg(feature = "async")]
+    fn hold_mut(&mut self) -> &mut Hold {
+        &mut self.hold
     }
 
     fn into_hold(self) -> Hold {

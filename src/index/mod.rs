@@ -20,6 +20,7 @@ use crate::clock::Timestamp;
 use crate::key::{Fingerprint, Key};
 use crate::limits::PACKED_BITS;
 use crate::record::{Change, ChangeKind, Record, RecordId};
+use crate::steward::Steward;
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::transition::{self, Holder, TakeRule};
 use entry::{Entry, table_hash};
@@ -36,6 +37,7 @@ pub(crate) struct Index {
     /// Entries of all shards.
     records: AtomicUsize,
     next_serial: AtomicU64,
+    steward: Arc<Steward>,
 }
 
 #[derive(Default)]
@@ -97,7 +99,7 @@ pub(crate) struct Candidates {
 
 impl Index {
     /// A table with room for this many records.
-    pub(crate) fn with_capacity(records: usize, hash_mask: u64) -> Self {
+    pub(crate) fn with_capacity(records: usize, hash_mask: u64, steward: Arc<Steward>) -> Self {
         let shard = || {
             let entries = HashTable::with_capacity(records >> SHARD_BITS);
             Mutex::new(Shard { entries, ..Shard::default() })
@@ -109,6 +111,7 @@ impl Index {
             shards,
             records: AtomicUsize::new(0),
             next_serial: AtomicU64::new(0),
+            steward,
         }
     }
 
@@ -278,7 +281,9 @@ impl Index {
     pub(crate) fn join_waiters(&self, key: &Key, hash: u64) -> Option<Arc<Waiters>> {
         let mut shard = self.shard(hash).lock();
         let slot = shard.slot(key, hash).filter(|slot| slot.holder != Holder::Nobody)?;
-        Some(Arc::clone(slot.waiters.get_or_insert_default()))
+        let waiters =
+            slot.waiters.get_or_insert_with(|| Arc::new(Waiters::new(Arc::clone(&self.steward))));
+        Some(Arc::clone(waiters))
     }
 
     /// Stops waiting. With the last who does, the waiters of the key are freed.

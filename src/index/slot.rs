@@ -78,7 +78,10 @@ impl Slot {
         self.record = Some(Arc::clone(record));
         self.settled = false;
         if record.state.is_started() {
-            self.holder = Holder::Execution;
+            // An execution may be detached while a checkpoint of it is on its way.
+            if self.holder != Holder::Detached {
+                self.holder = Holder::Execution;
+            }
         } else {
             self.holder = Holder::Nobody;
             if !canary::sings("forgets to wake") {

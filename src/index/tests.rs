@@ -9,7 +9,7 @@ fn at(ms: u64) -> Timestamp {
 }
 
 fn index() -> Index {
-    Index::with_capacity(0, u64::MAX)
+    Index::with_capacity(0, u64::MAX, Arc::default())
 }
 
 fn started(key: &Key, serial: u64) -> Arc<Record> {

@@ -1,8 +1,10 @@
 //! Callers that wait for the outcome of an operation in flight.
 
+use std::task::Waker;
 use std::time::Instant;
 
 use crate::record::Record;
+use crate::steward::Steward;
 use crate::sync::{Arc, Condvar, Mutex};
 
 /// What a waiter is woken with.
@@ -16,30 +18,65 @@ pub(crate) enum Outcome {
 }
 
 /// Made by the first waiter of a key, dropped with the last.
-#[derive(Default)]
 pub(crate) struct Waiters {
-    outcome: Mutex<Option<Outcome>>,
+    state: Mutex<State>,
+    /// Signalled to those who block.
     changed: Condvar,
+    steward: Arc<Steward>,
+}
+
+#[derive(Default)]
+struct State {
+    outcome: Option<Outcome>,
+    /// Those of the futures that wait.
+    wakers: Vec<Waker>,
 }
 
 impl Waiters {
-    pub(crate) fn wake(&self, outcome: Outcome) {
-        *self.outcome.lock() = Some(outcome);
+    pub(super) fn new(steward: Arc<Steward>) -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), steward }
+    }
+
+    /// The caller may hold locks, so futures are woken by the steward.
+    pub(super) fn wake(&self, outcome: Outcome) {
+        let mut state = self.state.lock();
+        state.outcome = Some(outcome);
         self.changed.notify_all();
+        if !state.wakers.is_empty() {
+            let wakers = std::mem::take(&mut state.wakers);
+            self.steward.send(Box::new(|| wakers.into_iter().for_each(Waker::wake)));
+        }
+    }
+
+    /// The outcome, if it is known. If not, the waker is kept in this place among all.
+    #[cfg(feature = "async")]
+    pub(crate) fn poll(&self, mut waker: Waker, place: &mut Option<usize>) -> Option<Outcome> {
+        let mut state = self.state.lock();
+        if state.outcome.is_some() {
+            return state.outcome.clone();
+        }
+        if let Some(known) = place.and_then(|place| state.wakers.get_mut(place)) {
+            std::mem::swap(known, &mut waker);
+        } else {
+            *place = Some(state.wakers.len());
+            state.wakers.push(waker);
+        }
+        // The lock goes before the waker that was there: nobody knows what its end does.
+        None
     }
 
     /// Waits for the outcome; `None` if the deadline came first.
     pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> Option<Outcome> {
-        let mut outcome = self.outcome.lock();
-        while outcome.is_none() {
+        let mut state = self.state.lock();
+        while state.outcome.is_none() {
             let Some(deadline) = deadline else {
-                self.changed.wait(&mut outcome);
+                self.changed.wait(&mut state);
                 continue;
             };
-            if self.changed.wait_until(&mut outcome, deadline).timed_out() {
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
                 break;
             }
         }
-        outcome.clone()
+        state.outcome.clone()
     }
 }

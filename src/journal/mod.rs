@@ -22,10 +22,13 @@ use crate::error::{Error, OpenError, StorageError};
 use crate::index::Index;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, SEGMENT_CHANGES_MAX};
 use crate::log::Log;
+#[cfg(feature = "async")]
+use crate::log::commit::Pending;
 use crate::log::commit::{GroupCommit, WriterPanicked};
 use crate::log::frame::{self, FrameNumber};
 use crate::log::segment::StoreKey;
 use crate::record::{Change, ChangeKind, Record, RecordId};
+use crate::steward::Steward;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::vault::{Listed, Meta, Vault};
 use crate::wake::Wake;
@@ -47,6 +50,7 @@ pub(crate) struct Journal {
     time: Arc<Time>,
     /// Tells the background thread that there is something to settle.
     wake: Arc<Wake>,
+    steward: Arc<Steward>,
     counters: Counters,
 }
 
@@ -126,6 +130,7 @@ pub(crate) struct Opened {
     pub(crate) log: Log,
     pub(crate) meta: Meta,
     pub(crate) index: Arc<Index>,
+    steward: Arc<Steward>,
     disk: Box<dyn Disk>,
 }
 
@@ -143,10 +148,11 @@ pub(crate) fn open(disk: Box<dyn Disk>, cache: usize, hash_mask: u64) -> Result<
     vault
         .settle(changes, &meta)
         .map_err(|source| OpenError::Storage { file: crate::vault::NAME, source })?;
-    let index = Index::with_capacity(vault.records()?, hash_mask);
+    let steward = Arc::<Steward>::default();
+    let index = Index::with_capacity(vault.records()?, hash_mask, Arc::clone(&steward));
     index.skip_serials_to(meta.next_serial);
     vault.scan(|id, row| index.load(row.framed_key, id, row.started))?;
-    Ok(Opened { vault, log, meta, index: Arc::new(index), disk })
+    Ok(Opened { vault, log, meta, index: Arc::new(index), steward, disk })
 }
 
 /// What each place holds in the end, in the order of the vault.
@@ -178,11 +184,11 @@ impl Change {
 
 impl Journal {
     pub(crate) fn new(opened: Opened, time: Arc<Time>, wake: Arc<Wake>) -> Self {
-        let Opened { vault, log, meta, index, disk } = opened;
+        let Opened { vault, log, meta, index, steward, disk } = opened;
         let batch_bytes_max = log.payload_max().min(BATCH_BYTES_MAX);
         let tail = Tail { log, changes: Vec::new(), since: None };
         Self {
-            commit: GroupCommit::new(batch_bytes_max),
+            commit: GroupCommit::new(batch_bytes_max, Arc::clone(&steward)),
             tail: Mutex::new(Some(tail)),
             sealed: Mutex::default(),
             settling: Mutex::new(Settled { last: meta.settled, disk: Some(disk) }),
@@ -193,6 +199,7 @@ impl Journal {
             index,
             time,
             wake,
+            steward,
             counters: Counters::default(),
         }
     }
@@ -208,29 +215,64 @@ impl Journal {
     /// together.
     pub(crate) fn append_many(&self, changes: Vec<Change>) -> Vec<Result<(), Error>> {
         let len = changes.len();
-        let items = self
-            .check_outside()
-            .and_then(|()| changes.into_iter().map(Item::new).collect::<Result<Vec<_>, _>>());
-        let items = match items {
-            Ok(items) => items,
-            Err(error) => return vec![Err(error); len],
-        };
-        let mut outcomes = Vec::with_capacity(len);
-        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
-        let mut submit = |batch: &mut Vec<_>| {
-            let batch = mem::take(batch);
-            outcomes.extend(self.commit.submit_many(batch, |batch| self.write(batch)));
-        };
-        for (item, bytes) in items {
-            if BATCH_ITEMS_MAX <= batch.len() || BATCH_BYTES_MAX < batch_bytes + bytes {
-                submit(&mut batch);
-                batch_bytes = 0;
-            }
-            batch_bytes += bytes;
-            batch.push((item, bytes));
+        match self.group(changes) {
+            Ok(groups) => groups
+                .into_iter()
+                .flat_map(|group| self.commit.submit_many(group, |batch| self.write(batch)))
+                .collect(),
+            Err(error) => vec![Err(error); len],
         }
-        submit(&mut batch);
-        outcomes
+    }
+
+    /// The changes in groups that a batch has room for, so that however many there are, the queue
+    /// takes them one group after the other.
+    pub(crate) fn group(&self, changes: Vec<Change>) -> Result<Vec<Vec<(Item, usize)>>, Error> {
+        self.check_outside()?;
+        let mut groups: Vec<Vec<_>> = Vec::new();
+        let mut group_bytes = 0;
+        for change in changes {
+            let (item, bytes) = Item::new(change)?;
+            group_bytes += bytes;
+            match groups.last_mut() {
+                Some(group) if group.len() < BATCH_ITEMS_MAX && group_bytes <= BATCH_BYTES_MAX => {
+                    group.push((item, bytes));
+                }
+                _ => {
+                    groups.push(vec![(item, bytes)]);
+                    group_bytes = bytes;
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Hands a change in for a future, which waits for it.
+    #[cfg(feature = "async")]
+    pub(crate) fn submit(self: &Arc<Self>, change: Change) -> Pending {
+        let pending = match self.group(vec![change]) {
+            Ok(groups) => groups.into_iter().flat_map(|group| self.submit_group(group)).next(),
+            Err(error) => Some(Pending::refused(error)),
+        };
+        pending.unwrap_or_else(|| Pending::refused(Error::Closed))
+    }
+
+    /// Hands a group of changes in.
+    #[cfg(feature = "async")]
+    pub(crate) fn submit_group(self: &Arc<Self>, group: Vec<(Item, usize)>) -> Vec<Pending> {
+        match self.employ_steward() {
+            Ok(()) => self.commit.hand_in(group),
+            Err(error) => group.iter().map(|_| Pending::refused(error.clone())).collect(),
+        }
+    }
+
+    /// Whoever waits as a future calls this first.
+    #[cfg(feature = "async")]
+    pub(crate) fn employ_steward(self: &Arc<Self>) -> Result<(), Error> {
+        let lead = || -> Box<dyn Fn() + Send> {
+            let journal = Arc::clone(self);
+            Box::new(move || journal.commit.lead(|batch| journal.write(batch)))
+        };
+        self.steward.employ(lead).map_err(|error| Error::Storage(error.into()))
     }
 
     /// Makes a batch durable, then true. Whether it was written is unknown only if the log failed.
@@ -370,7 +412,7 @@ impl Journal {
 
     /// Settles what was taken, takes nothing any more, and lets go of all files.
     pub(crate) fn close(&self) -> Result<(), Error> {
-        self.commit.close();
+        self.commit.close(|batch| self.write(batch));
         let settled = self.settle();
         self.end(Error::Closed);
         let mut settling = self.settling.lock();
@@ -378,6 +420,8 @@ impl Journal {
         *self.tail.lock() = None;
         // The lock of the directory goes last.
         settling.disk = None;
+        drop(settling);
+        self.steward.dismiss();
         settled.and(closed)
     }
 }

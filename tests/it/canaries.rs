@@ -10,7 +10,7 @@ use std::thread;
 
 /// The canary, and a test that fails when it is out. Those that only some schedule of threads shows
 /// are in `tests/schedules/canaries.rs`.
-const CANARIES: [(&str, &str); 11] = [
+const CANARIES: [(&str, &str); 12] = [
     ("answers before the fsync", "crash::a_power_cut_after_every_operation_loses_nothing"),
     ("lies about the vault's fsync", "crash::a_power_cut_after_every_operation_loses_nothing"),
     ("leaves the directory unsynced", "crash::a_power_cut_after_every_operation_loses_nothing"),
@@ -20,6 +20,7 @@ const CANARIES: [(&str, &str); 11] = [
     ("expires a moment late", "model::the_store_answers_as_the_model_does"),
     ("sweeps what is held", "retention::a_key_in_flight_never_becomes_free"),
     ("sweeps what is held", "model::the_store_answers_as_the_model_does"),
+    ("lets go of what is on its way", "futures::dropped::a_start_that_nobody_was_told_of"),
     ("compares hashes only", "threads::every_operation_runs_once_when_keys_collide"),
     ("compares hashes only", "model::the_store_answers_as_the_model_does"),
 ];

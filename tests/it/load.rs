@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -11,71 +10,13 @@ use idemstore::{
     Begin, CompleteError, Error, Execution, Fingerprint, ManualClock, Store, Timestamp,
 };
 
+use crate::support::door::{Door, LONG};
 use crate::support::{Answers, SimDisk, Started, builder, key, size};
 
-/// Longer than any test takes: a wait that reaches it has failed.
-const LONG: Duration = Duration::from_secs(120);
 /// Most writes that wait at one time, as the store says when it refuses one more.
 const QUEUE_ITEMS_MAX: u64 = 64 * 1024;
 /// Operations that wait together for one batch.
 const BATCH_ITEMS_MAX: usize = 1024;
-
-/// A door in the way of everything that changes the disk.
-#[derive(Clone, Default)]
-struct Door(Arc<(Mutex<Doors>, Condvar)>);
-
-#[derive(Default)]
-struct Doors {
-    is_closed: bool,
-    /// Whether somebody stands before it.
-    is_waited_at: bool,
-}
-
-impl Door {
-    fn on(disk: &SimDisk) -> Self {
-        let door = Self::default();
-        let of_disk = door.clone();
-        disk.observe(move |_| of_disk.pass());
-        door
-    }
-
-    fn pass(&self) {
-        let (doors, changed) = &*self.0;
-        let mut doors = doors.lock().expect("no thread panics");
-        while doors.is_closed {
-            doors.is_waited_at = true;
-            changed.notify_all();
-            doors = changed.wait(doors).expect("no thread panics");
-        }
-    }
-
-    fn close(&self) {
-        let mut doors = self.0.0.lock().expect("no thread panics");
-        *doors = Doors { is_closed: true, is_waited_at: false };
-    }
-
-    fn open(&self) {
-        self.0.0.lock().expect("no thread panics").is_closed = false;
-        self.0.1.notify_all();
-    }
-
-    /// Returns once the disk stands still in the middle of an operation.
-    fn wait_for_a_stall(&self) {
-        let (doors, changed) = &*self.0;
-        let doors = doors.lock().expect("no thread panics");
-        let waited = changed.wait_timeout_while(doors, LONG, |doors| !doors.is_waited_at);
-        assert!(!waited.expect("no thread panics").1.timed_out(), "nobody uses the disk");
-    }
-}
-
-/// Opens the door if a test fails before it does, so that its threads end.
-impl Drop for Door {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.open();
-        }
-    }
-}
 
 fn store() -> (SimDisk, Door, Store) {
     let disk = SimDisk::new();

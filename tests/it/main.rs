@@ -22,6 +22,8 @@ mod faults;
 mod files;
 mod forget;
 mod format;
+#[cfg(feature = "async")]
+mod futures;
 mod handles;
 mod histories;
 mod hostile;

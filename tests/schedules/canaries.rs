@@ -8,7 +8,7 @@
 use std::process::Command;
 
 /// The canary, and a scene that fails when it is out.
-const CANARIES: [(&str, &str); 9] = [
+const CANARIES: [(&str, &str); 11] = [
     ("answers before the write", "commits::what_is_acknowledged_is_durable_by_then"),
     ("answers before the fsync", "commits::what_is_acknowledged_is_durable_by_then"),
     ("forgets to pass the lead", "commits::what_is_acknowledged_is_durable_by_then"),
@@ -17,6 +17,8 @@ const CANARIES: [(&str, &str); 9] = [
     ("compares hashes only", "upkeep::a_settle_beside_callers_changes_no_answer"),
     ("sweeps what is held", "upkeep::a_key_that_expires_in_hand_is_its_holders_until_it_ends"),
     ("goes by an old time", "upkeep::a_key_that_was_free_for_one_caller_is_not_interrupted_"),
+    ("lets go of what is on its way", "futures::a_start_that_is_dropped_leaves_its_key_to_others"),
+    ("forgets to pass the lead", "futures::futures_and_threads_share_batches_that_are_durable"),
     ("frees a segment before its settle", "commits::a_log_that_is_full_holds_writers_up_"),
 ];
 

@@ -21,6 +21,8 @@ mod calls;
 #[cfg(canary)]
 mod canaries;
 mod commits;
+#[cfg(feature = "async")]
+mod futures;
 #[path = "../it/support/mod.rs"]
 #[expect(dead_code, reason = "the other tests have more need of it")]
 mod support;

@@ -1,10 +1,14 @@
 //! What the tests share: a simulated disk, a store on it, and short words for the contract.
 
+#[macro_use]
+pub mod waiting;
+
 pub mod choice;
 pub mod crashes;
 pub mod crew;
 pub mod damage;
 pub mod disk;
+pub mod door;
 pub mod faults;
 pub mod history;
 pub mod model;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use idemstore::{
-    Begin, Clock, CompleteError, Completed, Error, Execution, FinishError, Interrupted, Key,
-    ManualClock, Permit, Store,
+    Begin, Clock, CompleteError, Completed, Error, Execution, FinishError, InFlight, Interrupted,
+    Key, ManualClock, Permit, Store,
 };
 
 use super::facts::{
@@ -142,7 +142,8 @@ impl<'s> Caller<'s> {
             pause();
             let timeout = Duration::from_micros(self.dice.below(4) * self.dice.below(100));
             let ask = Ask { waited: true, ..ask };
-            let (begin, span) = self.timed(|_| in_flight.wait(timeout));
+            let as_future = self.dice.one_in(2);
+            let (begin, span) = self.timed(|_| wait(in_flight, timeout, as_future));
             self.answered(key, span, ask, begin);
         }
     }
@@ -195,8 +196,10 @@ impl<'s> Caller<'s> {
     }
 
     fn forget(&mut self, key: usize) {
+        let as_future = self.dice.one_in(2);
         let Scene { store, keys, .. } = self.scene;
-        let (forgotten, span) = self.timed(|_| store.forget(&keys[key]));
+        let (forgotten, span) =
+            self.timed(|_| wait!(as_future, store.forget, forget_async(&keys[key])));
         match forgotten {
             Ok(true) => self.by_key(key, span, Aim::Completed, Change::Remove, Ok(None)),
             Ok(false) => self.note(key, span, Step::Refused(Aim::Completed, Refusal::Either)),
@@ -205,15 +208,20 @@ impl<'s> Caller<'s> {
     }
 
     fn complete_by_key(&mut self, key: usize) {
+        let as_future = self.dice.one_in(2);
         let Scene { store, keys, .. } = self.scene;
-        let (completed, span) = self.timed(|name| store.complete(&keys[key], bytes(name)));
+        let (completed, span) = self.timed(|name| {
+            wait!(as_future, store.complete, complete_async(&keys[key], bytes(name)))
+        });
         let completed = completed.map(|completed| Some(of_completed(&completed)));
         self.finish(key, span, Change::Complete(span.invoked), completed);
     }
 
     fn abandon_by_key(&mut self, key: usize) {
+        let as_future = self.dice.one_in(2);
         let Scene { store, keys, .. } = self.scene;
-        let (abandoned, span) = self.timed(|_| store.abandon(&keys[key]));
+        let (abandoned, span) =
+            self.timed(|_| wait!(as_future, store.abandon, abandon_async(&keys[key])));
         self.finish(key, span, Change::Remove, abandoned.map(|()| None));
     }
 
@@ -271,9 +279,12 @@ impl<'s> Caller<'s> {
     }
 
     fn use_permit(&mut self, key: usize, handle: Handle, permit: Permit) {
+        let as_future = self.dice.one_in(2);
         match self.dice.below(16) {
-            0..9 => self.start(key, handle, || permit.start()),
-            9..11 => self.complete(key, handle, |bytes| permit.complete(bytes).map_err(failure)),
+            0..9 => self.start(key, handle, || wait!(as_future, permit.start, start_async())),
+            9..11 => self.complete(key, handle, |bytes| {
+                wait!(as_future, permit.complete, complete_async(bytes)).map_err(failure)
+            }),
             11..13 => self.complete(key, handle, |bytes| complete_with(permit, bytes)),
             13..15 => self.let_go(Held { key, handle, grip: Grip::Permit(permit) }),
             _ => mem::forget(permit),
@@ -281,16 +292,23 @@ impl<'s> Caller<'s> {
     }
 
     fn go_on_with(&mut self, key: usize, handle: Handle, mut execution: Execution) {
+        let as_future = self.dice.one_in(2);
         match self.dice.below(16) {
-            0..6 => self.complete(key, handle, |bytes| execution.complete(bytes).map_err(failure)),
+            0..6 => self.complete(key, handle, |bytes| {
+                wait!(as_future, execution.complete, complete_async(bytes)).map_err(failure)
+            }),
             6..9 => {
-                let (stored, span) = self.timed(|name| execution.checkpoint(bytes(name)));
+                let (stored, span) = self.timed(|name| {
+                    wait!(as_future, execution.checkpoint, checkpoint_async(bytes(name)))
+                });
                 let stored = stored.map(|()| Some(of_execution(&execution))).map_err(failure);
                 self.changed(key, handle, span, Change::Checkpoint(span.invoked), stored);
                 // After a failure it lives on, and is let go of with the others.
                 self.held.push(Held { key, handle, grip: Grip::Execution(execution) });
             }
-            9..11 => self.abandon(key, handle, || execution.abandon()),
+            9..11 => {
+                self.abandon(key, handle, || wait!(as_future, execution.abandon, abandon_async()));
+            }
             11..13 => {
                 let ((), span) = self.timed(|_| execution.detach());
                 self.note(key, span, Step::Detach(handle));
@@ -301,12 +319,17 @@ impl<'s> Caller<'s> {
     }
 
     fn find_out(&mut self, key: usize, handle: Handle, interrupted: Interrupted) {
+        let as_future = self.dice.one_in(2);
         match self.dice.below(16) {
-            0..7 => self.start(key, handle, || interrupted.retry()),
-            7..10 => {
-                self.complete(key, handle, |bytes| interrupted.resolve(bytes).map_err(failure));
+            0..7 => self.start(key, handle, || wait!(as_future, interrupted.retry, retry_async())),
+            7..10 => self.complete(key, handle, |bytes| {
+                wait!(as_future, interrupted.resolve, resolve_async(bytes)).map_err(failure)
+            }),
+            10..12 => {
+                self.abandon(key, handle, || {
+                    wait!(as_future, interrupted.abandon, abandon_async())
+                });
             }
-            10..12 => self.abandon(key, handle, || interrupted.abandon()),
             12..15 => self.let_go(Held { key, handle, grip: Grip::Interrupted(interrupted) }),
             _ => mem::forget(interrupted),
         }
@@ -399,6 +422,22 @@ fn failure<H: Debug>(error: CompleteError<H>) -> Error {
         CompleteError::Store(error) => error,
         other => panic!("{other:?}"),
     }
+}
+
+#[cfg(not(feature = "async"))]
+fn wait(in_flight: InFlight, timeout: Duration, _: bool) -> Result<Begin, Error> {
+    in_flight.wait(timeout)
+}
+
+#[cfg(feature = "async")]
+fn wait(in_flight: InFlight, timeout: Duration, as_future: bool) -> Result<Begin, Error> {
+    use crate::support::waiting::block_on_until;
+    if !as_future {
+        return in_flight.wait(timeout);
+    }
+    let deadline = Some(std::time::Instant::now() + timeout);
+    let told = block_on_until(deadline, in_flight.clone().wait_async());
+    told.unwrap_or(Ok(Begin::InFlight(in_flight)))
 }
 
 #[cfg(feature = "transaction")]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use idemstore::{Begin, CompleteError, FinishError, InFlight, KeyInfo, Status};
 
 use super::{
-    Done, Handle, Holder, KeyState, Known, RETENTION_MS, World, check_completed, check_facts,
-    check_tombstone, fingerprint, fits, name, result,
+    Done, Handle, Holder, KeyState, Known, RETENTION_MS, World, as_future, check_completed,
+    check_facts, check_tombstone, fingerprint, fits, name, result,
 };
 use crate::support::ops::{KEYS, Len, Request};
 
@@ -110,7 +110,9 @@ impl World {
 
     pub(super) fn complete_by_key(&mut self, key: u8, len: Len) {
         let result = result(key, len);
-        match (self.bench().store.complete(&name(key), &result), self.finishable(key)) {
+        let store = self.bench().store.clone();
+        let completed = wait!(as_future(key), store.complete, complete_async(&name(key), &result));
+        match (completed, self.finishable(key)) {
             (Ok(completed), Ok(known)) => self.completed(key, known, result, &completed),
             (Err(FinishError::Complete(CompleteError::TooLarge { .. })), Ok(_)) => {
                 assert!(!fits(&result));
@@ -138,7 +140,8 @@ impl World {
     }
 
     pub(super) fn forget(&mut self, key: u8) {
-        let forgotten = self.bench().store.forget(&name(key));
+        let store = self.bench().store.clone();
+        let forgotten = wait!(as_future(key), store.forget, forget_async(&name(key)));
         let done = matches!(self.status(key), Some(Status::Completed | Status::Tombstone));
         match forgotten {
             Err(failure) if done => self.failed_with(key, None, None, &failure),

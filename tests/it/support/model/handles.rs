@@ -8,7 +8,9 @@ use idemstore::{
     Timestamp, Tombstone,
 };
 
-use super::{Done, Handle, Holder, Known, World, check_execution, fits, progress, refused, result};
+use super::{
+    Done, Handle, Holder, Known, World, as_future, check_execution, fits, progress, refused, result,
+};
 use crate::support::ops::{Kind, Len, Op};
 
 impl World {
@@ -68,10 +70,10 @@ impl World {
     fn start(&mut self, key: u8, handle: Handle) {
         let mut known = self.known(key, &handle);
         let started = match handle {
-            Handle::Permit(permit, _) => permit.start(),
+            Handle::Permit(permit, _) => wait!(as_future(key), permit.start, start_async()),
             Handle::Interrupted(interrupted) => {
                 known.attempt += 1;
-                interrupted.retry()
+                wait!(as_future(key), interrupted.retry, retry_async())
             }
             Handle::Execution(execution) => Ok(execution),
         };
@@ -109,7 +111,7 @@ impl World {
         let mut known = self.known(key, &handle);
         if let Handle::Execution(execution) = &mut handle {
             let progress = progress(&known, len);
-            match execution.checkpoint(&progress) {
+            match wait!(as_future(key), execution.checkpoint, checkpoint_async(&progress)) {
                 Ok(()) => {
                     assert!(fits(&progress));
                     known.checkpoint = Some(progress);
@@ -130,15 +132,15 @@ impl World {
         let (known, result) = (self.known(key, &handle), result(key, len));
         match handle {
             Handle::Permit(permit, _) => {
-                let completed = permit.complete(&result);
+                let completed = wait!(as_future(key), permit.complete, complete_async(&result));
                 self.concluded(key, known, result, completed, permit_again);
             }
             Handle::Execution(execution) => {
-                let completed = execution.complete(&result);
+                let completed = wait!(as_future(key), execution.complete, complete_async(&result));
                 self.concluded(key, known, result, completed, execution_again);
             }
             Handle::Interrupted(interrupted) => {
-                let completed = interrupted.resolve(&result);
+                let completed = wait!(as_future(key), interrupted.resolve, resolve_async(&result));
                 self.concluded(key, known, result, completed, interrupted_again);
             }
         }
@@ -170,15 +172,27 @@ impl World {
         let (known, result) = (self.known(key, &handle), result(key, len));
         match handle {
             Handle::Permit(permit, _) => {
-                let tombstone = permit.complete_tombstone(&result);
+                let tombstone = wait!(
+                    as_future(key),
+                    permit.complete_tombstone,
+                    complete_tombstone_async(&result)
+                );
                 self.entombed(key, known, result, tombstone);
             }
             Handle::Execution(execution) => {
-                let tombstone = execution.complete_tombstone(&result);
+                let tombstone = wait!(
+                    as_future(key),
+                    execution.complete_tombstone,
+                    complete_tombstone_async(&result)
+                );
                 self.entombed(key, known, result, tombstone);
             }
             Handle::Interrupted(interrupted) => {
-                let tombstone = interrupted.resolve_tombstone(&result);
+                let tombstone = wait!(
+                    as_future(key),
+                    interrupted.resolve_tombstone,
+                    resolve_tombstone_async(&result)
+                );
                 self.entombed(key, known, result, tombstone);
             }
         }
@@ -207,8 +221,12 @@ impl World {
                 permit.release();
                 Ok(())
             }
-            Handle::Execution(execution) => execution.abandon(),
-            Handle::Interrupted(interrupted) => interrupted.abandon(),
+            Handle::Execution(execution) => {
+                wait!(as_future(key), execution.abandon, abandon_async())
+            }
+            Handle::Interrupted(interrupted) => {
+                wait!(as_future(key), interrupted.abandon, abandon_async())
+            }
         };
         match abandoned {
             Ok(()) => self.free(key),

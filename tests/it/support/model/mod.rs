@@ -330,3 +330,8 @@ pub fn splitmix(seed: u64) -> u64 {
     mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
     mixed ^ mixed >> 31
 }
+
+/// Which way a call for this key waits: each key goes its own.
+pub(super) fn as_future(key: u8) -> bool {
+    key % 2 == 1
+}

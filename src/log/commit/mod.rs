@@ -5,6 +5,12 @@
 //! When its batch is done the leader passes the lead to a caller of the next batch, *before* it
 //! wakes those of its own, so that the disk is never idle while threads wake up. Batches are
 //! written in the order in which they were filled, and each has its own end: nobody starves.
+//!
+//! A future cannot lead. A batch that nobody blocks for is led by the [steward](crate::steward).
+
+#[cfg(feature = "async")]
+mod pending;
+mod turn;
 
 use std::collections::VecDeque;
 use std::mem;
@@ -12,18 +18,21 @@ use std::mem;
 use crate::canary;
 use crate::error::{Error, StorageError};
 use crate::limits::{BATCH_ITEMS_MAX, QUEUE_BYTES_MAX, QUEUE_ITEMS_MAX};
+use crate::steward::Steward;
 use crate::sync::{Arc, Condvar, Mutex};
+#[cfg(feature = "async")]
+pub(crate) use pending::Pending;
+use turn::Turn;
 
-#[derive(Debug)]
 pub(crate) struct GroupCommit<T> {
     /// Most bytes of one batch of several items.
     batch_bytes_max: usize,
     queue: Mutex<Queue<T>>,
-    /// Signalled when nobody leads any more.
+    /// Signalled when nobody leads any more, and when the steward is called.
     idle: Condvar,
+    steward: Arc<Steward>,
 }
 
-#[derive(Debug)]
 struct Queue<T> {
     batches: VecDeque<Batch<T>>,
     /// Items and bytes of all batches that no leader has taken yet.
@@ -38,37 +47,22 @@ struct Queue<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lead {
     Nobody,
-    /// A caller of the first batch is about to.
+    /// A caller of the first batch, or the steward, is about to.
     Due,
     /// Somebody writes a batch, and will pass the lead on.
     Writing,
 }
 
-#[derive(Debug)]
 struct Batch<T> {
     items: Vec<T>,
     bytes: usize,
     turn: Arc<Turn>,
-}
-
-/// What the callers of one batch wait for.
-#[derive(Debug, Default)]
-struct Turn {
-    phase: Mutex<Phase>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-enum Phase {
-    #[default]
-    Waiting,
-    /// One of the waiting callers is to lead.
-    Lead,
-    Done(Result<(), Error>),
+    /// Whether a caller blocks until it is done, and so can lead it.
+    blocks: bool,
 }
 
 impl<T> GroupCommit<T> {
-    pub(crate) fn new(batch_bytes_max: usize) -> Self {
+    pub(crate) fn new(batch_bytes_max: usize, steward: Arc<Steward>) -> Self {
         let queue = Queue {
             batches: VecDeque::new(),
             items: 0,
@@ -76,7 +70,7 @@ impl<T> GroupCommit<T> {
             lead: Lead::Nobody,
             refusal: None,
         };
-        Self { batch_bytes_max, queue: Mutex::new(queue), idle: Condvar::new() }
+        Self { batch_bytes_max, queue: Mutex::new(queue), idle: Condvar::new(), steward }
     }
 
     /// Returns once the item is durable. `write` makes a whole batch durable; it is called by
@@ -93,7 +87,7 @@ impl<T> GroupCommit<T> {
         write: impl Fn(Vec<T>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut queue = self.queue.lock();
-        let turn = self.enqueue(&mut queue, item, bytes)?;
+        let turn = self.enqueue(&mut queue, item, bytes, true)?;
         let lead = queue.claim_lead();
         drop(queue);
         self.follow(&turn, lead, write)
@@ -111,8 +105,10 @@ impl<T> GroupCommit<T> {
         write: impl Fn(Vec<T>) -> Result<(), Error>,
     ) -> Vec<Result<(), Error>> {
         let mut queue = self.queue.lock();
-        let turns: Vec<_> =
-            items.into_iter().map(|(item, bytes)| self.enqueue(&mut queue, item, bytes)).collect();
+        let turns: Vec<_> = items
+            .into_iter()
+            .map(|(item, bytes)| self.enqueue(&mut queue, item, bytes, true))
+            .collect();
         let mut lead = turns.iter().any(Result::is_ok) && queue.claim_lead();
         drop(queue);
         // In the order of the batches: the lead of each is handed on by the one before it.
@@ -120,6 +116,30 @@ impl<T> GroupCommit<T> {
             .into_iter()
             .map(|turn| turn.and_then(|turn| self.follow(&turn, mem::take(&mut lead), &write)))
             .collect()
+    }
+
+    /// Hands in items for callers that do not block. They are neighbours in the queue, as those of
+    /// [`GroupCommit::submit_many`].
+    #[cfg(feature = "async")]
+    pub(crate) fn hand_in(&self, items: Vec<(T, usize)>) -> Vec<Pending> {
+        let mut queue = self.queue.lock();
+        let pending = items
+            .into_iter()
+            .map(|(item, bytes)| match self.enqueue(&mut queue, item, bytes, false) {
+                Ok(turn) => Pending::new(turn),
+                Err(refused) => Pending::refused(refused),
+            })
+            .collect();
+        if !queue.batches.is_empty() && queue.claim_lead() {
+            self.call_steward();
+        }
+        pending
+    }
+
+    /// Leaves the next batch to the steward, or to whoever closes the store.
+    fn call_steward(&self) {
+        self.steward.call();
+        self.idle.notify_all();
     }
 
     /// Waits for the outcome of a batch, and leads when it is this caller's turn to.
@@ -140,7 +160,13 @@ impl<T> GroupCommit<T> {
         }
     }
 
-    fn enqueue(&self, queue: &mut Queue<T>, item: T, bytes: usize) -> Result<Arc<Turn>, Error> {
+    fn enqueue(
+        &self,
+        queue: &mut Queue<T>,
+        item: T,
+        bytes: usize,
+        blocks: bool,
+    ) -> Result<Arc<Turn>, Error> {
         if let Some(refusal) = &queue.refusal {
             return Err(refusal.clone());
         }
@@ -156,17 +182,18 @@ impl<T> GroupCommit<T> {
         queue.bytes += bytes;
         let last = queue.batches.back_mut();
         Ok(if let Some(batch) = last.filter(|batch| batch.has_room(bytes, self.batch_bytes_max)) {
-            batch.push(item, bytes)
+            batch.push(item, bytes, blocks)
         } else {
-            let mut batch = Batch { items: Vec::new(), bytes: 0, turn: Arc::default() };
-            let turn = batch.push(item, bytes);
+            let mut batch =
+                Batch { items: Vec::new(), bytes: 0, turn: Arc::default(), blocks: false };
+            let turn = batch.push(item, bytes, blocks);
             queue.batches.push_back(batch);
             turn
         })
     }
 
     /// Writes the first batch, and passes the lead on.
-    fn lead(&self, write: impl Fn(Vec<T>) -> Result<(), Error>) {
+    pub(crate) fn lead(&self, write: impl Fn(Vec<T>) -> Result<(), Error>) {
         let Some(batch) = self.take_first() else { return };
         let unwinding = PoisonIfPanicking { commit: self, turn: &batch.turn };
         if canary::sings("answers before the write") {
@@ -178,6 +205,7 @@ impl<T> GroupCommit<T> {
             Ok(()) => {
                 self.pass_lead();
                 batch.turn.finish(Ok(()));
+                batch.turn.announce();
             }
             Err(error) => self.fail(&batch.turn, error),
         }
@@ -198,12 +226,19 @@ impl<T> GroupCommit<T> {
         let mut queue = self.queue.lock();
         if let Some(next) = queue.batches.front() {
             if !canary::sings("forgets to pass the lead") {
-                next.turn.hand_lead();
+                self.hand_lead(next);
             }
             queue.lead = Lead::Due;
         } else {
             self.retire(&mut queue);
         }
+    }
+
+    fn hand_lead(&self, batch: &Batch<T>) {
+        if !batch.blocks {
+            return self.call_steward();
+        }
+        batch.turn.hand_lead();
     }
 
     fn retire(&self, queue: &mut Queue<T>) {
@@ -219,10 +254,13 @@ impl<T> GroupCommit<T> {
         });
         turn.finish(Err(error));
         self.pass_lead();
+        turn.announce();
     }
 
     /// Takes nothing any more, and ends what waits unwritten with the same error. The first
     /// reason stays, except that a failure tells more than a close.
+    ///
+    /// The caller may hold locks.
     pub(crate) fn refuse(&self, reason: &Error) {
         let mut queue = self.queue.lock();
         if queue.refusal.is_none() || matches!(reason, Error::Poisoned(_)) {
@@ -232,6 +270,9 @@ impl<T> GroupCommit<T> {
             queue.items -= batch.items.len();
             queue.bytes -= batch.bytes;
             batch.turn.finish(Err(reason.clone()));
+            if batch.turn.has_audience() {
+                self.steward.send(Box::new(move || batch.turn.announce()));
+            }
         }
         // Whoever was about to lead finds nothing left to write.
         if queue.lead == Lead::Due {
@@ -239,11 +280,18 @@ impl<T> GroupCommit<T> {
         }
     }
 
-    /// Takes nothing any more, and returns when what was taken is written.
-    pub(crate) fn close(&self) {
+    /// Takes nothing any more, and returns when what was taken is written. It leads in place of
+    /// the steward, which may be the thread that closes.
+    pub(crate) fn close(&self, write: impl Fn(Vec<T>) -> Result<(), Error>) {
         let mut queue = self.queue.lock();
         queue.refusal.get_or_insert(Error::Closed);
         while queue.lead != Lead::Nobody {
+            if self.steward.take_call() {
+                drop(queue);
+                self.lead(&write);
+                queue = self.queue.lock();
+                continue;
+            }
             self.idle.wait(&mut queue);
         }
     }
@@ -265,37 +313,11 @@ impl<T> Batch<T> {
         self.items.len() < BATCH_ITEMS_MAX && self.bytes + bytes <= bytes_max
     }
 
-    fn push(&mut self, item: T, bytes: usize) -> Arc<Turn> {
+    fn push(&mut self, item: T, bytes: usize, blocks: bool) -> Arc<Turn> {
         self.items.push(item);
         self.bytes += bytes;
+        self.blocks |= blocks;
         Arc::clone(&self.turn)
-    }
-}
-
-impl Turn {
-    /// Waits for the outcome; `None` if this caller is to lead instead.
-    fn wait(&self) -> Option<Result<(), Error>> {
-        let mut phase = self.phase.lock();
-        loop {
-            match &*phase {
-                Phase::Waiting => self.changed.wait(&mut phase),
-                Phase::Lead => {
-                    *phase = Phase::Waiting;
-                    return None;
-                }
-                Phase::Done(outcome) => return Some(outcome.clone()),
-            }
-        }
-    }
-
-    fn hand_lead(&self) {
-        *self.phase.lock() = Phase::Lead;
-        self.changed.notify_one();
-    }
-
-    fn finish(&self, outcome: Result<(), Error>) {
-        *self.phase.lock() = Phase::Done(outcome);
-        self.changed.notify_all();
     }
 }
 

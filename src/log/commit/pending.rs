@@ -1,0 +1,44 @@
+//! What a future waits for: an item on its way.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::turn::Turn;
+use crate::error::Error;
+use crate::sync::Arc;
+
+/// An item that was handed in. As a future it is the outcome of its batch; the item is written
+/// whether anybody waits for that or not.
+pub(crate) struct Pending {
+    turn: Arc<Turn>,
+    /// Where the turn keeps this one's waker.
+    place: Option<usize>,
+}
+
+impl Pending {
+    pub(super) fn new(turn: Arc<Turn>) -> Self {
+        Self { turn, place: None }
+    }
+
+    /// An item that was not taken.
+    pub(crate) fn refused(error: Error) -> Self {
+        let turn = Turn::default();
+        turn.finish(Err(error));
+        Self::new(Arc::new(turn))
+    }
+
+    /// Leaves word what is to be done when the outcome is known.
+    pub(crate) fn then(self, will: impl FnOnce(&Result<(), Error>) + Send + 'static) {
+        self.turn.then(will);
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<(), Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { turn, place } = self.get_mut();
+        turn.poll(context.waker().clone(), place).map_or(Poll::Pending, Poll::Ready)
+    }
+}

@@ -1,0 +1,130 @@
+//! What the callers of one batch wait for.
+
+use std::task::Waker;
+
+use crate::error::Error;
+use crate::sync::{Condvar, Mutex};
+
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    state: Mutex<State>,
+    /// Signalled to those who block.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    audience: Audience,
+}
+
+#[derive(Debug, Default)]
+enum Phase {
+    #[default]
+    Waiting,
+    /// One of the blocked callers is to lead.
+    Lead,
+    Done(Result<(), Error>),
+}
+
+impl Turn {
+    /// Waits for the outcome; `None` if this caller is to lead instead.
+    pub(super) fn wait(&self) -> Option<Result<(), Error>> {
+        let mut state = self.state.lock();
+        loop {
+            match &state.phase {
+                Phase::Waiting => self.changed.wait(&mut state),
+                Phase::Lead => {
+                    state.phase = Phase::Waiting;
+                    return None;
+                }
+                Phase::Done(outcome) => return Some(outcome.clone()),
+            }
+        }
+    }
+
+    pub(super) fn hand_lead(&self) {
+        self.state.lock().phase = Phase::Lead;
+        self.changed.notify_one();
+    }
+
+    /// Ends the batch. Those who block are told at once, the others by [`Turn::announce`].
+    pub(super) fn finish(&self, outcome: Result<(), Error>) {
+        self.state.lock().phase = Phase::Done(outcome);
+        self.changed.notify_all();
+    }
+}
+
+/// Those who do not block.
+#[derive(Default)]
+struct Audience {
+    wakers: Vec<Waker>,
+    /// What those who have left want done when the outcome is known.
+    wills: Vec<Will>,
+}
+
+type Will = Box<dyn FnOnce(&Result<(), Error>) + Send>;
+
+impl Turn {
+    /// Whether there is anybody to tell by [`Turn::announce`].
+    pub(super) fn has_audience(&self) -> bool {
+        let Audience { wakers, wills } = &self.state.lock().audience;
+        !wakers.is_empty() || !wills.is_empty()
+    }
+
+    /// Tells those who do not block. No lock may be held: nobody knows what they do then.
+    pub(super) fn announce(&self) {
+        let mut state = self.state.lock();
+        let Phase::Done(outcome) = &state.phase else { return };
+        let outcome = outcome.clone();
+        let Audience { wakers, wills } = std::mem::take(&mut state.audience);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        for will in wills {
+            will(&outcome);
+        }
+    }
+}
+
+#[cfg(feature = "async")]
+impl Turn {
+    /// The outcome, if it is known. If not, the waker is kept in this place among all.
+    pub(super) fn poll(
+        &self,
+        mut waker: Waker,
+        place: &mut Option<usize>,
+    ) -> Option<Result<(), Error>> {
+        let mut state = self.state.lock();
+        if let Phase::Done(outcome) = &state.phase {
+            return Some(outcome.clone());
+        }
+        let wakers = &mut state.audience.wakers;
+        if let Some(known) = place.and_then(|place| wakers.get_mut(place)) {
+            std::mem::swap(known, &mut waker);
+        } else {
+            *place = Some(wakers.len());
+            wakers.push(waker);
+        }
+        // The lock goes before the waker that was there: nobody knows what its end does.
+        None
+    }
+
+    /// Does this when the outcome is known; at once if it is.
+    pub(super) fn then(&self, will: impl FnOnce(&Result<(), Error>) + Send + 'static) {
+        let mut state = self.state.lock();
+        match &state.phase {
+            Phase::Done(outcome) => {
+                let outcome = outcome.clone();
+                drop(state);
+                will(&outcome);
+            }
+            _ => state.audience.wills.push(Box::new(will)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Audience {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Audience").finish_non_exhaustive()
+    }
+}

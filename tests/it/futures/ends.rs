@@ -1,0 +1,141 @@
+//! Futures and the end of their store: each is answered, and the end waits for nobody for ever.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
+use std::thread;
+
+use idemstore::{CompleteError, Error, Fingerprint, OpenError, Store};
+
+use super::{Door, Future, hand_in, until};
+use crate::support::waiting::block_on;
+use crate::support::{Answers, Bench, builder, key};
+
+#[test]
+fn what_was_handed_in_is_durable_when_the_store_has_closed() {
+    let bench = Bench::new();
+    let door = Door::on(&bench.disk);
+    door.close();
+    let complete = |name| {
+        let permit = bench.begin(name, "request").fresh();
+        let complete: Future<'_, _> = Box::pin(permit.complete_async(name));
+        complete
+    };
+    let mut written = complete("written");
+    hand_in(&mut written);
+    door.wait_for_a_stall();
+    let mut queued = complete("queued");
+    hand_in(&mut queued);
+    let late = complete("late");
+    let store = bench.store.clone();
+    let close = thread::spawn(move || store.close());
+    door.open();
+    close.join().expect("it does not panic").expect("it closes");
+    block_on(written).expect("it completes");
+    block_on(queued).expect("it completes");
+    let error = block_on(late).expect_err("the store is closed");
+    assert!(matches!(error, CompleteError::Store(Error::Closed)), "{error:?}");
+
+    let bench = Bench::on(bench.disk.after_power_cut(|_| 0), bench.clock);
+    assert_eq!(bench.begin("queued", "request").replay().result(), b"queued");
+    bench.begin("late", "request").fresh();
+}
+
+#[test]
+fn the_last_handle_may_go_with_a_future_that_is_on_its_way() {
+    let bench = Bench::new();
+    let door = Door::on(&bench.disk);
+    door.close();
+    let mut start: Future<'static, _> = Box::pin(bench.begin("k", "request").fresh().start_async());
+    hand_in(&mut start);
+    door.wait_for_a_stall();
+    let Bench { disk, clock, store, .. } = bench;
+    drop((store, start));
+    door.open();
+    // What is on its way holds the store open until it has arrived and was undone.
+    let mut opened = None;
+    until(|| match builder(&clock).open_on(disk.clone()) {
+        Ok(store) => opened.replace(store).is_none(),
+        Err(OpenError::Locked) => false,
+        Err(error) => panic!("{error}"),
+    });
+    let store = opened.expect("it was opened");
+    store.begin(&key("k"), Fingerprint::of("request")).expect("begin answers").fresh();
+}
+
+/// A task that nobody holds any more but its waker.
+struct Last {
+    _store: Store,
+    woken: Arc<AtomicBool>,
+}
+
+impl Wake for Last {
+    fn wake(self: Arc<Self>) {
+        self.woken.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_waker_may_be_the_last_to_hold_the_store() {
+    let bench = Bench::new();
+    let door = Door::on(&bench.disk);
+    door.close();
+    let woken = Arc::new(AtomicBool::new(false));
+    let last = Last { _store: bench.store.clone(), woken: Arc::clone(&woken) };
+    let waker = Waker::from(Arc::new(last));
+    let permit = bench.begin("k", "request").fresh();
+    let mut complete: Future<'static, _> = Box::pin(permit.complete_async("result"));
+    assert!(complete.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    door.wait_for_a_stall();
+    let Bench { disk, clock, store, .. } = bench;
+    drop((store, complete, waker));
+    door.open();
+    // The store closes on the thread that wakes, and lets go of its files.
+    let mut opened = None;
+    until(|| match builder(&clock).open_on(disk.clone()) {
+        Ok(store) => opened.replace(store).is_none(),
+        Err(OpenError::Locked) => false,
+        Err(error) => panic!("{error}"),
+    });
+    assert!(woken.load(Ordering::SeqCst));
+    let store = opened.expect("it was opened");
+    let begin = store.begin(&key("k"), Fingerprint::of("request")).expect("begin answers");
+    assert_eq!(begin.replay().result(), b"result");
+}
+
+#[test]
+fn a_disk_that_panics_is_an_error_for_all_who_wait() {
+    let bench = Bench::new();
+    let door = Door::on(&bench.disk);
+    door.close();
+    let complete = |name: &'static str| {
+        let permit = bench.begin(name, "request").fresh();
+        let complete: Future<'_, _> = Box::pin(permit.complete_async("result"));
+        complete
+    };
+    let mut written = complete("written");
+    hand_in(&mut written);
+    door.wait_for_a_stall();
+    let (mut queued, late) = (complete("queued"), complete("late"));
+    hand_in(&mut queued);
+    let mut wait: Future<'_, _> =
+        Box::pin(bench.begin("written", "request").in_flight().wait_async());
+    hand_in(&mut wait);
+    bench.disk.fail_as(
+        crate::support::disk::Fault {
+            on: crate::support::disk::Op::Sync,
+            after: 0,
+            for_good: false,
+            kind: std::io::ErrorKind::Other,
+        },
+        crate::support::disk::Manner::Panic,
+    );
+    door.open();
+    let error = block_on(written).expect_err("the disk has panicked");
+    assert!(matches!(error, CompleteError::Store(Error::OutcomeUnknown(_))), "{error:?}");
+    for future in [queued, late] {
+        let error = block_on(future).expect_err("the store has failed");
+        assert!(matches!(error, CompleteError::Store(Error::Poisoned(_))), "{error:?}");
+    }
+    assert!(matches!(block_on(wait), Err(Error::Poisoned(_))));
+}
