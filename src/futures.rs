@@ -83,9 +83,8 @@ async fn complete_tombstone<H: Completable>(
 /// Makes it durable that nothing is stored of the key any more.
 async fn remove(mut hold: Hold, record: Arc<Record>) -> Result<(), Error> {
     hold.send(hold.change(ChangeKind::Remove(record)), Leaves::Rest);
-    hold.arrival().await?;
-    hold.has_ended();
-    Ok(())
+    let appended = hold.arrival().await;
+    hold.removed(appended)
 }
 
 impl Permit {
@@ -171,9 +170,7 @@ impl Execution {
         let change = self.hold.change(ChangeKind::Put(Arc::clone(&record)));
         self.hold.send(change, Leaves::Execution);
         let appended = self.hold.arrival().await;
-        appended.map_err(|error| CompleteError::refused((error, ())))?;
-        self.record = record;
-        Ok(())
+        self.checkpointed(record, appended)
     }
 
     /// [`Execution::complete`] as a future. If it is dropped before it is ready, the result is
@@ -418,7 +415,7 @@ impl InFlight {
             if let Some(waiters) = self.join()
                 && let Told::Completed(record) = Waiting::new(&self, waiters).await
             {
-                return Ok(self.answer(record));
+                return self.answer(record);
             }
             match self.ask()? {
                 // Somebody else was faster: wait for them.

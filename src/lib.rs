@@ -38,6 +38,7 @@ pub mod disk;
 #[doc(hidden)]
 pub mod fuzzing;
 mod limits;
+mod observe;
 mod record;
 #[cfg(feature = "serde")]
 mod shape;

@@ -13,6 +13,7 @@ use crate::handle::{Completed, Execution, Hold, InFlight, Interrupted, Permit};
 use crate::index::{Candidates, Index, Probe, Taken};
 use crate::journal::Journal;
 use crate::key::{Fingerprint, Key};
+use crate::observe;
 use crate::record::{Record, RecordId};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Arc, Mutex};
@@ -90,6 +91,12 @@ impl Store {
     ///
     /// Any of [`Error`] but `OutcomeUnknown`. The operation must not run then.
     pub fn begin(&self, key: &Key, fingerprint: Fingerprint) -> Result<Begin, Error> {
+        let answer = self.checked_answer(key, fingerprint);
+        observe::answered(&answer);
+        answer
+    }
+
+    fn checked_answer(&self, key: &Key, fingerprint: Fingerprint) -> Result<Begin, Error> {
         let begin = self.answer(key, fingerprint)?;
         match self.shared.journal.check() {
             // What was durable when writing failed is durable now.

@@ -3,6 +3,7 @@
 use super::sealed::Sealed;
 use super::{Completed, Hold, Tombstone};
 use crate::error::{CompleteError, Error};
+use crate::observe::{self, Made};
 use crate::record::Record;
 use crate::sync::Arc;
 use crate::transition;
@@ -57,7 +58,18 @@ impl Execution {
     /// the last one or this one counts.
     pub fn checkpoint(&mut self, progress: impl AsRef<[u8]>) -> Result<(), CompleteError<()>> {
         let record = self.with_checkpoint(progress.as_ref())?;
-        self.hold.put(&record).map_err(|error| CompleteError::refused((error, ())))?;
+        let appended = self.hold.put(&record);
+        self.checkpointed(record, appended)
+    }
+
+    /// What becomes of a checkpoint, as the journal says.
+    pub(crate) fn checkpointed(
+        &mut self,
+        record: Arc<Record>,
+        appended: Result<(), Error>,
+    ) -> Result<(), CompleteError<()>> {
+        observe::made(Made::Checkpointed, appended.as_ref().err());
+        appended.map_err(|error| CompleteError::refused((error, ())))?;
         self.record = record;
         Ok(())
     }

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::key::Key;
 #[cfg(feature = "async")]
 use crate::log::commit::Pending;
+use crate::observe::{self, Made};
 use crate::record::{Change, ChangeKind, Record};
 use crate::store::Shared;
 use crate::sync::Arc;
@@ -58,7 +59,14 @@ impl Hold {
     /// held.
     pub(crate) fn remove(self, record: &Arc<Record>) -> Result<(), Error> {
         let removed = self.change(ChangeKind::Remove(Arc::clone(record)));
-        self.shared.journal.append(removed)?;
+        let appended = self.shared.journal.append(removed);
+        self.removed(appended)
+    }
+
+    /// What becomes of the hold when its record was to be removed, as the journal says.
+    pub(crate) fn removed(self, appended: Result<(), Error>) -> Result<(), Error> {
+        observe::made(Made::Freed, appended.as_ref().err());
+        appended?;
         self.has_ended();
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::index::{Outcome, Waiters};
 use crate::key::{Fingerprint, Key};
+use crate::observe;
 use crate::record::Record;
 use crate::store::Store;
 use crate::sync::Arc;
@@ -63,7 +64,7 @@ impl InFlight {
                         return Ok(Begin::InFlight(self));
                     }
                     Some(Outcome::Gone) => {}
-                    Some(Outcome::Completed(record)) => return Ok(self.answer(record)),
+                    Some(Outcome::Completed(record)) => return self.answer(record),
                 }
             }
             match self.ask()? {
@@ -98,11 +99,13 @@ impl InFlight {
     }
 
     /// The key may have passed to another request since this caller has asked.
-    pub(crate) fn answer(&self, record: Arc<Record>) -> Begin {
-        if record.fingerprint.matches(&self.fingerprint) {
+    pub(crate) fn answer(&self, record: Arc<Record>) -> Result<Begin, Error> {
+        let answer = Ok(if record.fingerprint.matches(&self.fingerprint) {
             Begin::completed(record)
         } else {
             Begin::Mismatch
-        }
+        });
+        observe::answered(&answer);
+        answer
     }
 }

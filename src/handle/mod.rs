@@ -24,6 +24,7 @@ use std::fmt;
 use crate::clock::Timestamp;
 use crate::error::{CompleteError, Error};
 use crate::key::Key;
+use crate::observe::{self, Made};
 use crate::record::{Change, ChangeKind, Kept, Record};
 use crate::store::Shared;
 use crate::sync::Arc;
@@ -142,6 +143,7 @@ impl<H: Startable> Step for Start<H> {
     }
 
     fn conclude(self, appended: Result<(), Error>) -> Result<Execution, Error> {
+        observe::made(Made::Started, appended.as_ref().err());
         appended.map(|()| Execution::new(self.handle.into_hold(), self.record))
     }
 }
@@ -215,6 +217,7 @@ impl<H: Completable> Completion<H> {
 
     /// The record is durable, and the handle has done its work.
     pub(crate) fn into_durable(self) -> Arc<Record> {
+        observe::made(Made::Completed, None);
         self.handle.into_hold().has_ended();
         self.record
     }
@@ -245,7 +248,10 @@ impl<H: Completable> Step for Completion<H> {
     fn conclude(self, appended: Result<(), Error>) -> Result<Arc<Record>, CompleteError<H>> {
         match appended {
             Ok(()) => Ok(self.into_durable()),
-            Err(error) => Err(CompleteError::refused((error, self.handle))),
+            Err(error) => {
+                observe::made(Made::Completed, Some(&error));
+                Err(CompleteError::refused((error, self.handle)))
+            }
         }
     }
 }

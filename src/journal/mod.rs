@@ -27,6 +27,7 @@ use crate::log::commit::Pending;
 use crate::log::commit::{GroupCommit, WriterPanicked};
 use crate::log::frame::{self, FrameNumber};
 use crate::log::segment::StoreKey;
+use crate::observe::{self, Work};
 use crate::record::{Change, ChangeKind, Record, RecordId};
 use crate::steward::Steward;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
@@ -136,6 +137,7 @@ pub(crate) struct Opened {
 
 /// Opens log and vault, makes the vault have all that the log has, and loads the live table.
 pub(crate) fn open(disk: Box<dyn Disk>, cache: usize, hash_mask: u64) -> Result<Opened, OpenError> {
+    let work = Work::open();
     let (vault, mut meta) = Vault::open(&*disk, cache)?;
     let (log, recovered) = Log::open(&*disk, &meta.key, meta.settled)?;
     let serials = recovered.changes.iter().map(|(id, _)| id.serial + 1);
@@ -152,6 +154,7 @@ pub(crate) fn open(disk: Box<dyn Disk>, cache: usize, hash_mask: u64) -> Result<
     let index = Index::with_capacity(vault.records()?, hash_mask, Arc::clone(&steward));
     index.skip_serials_to(meta.next_serial);
     vault.scan(|id, row| index.load(row.framed_key, id, row.started))?;
+    work.opened(index.records(), recovered.changes.len());
     Ok(Opened { vault, log, meta, index: Arc::new(index), steward, disk })
 }
 
@@ -278,6 +281,7 @@ impl Journal {
     /// Makes a batch durable, then true. Whether it was written is unknown only if the log failed.
     fn write(&self, batch: Vec<Item>) -> Result<(), Error> {
         let payload = batch.iter().map(|item| frame::change_len(item.encoded.len())).sum();
+        let (work, changes) = (Work::commit(batch.len(), payload), batch.len());
         let unwinding = PoisonIfPanicking(self);
         let written = self.with_room(payload, batch.len(), |tail| {
             let encoded = batch.iter().map(|item| item.encoded.as_slice());
@@ -298,6 +302,9 @@ impl Journal {
             Ok(())
         });
         mem::forget(unwinding);
+        if written.is_ok() {
+            work.committed(changes);
+        }
         written
     }
 
@@ -399,6 +406,7 @@ impl Journal {
     /// After a failed write nothing is taken any more: what the file system kept of it is not
     /// known, and a second fsync would not tell.
     fn poison(&self, error: &StorageError) {
+        observe::poisoned(error);
         self.end(Error::Poisoned(error.clone()));
     }
 

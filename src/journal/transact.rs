@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::Journal;
 use crate::error::{Error, TransactionError};
+use crate::observe::Work;
 use crate::record::Change;
 use crate::sync::thread_local;
 use crate::vault::{Transaction, Uncommitted};
@@ -21,6 +22,7 @@ impl Journal {
         self.seal_all(&mut settled).map_err(|error| self.poisoned(error))?;
         let sealed = self.sealed.lock().clone();
         let last = sealed.as_ref().map_or(settled.last, |sealed| sealed.last);
+        let work = Work::settle(sealed.as_ref().map_or(0, |sealed| sealed.changes.len()));
         let inside = Inside::enter(self);
         let committed = self.vault.settle_with(
             sealed.iter().flat_map(|sealed| sealed.places()),
@@ -37,6 +39,7 @@ impl Journal {
             Uncommitted::Failed(error) => TransactionError::Store(Error::Poisoned(error)),
             Uncommitted::Unknown(error) => TransactionError::Store(Error::OutcomeUnknown(error)),
         })?;
+        work.settled();
         if let Some(sealed) = sealed {
             self.free_sealed(&mut settled, &sealed);
         }

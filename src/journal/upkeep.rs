@@ -11,6 +11,7 @@ use crate::error::{CopyError, Error, StorageError};
 use crate::limits::SWEEP_RECORDS_MAX;
 use crate::log::Log;
 use crate::log::frame::FrameNumber;
+use crate::observe::Work;
 use crate::record::{Change, Record, RecordId};
 use crate::sync::{MutexGuard, Ordering};
 use crate::vault::{Compacted, Copying, Meta};
@@ -29,12 +30,13 @@ impl Journal {
     /// Deletes one slice of expired records, and says how many.
     pub(crate) fn sweep(&self) -> Result<usize, Error> {
         self.tend_vault(|settled| {
-            let now = self.time.now();
+            let (work, now) = (Work::sweep(), self.time.now());
             let expired = self.vault.expired(now, SWEEP_RECORDS_MAX, |id, row| {
                 self.index.expire(row.framed_key, id, now)
             })?;
             self.vault.delete(&expired, &self.meta(settled.last))?;
             self.counters.swept.fetch_add(expired.len() as u64, Ordering::Relaxed);
+            work.swept(expired.len());
             Ok(expired.len())
         })
     }
@@ -81,7 +83,9 @@ impl Journal {
         if canary::sings("frees a segment before its settle") {
             self.free_sealed(settled, &sealed);
         }
+        let work = Work::settle(sealed.changes.len());
         self.vault.settle(sealed.places(), &self.meta(sealed.last))?;
+        work.settled();
         self.free_sealed(settled, &sealed);
         Ok(())
     }

@@ -19,6 +19,8 @@ mod starting;
 #[expect(dead_code, reason = "most of it is for the other tests")]
 #[path = "../it/support/mod.rs"]
 mod support;
+#[cfg(all(feature = "tracing", feature = "metrics"))]
+mod told;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

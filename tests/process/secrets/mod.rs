@@ -32,15 +32,19 @@ fn all_of_it() -> Shown {
     shown
 }
 
+fn secrets(shown: &Shown) -> [Secret; 3] {
+    [
+        Secret::new("what the caller handed in", MARK.as_bytes()),
+        Secret::new("the fingerprint", &fingerprints::digest_of_request()),
+        Secret::new("the key of the store", &shown.store_key),
+    ]
+}
+
 #[test]
 fn nothing_shows_a_key_a_request_a_result_or_what_they_are_stored_as() {
     let _turn = turn();
     let mut shown = all_of_it();
-    let secrets = [
-        Secret::new("what the caller handed in", MARK.as_bytes()),
-        Secret::new("the fingerprint", &fingerprints::digest_of_request()),
-        Secret::new("the key of the store", &shown.store_key),
-    ];
+    let secrets = secrets(&shown);
     let mut leaking = BTreeSet::new();
     for (name, text) in std::mem::take(&mut shown.texts) {
         if let Some(found) = secrets.iter().find_map(|secret| secret.find(&text)) {
@@ -65,4 +69,17 @@ fn every_public_type_and_every_variant_is_among_what_is_shown() {
     assert!(50 < variants.len(), "only {variants:?} were found");
     let missing: Vec<_> = variants.difference(&shown.variants).collect();
     assert!(missing.is_empty(), "{missing:?} are public, and `tour` and `failures` have none");
+}
+
+#[cfg(all(feature = "tracing", feature = "metrics"))]
+#[test]
+fn no_event_and_no_number_has_any_of_it() {
+    let _turn = turn();
+    let (shown, told) = crate::told::listen(all_of_it);
+    assert!(200 < told.len(), "only {} events and numbers", told.len());
+    let secrets = secrets(&shown);
+    for line in told {
+        let found = secrets.iter().find_map(|secret| secret.find(&line));
+        assert!(found.is_none(), "{found:?} is told: {line}");
+    }
 }

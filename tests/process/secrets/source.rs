@@ -86,7 +86,10 @@ fn feature(line: &str) -> Option<&str> {
 
 fn has(feature: &str) -> bool {
     match feature {
+        "async" => cfg!(feature = "async"),
+        "metrics" => cfg!(feature = "metrics"),
         "serde" => cfg!(feature = "serde"),
+        "tracing" => cfg!(feature = "tracing"),
         "transaction" => cfg!(feature = "transaction"),
         other => panic!("{other} is a feature that this test does not know"),
     }

@@ -1,0 +1,227 @@
+//! What the store tells of its work: events and spans with the feature `tracing`, numbers with the
+//! feature `metrics`, and nothing without them. Every one of them is said here, and none has a key,
+//! a fingerprint, a checkpoint or a result in it.
+#![cfg_attr(
+    not(all(feature = "tracing", feature = "metrics")),
+    expect(unused_variables, reason = "neither of the two tells all")
+)]
+#![cfg_attr(
+    not(feature = "tracing"),
+    expect(clippy::unused_self, reason = "not all work is measured")
+)]
+
+use crate::begin::Begin;
+use crate::error::{Error, StorageError};
+
+/// The target of all events and spans.
+#[cfg(feature = "tracing")]
+const TARGET: &str = "idemstore";
+
+/// A piece of work that takes its time. What is told meanwhile is told within its span.
+pub(crate) struct Work {
+    #[cfg(feature = "metrics")]
+    began: std::time::Instant,
+    #[cfg(feature = "tracing")]
+    span: tracing::span::EnteredSpan,
+}
+
+macro_rules! work {
+    ($level:ident, $name:literal $(, $field:ident)*) => {
+        Work {
+            #[cfg(feature = "metrics")]
+            began: std::time::Instant::now(),
+            #[cfg(feature = "tracing")]
+            span: tracing::span!(target: TARGET, tracing::Level::$level, $name $(, $field)*).entered(),
+        }
+    };
+}
+
+impl Work {
+    /// A store is opened, and what the log holds is recovered.
+    pub(crate) fn open() -> Self {
+        #[cfg(feature = "metrics")]
+        numbers::describe();
+        work!(INFO, "open")
+    }
+
+    pub(crate) fn opened(self, records: usize, recovered: usize) {
+        #[cfg(feature = "tracing")]
+        tracing::info!(target: TARGET, parent: &self.span, records, recovered, "opened");
+        #[cfg(feature = "metrics")]
+        metrics::histogram!(numbers::OPEN).record(self.began.elapsed());
+    }
+
+    /// A batch is made durable.
+    pub(crate) fn commit(changes: usize, bytes: usize) -> Self {
+        work!(DEBUG, "commit", changes, bytes)
+    }
+
+    pub(crate) fn committed(self, changes: usize) {
+        #[cfg(feature = "tracing")]
+        tracing::debug!(target: TARGET, parent: &self.span, "committed");
+        #[cfg(feature = "metrics")]
+        {
+            metrics::histogram!(numbers::COMMIT).record(self.began.elapsed());
+            metrics::histogram!(numbers::BATCH).record(count(changes));
+        }
+    }
+
+    /// What the log holds goes into the vault.
+    pub(crate) fn settle(changes: usize) -> Self {
+        work!(DEBUG, "settle", changes)
+    }
+
+    pub(crate) fn settled(self) {
+        #[cfg(feature = "tracing")]
+        tracing::debug!(target: TARGET, parent: &self.span, "settled");
+        #[cfg(feature = "metrics")]
+        metrics::histogram!(numbers::SETTLE).record(self.began.elapsed());
+    }
+
+    /// Expired records are deleted.
+    pub(crate) fn sweep() -> Self {
+        work!(DEBUG, "sweep")
+    }
+
+    pub(crate) fn swept(self, records: usize) {
+        #[cfg(feature = "tracing")]
+        tracing::debug!(target: TARGET, parent: &self.span, records, "swept");
+        #[cfg(feature = "metrics")]
+        metrics::counter!(numbers::SWEPT).increment(records as u64);
+    }
+}
+
+/// `begin` or a wait has answered.
+pub(crate) fn answered(answer: &Result<Begin, Error>) {
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    let outcome = match answer {
+        Ok(Begin::Fresh(_)) => "fresh",
+        Ok(Begin::Replay(_)) => "replay",
+        Ok(Begin::Tombstone(_)) => "tombstone",
+        Ok(Begin::InFlight(_)) => "in_flight",
+        Ok(Begin::Mismatch) => "mismatch",
+        Ok(Begin::Interrupted(_)) => "interrupted",
+        Err(_) => "error",
+    };
+    #[cfg(feature = "tracing")]
+    match answer {
+        Ok(_) => tracing::debug!(target: TARGET, outcome, "begin"),
+        Err(error) => tracing::warn!(target: TARGET, outcome, %error, "begin"),
+    }
+    #[cfg(feature = "metrics")]
+    metrics::counter!(numbers::BEGINS, "outcome" => outcome).increment(1);
+}
+
+/// A step in the life of a key, for the events and the numbers alike.
+#[derive(Clone, Copy)]
+pub(crate) enum Made {
+    Started,
+    Completed,
+    Checkpointed,
+    /// Abandoned or forgotten.
+    Freed,
+}
+
+/// A step was made durable, or not.
+pub(crate) fn made(step: Made, failure: Option<&Error>) {
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    let step = match step {
+        Made::Started => "start",
+        Made::Completed => "complete",
+        Made::Checkpointed => "checkpoint",
+        Made::Freed => "free",
+    };
+    #[cfg(feature = "tracing")]
+    match failure {
+        None => tracing::debug!(target: TARGET, step, "durable"),
+        Some(error) => tracing::warn!(target: TARGET, step, %error, "not durable"),
+    }
+    #[cfg(feature = "metrics")]
+    metrics::counter!(
+        numbers::STEPS,
+        "step" => step,
+        "outcome" => if failure.is_none() { "durable" } else { "error" }
+    )
+    .increment(1);
+}
+
+/// A write has failed, and the store takes no more of them.
+pub(crate) fn poisoned(error: &StorageError) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(target: TARGET, %error, "poisoned");
+    #[cfg(feature = "metrics")]
+    metrics::counter!(numbers::POISONED).increment(1);
+}
+
+/// A number of things, which is far below where a float has no room for it.
+#[cfg(feature = "metrics")]
+#[expect(clippy::cast_precision_loss, reason = "nobody compares these for equality")]
+fn count(number: usize) -> f64 {
+    number as f64
+}
+
+/// Names of the numbers, and what they are.
+#[cfg(feature = "metrics")]
+mod numbers {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+    pub(super) const BEGINS: &str = "idemstore_begins_total";
+    pub(super) const STEPS: &str = "idemstore_steps_total";
+    pub(super) const SWEPT: &str = "idemstore_swept_records_total";
+    pub(super) const POISONED: &str = "idemstore_poisoned_total";
+    pub(super) const OPEN: &str = "idemstore_open_seconds";
+    pub(super) const COMMIT: &str = "idemstore_commit_seconds";
+    pub(super) const SETTLE: &str = "idemstore_settle_seconds";
+    pub(super) const BATCH: &str = "idemstore_batch_changes";
+    pub(super) const LIVE: &str = "idemstore_live_keys";
+    pub(super) const IN_FLIGHT: &str = "idemstore_in_flight_keys";
+    pub(super) const INTERRUPTED: &str = "idemstore_interrupted_keys";
+    pub(super) const WAITED_FOR: &str = "idemstore_waited_for_keys";
+    pub(super) const BACKLOG: &str = "idemstore_sweep_backlog_records";
+    pub(super) const UNSETTLED: &str = "idemstore_unsettled_changes";
+    pub(super) const FILES: &str = "idemstore_file_bytes";
+
+    pub(super) fn describe() {
+        describe_counter!(BEGINS, Unit::Count, "Answers of begin and of waits, by outcome");
+        describe_counter!(STEPS, Unit::Count, "Steps made durable, by step and outcome");
+        describe_counter!(SWEPT, Unit::Count, "Expired records deleted");
+        describe_counter!(POISONED, Unit::Count, "Failed writes that ended a store");
+        describe_histogram!(OPEN, Unit::Seconds, "Time that an open takes, with its recovery");
+        describe_histogram!(COMMIT, Unit::Seconds, "Time from the lead of a batch to its fsync");
+        describe_histogram!(SETTLE, Unit::Seconds, "Time that a settle into the vault takes");
+        describe_histogram!(BATCH, Unit::Count, "Changes that share one fsync");
+        describe_gauge!(LIVE, Unit::Count, "Keys that are stored and have not expired");
+        describe_gauge!(IN_FLIGHT, Unit::Count, "Keys that somebody holds, or that are detached");
+        describe_gauge!(INTERRUPTED, Unit::Count, "Keys that are interrupted");
+        describe_gauge!(WAITED_FOR, Unit::Count, "Keys that somebody waits for");
+        describe_gauge!(BACKLOG, Unit::Count, "Expired records that are not swept yet");
+        describe_gauge!(UNSETTLED, Unit::Count, "Changes that only the log has");
+        describe_gauge!(FILES, Unit::Bytes, "Size of all files of the store");
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl crate::stats::Stats {
+    /// Sets the gauges of the `metrics` recorder to these numbers. Call it before the recorder is
+    /// read: a store does not count itself all the time.
+    ///
+    /// The counters and histograms need no call. [docs/OBSERVABILITY.md] lists all of them, with
+    /// their units. They have no label for the store: a program with several stores has their sums
+    /// in the counters, and publishes the gauges of one of them.
+    ///
+    /// [docs/OBSERVABILITY.md]: https://docs.rs/crate/idemstore/latest/source/docs/OBSERVABILITY.md
+    pub fn publish(&self) {
+        let gauges = [
+            (numbers::LIVE, self.live),
+            (numbers::IN_FLIGHT, self.in_flight),
+            (numbers::INTERRUPTED, self.interrupted),
+            (numbers::WAITED_FOR, self.waited_for),
+            (numbers::BACKLOG, self.sweep_backlog),
+            (numbers::UNSETTLED, self.unsettled_changes),
+            (numbers::FILES, usize::try_from(self.file_bytes).unwrap_or(usize::MAX)),
+        ];
+        for (name, value) in gauges {
+            metrics::gauge!(name).set(count(value));
+        }
+    }
+}
