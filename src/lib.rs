@@ -11,6 +11,8 @@ mod futures;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod handle;
+#[cfg(feature = "tower")]
+pub mod http;
 mod inspect;
 mod key;
 mod run;

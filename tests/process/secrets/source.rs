@@ -89,6 +89,7 @@ fn has(feature: &str) -> bool {
         "async" => cfg!(feature = "async"),
         "metrics" => cfg!(feature = "metrics"),
         "serde" => cfg!(feature = "serde"),
+        "tower" => cfg!(feature = "tower"),
         "tracing" => cfg!(feature = "tracing"),
         "transaction" => cfg!(feature = "transaction"),
         other => panic!("{other} is a feature that this test does not know"),

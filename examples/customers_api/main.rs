@@ -1,0 +1,27 @@
+//! The API of the README's first page, as a service: create and update customers and vendors, and
+//! send each request again as often as you like.
+//!
+//! ```text
+//! cargo run --release --features tower --example customers_api -- --listen 127.0.0.1:8080
+//! ```
+
+#![expect(unreachable_pub, reason = "it has no users")]
+
+mod api;
+mod objects;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match server::serve(server::Flags::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("customers_api: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

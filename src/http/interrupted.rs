@@ -1,0 +1,101 @@
+//! What to do about a request whose first attempt was interrupted.
+
+use std::fmt;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http::Response;
+use http::request::Parts;
+
+use crate::clock::Timestamp;
+use crate::handle::Interrupted;
+use crate::key::Key;
+use crate::sync::Arc;
+
+/// A request whose key belongs to an operation that was started, and whose outcome is unknown. It
+/// is the same request as before, as far as its fingerprint can tell.
+///
+/// While the hook runs, no other request has the key.
+pub struct InterruptedRequest {
+    key: Key,
+    attempt: u32,
+    begun_at: Timestamp,
+    parts: Parts,
+    body: Bytes,
+}
+
+impl InterruptedRequest {
+    pub(super) fn new(interrupted: &Interrupted, parts: Parts, body: Bytes) -> Self {
+        Self {
+            key: interrupted.key().clone(),
+            attempt: interrupted.attempt(),
+            begun_at: interrupted.begun_at(),
+            parts,
+            body,
+        }
+    }
+
+    /// The key, in its scope.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Which attempt was interrupted, counted from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// When the operation was begun for the first time.
+    #[must_use]
+    pub fn begun_at(&self) -> Timestamp {
+        self.begun_at
+    }
+
+    /// Method, URI, headers and extensions of the request that asks now.
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// The body of the request that asks now.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+/// It shows neither the key nor the request.
+impl fmt::Debug for InterruptedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InterruptedRequest").field("attempt", &self.attempt).finish_non_exhaustive()
+    }
+}
+
+/// What is to be done about an interrupted request.
+#[non_exhaustive]
+pub enum Decision {
+    /// It cannot be known: answer [`Problem::Interrupted`](super::Problem::Interrupted), and leave
+    /// the key as it is.
+    Refuse,
+    /// The effect did not happen, or may happen twice: run the handler, as the next attempt.
+    Retry,
+    /// The effect happened: store this response, and answer with it.
+    Resolve(Response<Bytes>),
+}
+
+/// It does not show the response.
+impl fmt::Debug for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refuse => f.write_str("Refuse"),
+            Self::Retry => f.write_str("Retry"),
+            Self::Resolve(_) => f.write_str("Resolve(..)"),
+        }
+    }
+}
+
+/// A hook that decides.
+pub(super) type Decide =
+    Arc<dyn Fn(InterruptedRequest) -> Pin<Box<dyn Future<Output = Decision> + Send>> + Send + Sync>;

@@ -1,0 +1,286 @@
+//! The layer and its options.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER, SET_COOKIE};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use tower_layer::Layer;
+
+use super::fingerprint::FingerprintOf;
+use super::interrupted::Decide;
+use super::{Body, Decision, Idempotency, InterruptedRequest, Problem, Scope};
+use crate::key::Fingerprint;
+use crate::store::Store;
+use crate::sync::Arc;
+
+const LEN_MAX_DEFAULT: usize = 1024 * 1024;
+
+/// When the operation of a request starts: from then on it counts as run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Start {
+    /// Before the handler. The handler needs to know nothing, and what it refuses by a status of
+    /// [`IdempotencyLayer::rejections`] is taken back: the key is free again.
+    BeforeHandler,
+    /// When the handler says so: see [`IdempotencyPermit`](super::IdempotencyPermit). A request that
+    /// it refuses before that costs no write at all.
+    ByHandler,
+}
+
+/// A tower layer that runs each request of an idempotency key once, and answers its retries with
+/// the stored response. The [module](super) says what it does in each case.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use idemstore::Store;
+/// use idemstore::http::{IdempotencyLayer, Scope, Start};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let store = Store::open(directory.path().join("store"))?;
+/// let layer = IdempotencyLayer::new(store, Scope::shared("payments"))
+///     .require_key(true)
+///     .start(Start::ByHandler)
+///     .wait(Duration::from_secs(5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "a layer does nothing before it is around a service"]
+pub struct IdempotencyLayer {
+    config: Config,
+}
+
+/// The store, and all options.
+#[derive(Clone)]
+pub(super) struct Config {
+    pub(super) store: Store,
+    pub(super) scope: Scope,
+    pub(super) header: HeaderName,
+    pub(super) key_required: bool,
+    methods: Vec<Method>,
+    pub(super) fingerprint: FingerprintOf,
+    pub(super) start: Start,
+    rejections: Vec<StatusCode>,
+    pub(super) unstored_headers: Vec<HeaderName>,
+    pub(super) request_len_max: usize,
+    pub(super) response_len_max: usize,
+    pub(super) wait: Option<Duration>,
+    retry_after_secs: u64,
+    pub(super) on_interrupted: Option<Decide>,
+}
+
+impl IdempotencyLayer {
+    /// A layer with the default options. There is no default for the scope: it keeps the tenants of
+    /// a service apart.
+    pub fn new(store: Store, scope: Scope) -> Self {
+        let config = Config {
+            store,
+            scope,
+            header: HeaderName::from_static("idempotency-key"),
+            key_required: false,
+            methods: vec![Method::POST, Method::PUT, Method::PATCH],
+            fingerprint: FingerprintOf::Headers(vec![CONTENT_TYPE]),
+            start: Start::BeforeHandler,
+            rejections: vec![
+                StatusCode::BAD_REQUEST,
+                StatusCode::UNAUTHORIZED,
+                StatusCode::FORBIDDEN,
+                StatusCode::NOT_FOUND,
+                StatusCode::METHOD_NOT_ALLOWED,
+                StatusCode::PAYLOAD_TOO_LARGE,
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                StatusCode::UNPROCESSABLE_ENTITY,
+                StatusCode::TOO_MANY_REQUESTS,
+            ],
+            unstored_headers: vec![DATE, SET_COOKIE],
+            request_len_max: LEN_MAX_DEFAULT,
+            response_len_max: LEN_MAX_DEFAULT,
+            wait: None,
+            retry_after_secs: 1,
+            on_interrupted: None,
+        };
+        Self { config }
+    }
+
+    /// The header that has the key; `Idempotency-Key` by default.
+    pub fn header(mut self, name: HeaderName) -> Self {
+        self.config.header = name;
+        self
+    }
+
+    /// Whether a request of a covered method must have a key; by default it need not.
+    ///
+    /// A request without a key is handled **without protection**: a retry of it runs again.
+    pub fn require_key(mut self, required: bool) -> Self {
+        self.config.key_required = required;
+        self
+    }
+
+    /// The methods that are covered; POST, PUT and PATCH by default. A request of any other passes
+    /// untouched, with a key too.
+    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        self.config.methods = methods.into_iter().collect();
+        self
+    }
+
+    /// Makes the fingerprint of method, path, query, body and these headers; `Content-Type` by
+    /// default. Name no header that differs in a retry.
+    pub fn fingerprint_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.config.fingerprint = FingerprintOf::Headers(names.into_iter().collect());
+        self
+    }
+
+    /// Makes the fingerprint by a function of the request's head and its body, in place of all
+    /// that [`IdempotencyLayer::fingerprint_headers`] says.
+    pub fn fingerprint(
+        mut self,
+        compute: impl Fn(&Parts, &Bytes) -> Fingerprint + Send + Sync + 'static,
+    ) -> Self {
+        self.config.fingerprint = FingerprintOf::Function(Arc::new(compute));
+        self
+    }
+
+    /// When the operation starts; [`Start::BeforeHandler`] by default.
+    pub fn start(mut self, start: Start) -> Self {
+        self.config.start = start;
+        self
+    }
+
+    /// The statuses by which a handler that was started by [`Start::BeforeHandler`] says that it
+    /// has **done nothing**; 400, 401, 403, 404, 405, 413, 415, 422 and 429 by default. The key is
+    /// free then. All other responses are stored.
+    ///
+    /// In a later attempt they leave the key interrupted, since they say nothing of the first one.
+    pub fn rejections(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
+        self.config.rejections = statuses.into_iter().collect();
+        self
+    }
+
+    /// The headers of a response that are not stored, beside those of a connection; `Date` and
+    /// `Set-Cookie` by default.
+    pub fn unstored_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.config.unstored_headers = names.into_iter().collect();
+        self
+    }
+
+    /// The longest body of a protected request, in bytes; 1 MiB by default. It is held in memory.
+    pub fn request_len_max(mut self, bytes: usize) -> Self {
+        self.config.request_len_max = bytes;
+        self
+    }
+
+    /// The longest body of a response that is kept, in bytes; 1 MiB by default, and no more than
+    /// what the [store takes](crate::Builder::result_len_max), which counts the head too. A longer
+    /// one is sent to the client that asked first, and a retry gets [`Problem::ResponseNotKept`].
+    pub fn response_len_max(mut self, bytes: usize) -> Self {
+        self.config.response_len_max = bytes;
+        self
+    }
+
+    /// Lets a request whose key is in flight wait for the outcome, at most for this time. By
+    /// default it does not wait. The runtime must have its timer enabled.
+    pub fn wait(mut self, at_most: Duration) -> Self {
+        self.config.wait = Some(at_most);
+        self
+    }
+
+    /// What `Retry-After` says, in whole seconds; 1 by default, and at least.
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        let started = u64::from(after.subsec_nanos() != 0);
+        self.config.retry_after_secs = after.as_secs().saturating_add(started).max(1);
+        self
+    }
+
+    /// Decides about requests that were interrupted. By default they are refused, until their
+    /// retention is over or somebody says what became of them by
+    /// [`Store::complete`](Store::complete) or [`Store::abandon`](Store::abandon).
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Response;
+    /// use idemstore::http::{Decision, IdempotencyLayer, InterruptedRequest, Scope};
+    ///
+    /// # #[derive(Clone)] struct Bank;
+    /// # impl Bank {
+    /// #     async fn find(&self, _reference: &[u8]) -> Result<Option<String>, ()> { Ok(None) }
+    /// # }
+    /// # fn layer(store: idemstore::Store, bank: Bank) -> IdempotencyLayer {
+    /// IdempotencyLayer::new(store, Scope::shared("payments")).on_interrupted(
+    ///     move |request: InterruptedRequest| {
+    ///         let bank = bank.clone();
+    ///         async move {
+    ///             match bank.find(request.key().as_bytes()).await {
+    ///                 Ok(Some(receipt)) => Decision::Resolve(Response::new(Bytes::from(receipt))),
+    ///                 Ok(None) => Decision::Retry,
+    ///                 Err(_) => Decision::Refuse,
+    ///             }
+    ///         }
+    ///     },
+    /// )
+    /// # }
+    /// ```
+    pub fn on_interrupted<F>(
+        mut self,
+        decide: impl Fn(InterruptedRequest) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Decision> + Send + 'static,
+    {
+        self.config.on_interrupted = Some(Arc::new(move |request| Box::pin(decide(request))));
+        self
+    }
+}
+
+impl<S> Layer<S> for IdempotencyLayer {
+    type Service = Idempotency<S>;
+
+    fn layer(&self, inner: S) -> Idempotency<S> {
+        Idempotency::new(Arc::new(self.config.clone()), inner)
+    }
+}
+
+impl Config {
+    pub(super) fn covers(&self, method: &Method) -> bool {
+        self.methods.contains(method)
+    }
+
+    /// Whether this status says that the handler has done nothing.
+    pub(super) fn rejects(&self, status: StatusCode) -> bool {
+        self.rejections.contains(&status)
+    }
+
+    pub(super) fn refuse(&self, problem: Problem) -> Response<Body> {
+        let mut response = problem.into_response();
+        if problem.passes() {
+            let seconds = HeaderValue::from(self.retry_after_secs);
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+impl fmt::Debug for IdempotencyLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdempotencyLayer").field("config", &self.config).finish()
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("header", &self.header)
+            .field("key_required", &self.key_required)
+            .field("methods", &self.methods)
+            .field("start", &self.start)
+            .field("rejections", &self.rejections)
+            .field("unstored_headers", &self.unstored_headers)
+            .field("request_len_max", &self.request_len_max)
+            .field("response_len_max", &self.response_len_max)
+            .field("wait", &self.wait)
+            .field("retry_after_secs", &self.retry_after_secs)
+            .finish_non_exhaustive()
+    }
+}

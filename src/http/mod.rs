@@ -1,0 +1,165 @@
+//! The HTTP contract of idempotency keys, as a [tower](https://docs.rs/tower) layer for axum, hyper
+//! and all else that is a `Service` of HTTP requests. Feature `tower`.
+//!
+//! A client names an operation with the header `Idempotency-Key`. The layer runs it once, and
+//! answers each retry with the stored response: status, headers and body as they were, and the
+//! header `Idempotent-Replayed: true` beside them.
+//!
+//! ```
+//! use axum::Router;
+//! use axum::body::{Body, to_bytes};
+//! use axum::extract::{Extension, Request};
+//! use axum::http::{StatusCode, header::AUTHORIZATION};
+//! use axum::response::{IntoResponse, Response};
+//! use axum::routing::post;
+//! use idemstore::Store;
+//! use idemstore::http::{IdempotencyLayer, IdempotencyPermit, Scope, Start};
+//! use tower::util::{MapRequestLayer, ServiceExt};
+//!
+//! /// Whose request it is, once its access token was checked.
+//! #[derive(Clone)]
+//! struct Tenant(String);
+//!
+//! impl AsRef<[u8]> for Tenant {
+//!     fn as_ref(&self) -> &[u8] {
+//!         self.0.as_bytes()
+//!     }
+//! }
+//!
+//! # static CHARGES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+//! # async fn charge(_: u64) -> u64 { 1 + CHARGES.fetch_add(1, std::sync::atomic::Ordering::SeqCst) }
+//! # fn tenant_of(token: &str) -> Option<String> { Some(token.to_owned()) }
+//! async fn pay(Extension(permit): Extension<IdempotencyPermit>, body: String) -> Response {
+//!     // What refuses the request comes first: the key is not used by it.
+//!     let Ok(cents) = body.parse() else { return StatusCode::BAD_REQUEST.into_response() };
+//!     // From here on the request counts as run, and its response is stored.
+//!     if permit.start().await.is_err() {
+//!         return StatusCode::SERVICE_UNAVAILABLE.into_response();
+//!     }
+//!     (StatusCode::CREATED, format!("payment {}", charge(cents).await)).into_response()
+//! }
+//!
+//! /// Runs before the layer.
+//! fn authenticate(mut request: Request) -> Request {
+//!     let token = request.headers().get(AUTHORIZATION).and_then(|token| token.to_str().ok());
+//!     if let Some(tenant) = token.and_then(tenant_of) {
+//!         request.extensions_mut().insert(Tenant(tenant));
+//!     }
+//!     request
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("store");
+//! let layer = IdempotencyLayer::new(Store::open(path)?, Scope::extension::<Tenant>())
+//!     .require_key(true)
+//!     .start(Start::ByHandler);
+//! let app = Router::new()
+//!     .route("/payments", post(pay))
+//!     .layer(layer)
+//!     .layer(MapRequestLayer::new(authenticate));
+//!
+//! // axum::serve(listener, app).await?
+//! # let send = async |tenant: &str, body: &'static str| {
+//! #     let request = Request::post("/payments")
+//! #         .header("Authorization", tenant)
+//! #         .header("Idempotency-Key", "\"key-1\"")
+//! #         .body(Body::from(body))?;
+//! #     let (parts, body) = app.clone().oneshot(request).await?.into_parts();
+//! #     let body = to_bytes(body, 1024).await?;
+//! #     let replayed = parts.headers.contains_key("Idempotent-Replayed");
+//! #     Ok::<_, Box<dyn std::error::Error>>((parts.status.as_u16(), replayed, body))
+//! # };
+//! # assert_eq!(send("ann", "much").await?, (400, false, "".into()));
+//! # assert_eq!(send("ann", "250").await?, (201, false, "payment 1".into()));
+//! # assert_eq!(send("ann", "250").await?, (201, true, "payment 1".into()));
+//! # assert_eq!(send("bob", "250").await?, (201, false, "payment 2".into()));
+//! # assert_eq!(send("ann", "999").await?.0, 422);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a client gets
+//!
+//! | the request | the answer |
+//! |---|---|
+//! | is the first of its key | that of its handler |
+//! | was completed before | the stored response, with `Idempotent-Replayed: true` |
+//! | is handled right now | 409 [`InFlight`](Problem::InFlight), with `Retry-After`; or after [waiting](IdempotencyLayer::wait), the replay |
+//! | has the key of another request | 422 [`KeyReused`](Problem::KeyReused) |
+//! | was started, and nobody is left who handles it | 409 [`Interrupted`](Problem::Interrupted), or what [a hook](IdempotencyLayer::on_interrupted) decides |
+//! | was completed with a response too long to keep | 409 [`ResponseNotKept`](Problem::ResponseNotKept) |
+//! | has no key | that of its handler, **without protection**; or 400 [`KeyMissing`](Problem::KeyMissing), if one is [required](IdempotencyLayer::require_key) |
+//! | has a key that is none, or two of them | 400 [`KeyMalformed`](Problem::KeyMalformed), [`KeyTooLong`](Problem::KeyTooLong), [`KeyRepeated`](Problem::KeyRepeated) |
+//! | has a body that is too long, or ends early | 413 [`BodyTooLarge`](Problem::BodyTooLarge), 400 [`BodyUnreadable`](Problem::BodyUnreadable) |
+//! | finds a store that cannot answer | 503 [`Unavailable`](Problem::Unavailable): it is never run without the store |
+//! | ran, and its response could not be stored, or its handler panicked | 500 [`OutcomeUnknown`](Problem::OutcomeUnknown) |
+//!
+//! Each problem is an `application/problem+json` (RFC 9457) with a `type` of its own.
+//!
+//! # The key
+//!
+//! The draft *The Idempotency-Key HTTP Header Field* has a quoted string of RFC 8941, and many clients
+//! send the bare key: `"abc"` and `abc` are the same key. It has 1 to 255 characters. A quoted one
+//! may have any of printable ASCII, with `\"` and `\\` for a quote and a backslash, and no
+//! parameters after it. A bare one may have any visible ASCII but `"`, `\`, `,` and `;`.
+//!
+//! GET, HEAD, OPTIONS, DELETE and all else that is not a [covered
+//! method](IdempotencyLayer::methods) passes untouched, with a key too.
+//!
+//! # When it counts as run
+//!
+//! Nothing is stored before an operation starts, so a request that is refused before can be mended and
+//! sent again with its key. With [`Start::BeforeHandler`] the start is durable before the handler
+//! is called, and some statuses [take it back](IdempotencyLayer::rejections): use it for handlers
+//! that send these only if they have done nothing. With [`Start::ByHandler`] the handler says when,
+//! as above. From the start on, all that may happen is safe:
+//!
+//! - The client leaves: the handler runs on in a task of its own, and the retry gets its response.
+//!   (This is why the layer needs a tokio runtime. The handler does not see what is local to the
+//!   task of the connection, such as the current span.)
+//! - The handler panics, or the process ends: the key is interrupted, and not run again by itself. So
+//!   a server that shuts down should keep its runtime until
+//!   [`Stats::in_flight`](crate::Stats::in_flight) is 0.
+//! - The response cannot be stored: the client gets 500, and not the response, for a retry could
+//!   not get it. The key is interrupted, or completed, once the store is opened again.
+//!
+//! # What is stored
+//!
+//! Status, headers, body and trailers of the response. Headers of the connection are left out, and so
+//! are [`Date` and `Set-Cookie`](IdempotencyLayer::unstored_headers). A response is held until it is
+//! stored, then sent. One over the [limit](IdempotencyLayer::response_len_max) is passed on as it
+//! comes, and what is stored still blocks a second run. So keep endless responses away from the
+//! layer, such as server-sent events, or do not start them: a response of a handler with
+//! [`Start::ByHandler`] that has not started is never held. Trailers of a request reach the handler
+//! and are not part of its fingerprint.
+//!
+//! # Where to put it
+//!
+//! Outside of all routes that it is for, and inside of what authenticates: the
+//! [scope](Scope) comes from there. A router that is nested in another one sees a shorter path, so
+//! that two of them with a layer each, the same scope and the same store could take each other's
+//! requests for their own. Put one layer around both.
+
+mod body;
+mod fingerprint;
+mod header;
+mod interrupted;
+mod layer;
+mod operation;
+mod permit;
+mod problem;
+mod run;
+mod scope;
+mod service;
+mod stored;
+
+pub use body::{Body, BodyError};
+pub use interrupted::{Decision, InterruptedRequest};
+pub use layer::{IdempotencyLayer, Start};
+pub use operation::{Effect, Operation};
+pub use permit::{IdempotencyPermit, StartError};
+pub use problem::Problem;
+pub use scope::{Refusal, Scope};
+pub use service::Idempotency;

@@ -1,0 +1,183 @@
+//! What a request is refused with.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+
+use super::Body;
+use super::permit::StartError;
+
+/// Why a request was not answered by its handler, or not with what its handler said.
+///
+/// A client gets it as `application/problem+json` (RFC 9457). The `type` is stable: programs may
+/// compare it. No problem shows a key, or anything of another request.
+///
+/// ```
+/// use idemstore::http::Problem;
+///
+/// assert_eq!(Problem::KeyReused.status(), 422);
+/// assert!(Problem::KeyReused.type_uri().ends_with("#variant.KeyReused"));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Problem {
+    /// 400: the request has no idempotency key, and needs one.
+    KeyMissing,
+    /// 400: the key is empty, or neither a quoted string nor a bare key.
+    KeyMalformed,
+    /// 400: the key has more than 255 characters.
+    KeyTooLong,
+    /// 400: the header is there more than once.
+    KeyRepeated,
+    /// 422: the key was used for another request.
+    KeyReused,
+    /// 409 with `Retry-After`: a request with this key is being handled now.
+    InFlight,
+    /// 409: a request with this key was started, nobody is left who handles it, and whether it has
+    /// taken effect is not known. Nothing was run.
+    Interrupted,
+    /// 409: a request with this key was completed, and its response was too long to keep. Nothing
+    /// was run.
+    ResponseNotKept,
+    /// 413: the body is longer than the layer takes.
+    BodyTooLarge,
+    /// 400: the body could not be read to its end.
+    BodyUnreadable,
+    /// 500: the server does not know whose request this is: its scope is not there, empty, or longer
+    /// than 255 bytes. Nothing was run.
+    NoScope,
+    /// 503 with `Retry-After`: the store could not answer. Nothing was run.
+    Unavailable,
+    /// 500: the request was started, and its outcome could not be stored. It may have taken effect.
+    OutcomeUnknown,
+    /// 500: what is stored for this key is not a response. Nothing was run.
+    StoredUnreadable,
+}
+
+const TYPE: &str = "https://docs.rs/idemstore/latest/idemstore/http/enum.Problem.html#variant.";
+
+impl Problem {
+    /// The status of the response.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::KeyMissing
+            | Self::KeyMalformed
+            | Self::KeyTooLong
+            | Self::KeyRepeated
+            | Self::BodyUnreadable => StatusCode::BAD_REQUEST,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InFlight | Self::Interrupted | Self::ResponseNotKept => StatusCode::CONFLICT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoScope | Self::OutcomeUnknown | Self::StoredUnreadable => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        }
+    }
+
+    /// The `type`: a URI for each problem, which stays the same in later versions.
+    #[must_use]
+    pub fn type_uri(self) -> String {
+        format!("{TYPE}{self:?}")
+    }
+
+    /// The `title`: what every problem of this type has alike.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::KeyMissing => "Idempotency key is missing",
+            Self::KeyMalformed => "Idempotency key is malformed",
+            Self::KeyTooLong => "Idempotency key is too long",
+            Self::KeyRepeated => "Idempotency key is repeated",
+            Self::KeyReused => "Idempotency key is already used",
+            Self::InFlight => "A request is outstanding for this idempotency key",
+            Self::Interrupted => "The request was interrupted",
+            Self::ResponseNotKept => "The response was not kept",
+            Self::BodyTooLarge => "The body is too large",
+            Self::BodyUnreadable => "The body could not be read",
+            Self::NoScope => "The scope of the request is not known",
+            Self::Unavailable => "The idempotency store is not available",
+            Self::OutcomeUnknown => "The outcome is not known",
+            Self::StoredUnreadable => "The stored response could not be read",
+        }
+    }
+
+    /// The `detail`: what the client can do.
+    #[must_use]
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::KeyMissing => "This operation needs an idempotency key. Send one.",
+            Self::KeyMalformed => {
+                "The key must be a string in double quotes or a bare token, of visible ASCII \
+                 characters."
+            }
+            Self::KeyTooLong => "The key may have at most 255 characters.",
+            Self::KeyRepeated => "Send the header of the key once.",
+            Self::KeyReused => {
+                "This key was used for another request. Send a new request with a new key."
+            }
+            Self::InFlight => {
+                "A request with this key is being handled. Send this one again in a while."
+            }
+            Self::Interrupted => {
+                "A request with this key was started, and it is not known whether it has taken \
+                 effect. It was not run again."
+            }
+            Self::ResponseNotKept => {
+                "A request with this key was completed, and its response was too long to keep. It \
+                 was not run again."
+            }
+            Self::BodyTooLarge => {
+                "The body is longer than this server takes. The key was not used."
+            }
+            Self::BodyUnreadable => "The body ended early. The key was not used.",
+            Self::NoScope => {
+                "The server could not tell whose request this is. The key was not used."
+            }
+            Self::Unavailable => "Nothing was run. Send this request again in a while.",
+            Self::OutcomeUnknown => {
+                "The request was started, and it is not known whether it has taken effect. Ask \
+                 with the same key again."
+            }
+            Self::StoredUnreadable => {
+                "A request with this key was completed, and its response could not be read. It was \
+                 not run again."
+            }
+        }
+    }
+
+    /// Whether it may be gone when the request is sent again in a while.
+    pub(super) fn passes(self) -> bool {
+        matches!(self, Self::InFlight | Self::Unavailable)
+    }
+
+    /// The response that tells a client of the problem.
+    #[must_use]
+    pub fn into_response(self) -> Response<Body> {
+        let (status, title, detail) = (self.status(), self.title(), self.detail());
+        let json = format!(
+            r#"{{"type":"{}","title":"{title}","status":{},"detail":"{detail}"}}"#,
+            self.type_uri(),
+            status.as_u16(),
+        );
+        let mut response = Response::new(Body::whole(Bytes::from(json), None));
+        *response.status_mut() = status;
+        let problem_json = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(CONTENT_TYPE, problem_json);
+        response
+    }
+}
+
+impl From<Problem> for Response<Body> {
+    fn from(problem: Problem) -> Self {
+        problem.into_response()
+    }
+}
+
+/// A handler that may not start sends this.
+impl From<StartError> for Problem {
+    fn from(_: StartError) -> Self {
+        Self::Unavailable
+    }
+}

@@ -1,0 +1,131 @@
+//! Whose request it is.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Response, StatusCode};
+
+use super::body::BodyError;
+use super::{Body, Problem};
+
+type Derive = dyn Fn(&Parts) -> Result<Vec<u8>, Refusal> + Send + Sync;
+
+/// How the layer tells whose request it is: the scope of its key. A key of one scope never meets
+/// the same key of another, so no tenant is ever answered with another's response.
+///
+/// It must come from what the server has *verified*, such as the account that an access token
+/// belongs to, and stay the same when a token is renewed. A header that a client can choose would
+/// let it choose whose responses it gets.
+///
+/// A scope has 1 to 255 bytes. Any other is answered as [`Problem::NoScope`], and never cut. It is
+/// the scope of [`Key::scoped`](crate::Key::scoped), so that a key can also be found, completed or
+/// forgotten outside of the layer.
+#[derive(Clone)]
+pub struct Scope(Arc<Derive>);
+
+impl Scope {
+    /// One scope for all requests, by a name of your choice: this service has **one tenant only**,
+    /// or its clients may see each other's responses.
+    #[must_use]
+    pub fn shared(name: impl AsRef<[u8]>) -> Self {
+        let name = name.as_ref().to_vec();
+        Self(Arc::new(move |_| Ok(name.clone())))
+    }
+
+    /// The extension of this type, which a layer further out has put into the request. A request
+    /// without one is answered as [`Problem::NoScope`].
+    ///
+    /// ```
+    /// use idemstore::http::Scope;
+    ///
+    /// /// What authentication leaves in the extensions of a request.
+    /// #[derive(Clone)]
+    /// struct Tenant(String);
+    ///
+    /// impl AsRef<[u8]> for Tenant {
+    ///     fn as_ref(&self) -> &[u8] {
+    ///         self.0.as_bytes()
+    ///     }
+    /// }
+    ///
+    /// let scope = Scope::extension::<Tenant>();
+    /// ```
+    #[must_use]
+    pub fn extension<T: AsRef<[u8]> + Send + Sync + 'static>() -> Self {
+        Self::of(|parts| match parts.extensions.get::<T>() {
+            Some(scope) => Ok(scope.as_ref().to_vec()),
+            None => Err(Problem::NoScope),
+        })
+    }
+
+    /// The scope that a function finds in a request, or the response that refuses the request. The
+    /// body has not been read yet.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use idemstore::http::Scope;
+    ///
+    /// # #[derive(Clone)] struct Account { id: u64 }
+    /// let scope = Scope::of(|parts| match parts.extensions.get::<Account>() {
+    ///     Some(account) => Ok(account.id.to_le_bytes()),
+    ///     None => Err(StatusCode::UNAUTHORIZED),
+    /// });
+    /// ```
+    #[must_use]
+    pub fn of<T: AsRef<[u8]>, E: Into<Refusal>>(
+        derive: impl Fn(&Parts) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(move |parts| match derive(parts) {
+            Ok(scope) => Ok(scope.as_ref().to_vec()),
+            Err(refusal) => Err(refusal.into()),
+        }))
+    }
+
+    pub(super) fn derive(&self, parts: &Parts) -> Result<Vec<u8>, Refusal> {
+        let scope = (self.0)(parts)?;
+        // An empty scope would be that of keys without any.
+        if scope.is_empty() { Err(Problem::NoScope.into()) } else { Ok(scope) }
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").finish_non_exhaustive()
+    }
+}
+
+/// The response to a request that is refused before its key is looked at.
+#[derive(Debug)]
+pub struct Refusal(Box<Response<Body>>);
+
+impl Refusal {
+    pub(super) fn into_response(self) -> Response<Body> {
+        *self.0
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self(Box::new(problem.into_response()))
+    }
+}
+
+/// An empty response of this status.
+impl From<StatusCode> for Refusal {
+    fn from(status: StatusCode) -> Self {
+        let mut response = Response::new(Body::from(Bytes::new()));
+        *response.status_mut() = status;
+        Self(Box::new(response))
+    }
+}
+
+impl<B> From<Response<B>> for Refusal
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+{
+    fn from(response: Response<B>) -> Self {
+        Self(Box::new(response.map(Body::new)))
+    }
+}

@@ -1,0 +1,193 @@
+//! The service: what becomes of a request before it runs.
+
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::LengthLimitError;
+use tokio::runtime::Handle;
+use tower_service::Service;
+
+use super::body::{BodyError, Read};
+use super::layer::{Config, Start};
+use super::permit::{Claim, IdempotencyPermit};
+use super::run::Run;
+use super::scope::Refusal;
+use super::{Body, Problem, header, stored};
+use crate::begin::Begin;
+use crate::handle::Completed;
+use crate::key::{Fingerprint, Key};
+use crate::sync::Arc;
+
+/// Marks a response that was not made by this request.
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// The service that [`IdempotencyLayer`](super::IdempotencyLayer) makes of another one.
+#[derive(Clone)]
+pub struct Idempotency<S> {
+    config: Arc<Config>,
+    inner: S,
+}
+
+impl<S> Idempotency<S> {
+    pub(super) fn new(config: Arc<Config>, inner: S) -> Self {
+        Self { config, inner }
+    }
+}
+
+impl<S> fmt::Debug for Idempotency<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Idempotency").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+type ResponseFuture<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
+
+impl<S, B, R> Service<Request<B>> for Idempotency<S>
+where
+    S: Service<Request<Body>, Response = Response<R>, Error: Send, Future: Send>,
+    S: Clone + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+    R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The one that said it is ready is called, and its copy is asked next.
+        let copy = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, copy);
+        let (config, mut request) = (Arc::clone(&self.config), request.map(Body::new));
+        if !config.covers(request.method()) {
+            return Box::pin(pass(inner, request));
+        }
+        match config.find_key(request.headers()) {
+            Ok(Some(name)) => Box::pin(protect(config, inner, name, request)),
+            Ok(None) => {
+                if config.start == Start::ByHandler {
+                    request.extensions_mut().insert(IdempotencyPermit::unprotected());
+                }
+                Box::pin(pass(inner, request))
+            }
+            Err(problem) => Box::pin(async move { Ok(config.refuse(problem)) }),
+        }
+    }
+}
+
+/// Hands a request on that the layer has nothing to do with.
+async fn pass<S, R>(mut inner: S, request: Request<Body>) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<R>>,
+    R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+{
+    Ok(inner.call(request).await?.map(Body::new))
+}
+
+/// Answers a request that has a key. As soon as it may run, it does so in a task of its own: a
+/// client that leaves ends this future, and must not end a handler that has started.
+async fn protect<S, R>(
+    config: Arc<Config>,
+    inner: S,
+    name: Vec<u8>,
+    request: Request<Body>,
+) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<R>, Error: Send, Future: Send> + Send + 'static,
+    R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+{
+    // Without a runtime nothing could be run to its end, so it is not begun.
+    let Ok(runtime) = Handle::try_current() else { return Ok(config.refuse(Problem::Unavailable)) };
+    let asked = match config.ask(&name, request).await {
+        Ok(asked) => asked,
+        Err(refusal) => return Ok(refusal.into_response()),
+    };
+    let Asked { begin, request } = asked;
+    let claim = match begin {
+        Begin::Fresh(permit) => Claim::Fresh(permit),
+        Begin::Interrupted(interrupted) => Claim::Interrupted(interrupted),
+        Begin::Replay(completed) => return Ok(config.replay(&completed)),
+        Begin::Tombstone(_) => return Ok(config.refuse(Problem::ResponseNotKept)),
+        Begin::InFlight(_) => return Ok(config.refuse(Problem::InFlight)),
+        Begin::Mismatch => return Ok(config.refuse(Problem::KeyReused)),
+    };
+    let run = Run { config: Arc::clone(&config), inner, request };
+    match runtime.spawn(run.finish(claim)).await {
+        Ok(answer) => answer,
+        // The handler has panicked, or the runtime shuts down.
+        Err(_) => Ok(config.refuse(Problem::OutcomeUnknown)),
+    }
+}
+
+/// What the store says of a request, and the request with its body as a whole.
+struct Asked {
+    begin: Begin,
+    request: Request<Whole>,
+}
+
+/// The body of a request that was read to its end.
+#[derive(Clone)]
+pub(super) struct Whole {
+    pub(super) data: Bytes,
+    pub(super) trailers: Option<HeaderMap>,
+}
+
+impl Config {
+    /// The key of a request; `None` if it has none and needs none.
+    fn find_key(&self, headers: &HeaderMap) -> Result<Option<Vec<u8>>, Problem> {
+        match header::find(headers, &self.header)? {
+            None if self.key_required => Err(Problem::KeyMissing),
+            found => Ok(found),
+        }
+    }
+
+    /// Asks the store about a request. All that can refuse it comes before, so that a refused one
+    /// leaves no trace.
+    async fn ask(&self, name: &[u8], request: Request<Body>) -> Result<Asked, Refusal> {
+        let (parts, body) = request.into_parts();
+        let scope = self.scope.derive(&parts)?;
+        // The key has its length already.
+        let key = Key::scoped(scope, name).map_err(|_| Problem::NoScope)?;
+        let whole = match body.read(self.request_len_max).await {
+            Ok(Read::Whole { data, trailers }) => Whole { data, trailers },
+            Ok(Read::TooLong { .. }) => return Err(Problem::BodyTooLarge.into()),
+            Err(error) if is_too_long(&*error) => return Err(Problem::BodyTooLarge.into()),
+            Err(_) => return Err(Problem::BodyUnreadable.into()),
+        };
+        let fingerprint = self.fingerprint.compute(&parts, &whole.data);
+        let begin = self.begin(&key, fingerprint).await;
+        let begin = begin.map_err(|_| Refusal::from(self.refuse(Problem::Unavailable)))?;
+        Ok(Asked { begin, request: Request::from_parts(parts, whole) })
+    }
+
+    /// What the store says, after waiting for an outcome if that is wanted.
+    async fn begin(&self, key: &Key, fingerprint: Fingerprint) -> Result<Begin, crate::Error> {
+        let begin = self.store.begin(key, fingerprint)?;
+        let (Begin::InFlight(in_flight), Some(at_most)) = (&begin, self.wait) else {
+            return Ok(begin);
+        };
+        let outcome = tokio::time::timeout(at_most, in_flight.clone().wait_async()).await;
+        outcome.unwrap_or(Ok(begin))
+    }
+
+    /// The stored response once more.
+    pub(super) fn replay(&self, completed: &Completed) -> Response<Body> {
+        let Some(mut response) = stored::decode(completed.result()) else {
+            return self.refuse(Problem::StoredUnreadable);
+        };
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        response
+    }
+}
+
+/// Whether a layer further out has refused to read on.
+fn is_too_long(error: &(dyn Error + 'static)) -> bool {
+    error.is::<LengthLimitError>() || error.source().is_some_and(is_too_long)
+}

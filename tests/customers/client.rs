@@ -1,0 +1,64 @@
+//! Requests over a socket, as plain text.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn is_replayed(&self) -> bool {
+        self.headers.get("idempotent-replayed").is_some_and(|value| value == "true")
+    }
+
+    /// The same without what tells a replay from the first answer.
+    pub fn like_the_first(mut self) -> Self {
+        self.headers.remove("idempotent-replayed");
+        self.headers.remove("date");
+        self
+    }
+}
+
+/// A POST of this body, in one piece.
+pub fn post(path: &str, key: &str, body: &str) -> String {
+    let len = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len}\r\n\
+         Content-Type: application/json\r\nIdempotency-Key: {key}\r\n\r\n{body}"
+    )
+}
+
+pub fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+}
+
+/// Sends a request and waits for its answer; `None` if the server went away before.
+pub fn send(server: SocketAddr, request: &str) -> Option<Answer> {
+    let mut stream = TcpStream::connect(server).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8(bytes).expect("it answers with text");
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let mut lines = head.lines();
+    let status = lines.next()?.split(' ').nth(1)?.parse().expect("it is a status");
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    Some(Answer { status, headers, body: body.to_owned() })
+}
+
+/// Sends the same request so many times at once.
+pub fn send_at_once(server: SocketAddr, request: &str, times: usize) -> Vec<Answer> {
+    thread::scope(|scope| {
+        let senders: Vec<_> = (0..times).map(|_| scope.spawn(|| send(server, request))).collect();
+        let answers = senders.into_iter().map(|sender| sender.join().expect("it does not panic"));
+        answers.map(|answer| answer.expect("the server answers")).collect()
+    })
+}

@@ -1,0 +1,19 @@
+//! The example `customers_api`, as its clients see it. It starts processes, so it is a binary of its
+//! own.
+
+#![expect(
+    unreachable_pub,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed, and it has no users"
+)]
+
+mod client;
+mod day;
+#[path = "../../examples/customers_api"]
+mod example {
+    pub mod api;
+    pub mod objects;
+    pub mod server;
+}
+mod process;
+mod transcript;

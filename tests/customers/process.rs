@@ -1,0 +1,208 @@
+//! The service as a process of its own: at once, killed, and told to end.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+
+use super::client::{Answer, get, post, send, send_at_once};
+use super::example::server::{Flags, serve};
+
+const FLAGS: &str = "CUSTOMERS_API_FLAGS";
+const CUSTOMERS: &str = "/api/v1/customers";
+
+/// Not a test: it is what the processes run that the tests start.
+#[test]
+fn the_service_itself() {
+    let Ok(flags) = std::env::var(FLAGS) else { return };
+    let flags = Flags::parse_from(std::iter::once("customers_api").chain(flags.split(' ')));
+    let runtime = tokio::runtime::Runtime::new().expect("it starts");
+    runtime.block_on(serve(flags)).expect("it serves");
+}
+
+/// The service in a process of its own, which ends with this.
+pub struct Service {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Service {
+    /// Starts it on a store in this directory.
+    pub fn start(directory: &Path, flags: &str) -> Self {
+        let store = directory.join("store");
+        let flags = format!("--listen 127.0.0.1:0 --store {} {flags}", store.display());
+        let mut child = Command::new(std::env::current_exe().expect("this is a program"))
+            .args(["--exact", "process::the_service_itself", "--nocapture"])
+            .env(FLAGS, flags.trim())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let lines = BufReader::new(child.stdout.take().expect("it is a pipe")).lines();
+        let (sender, address) = mpsc::channel();
+        // The pipe is read to its end, so that the service never waits for a reader.
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Some((_, address)) = line.split_once("listening on http://") {
+                    sender.send(address.parse().expect("it is an address")).ok();
+                }
+            }
+        });
+        let address = address.recv_timeout(Duration::from_secs(60)).expect("it listens");
+        Self { child, address }
+    }
+
+    pub fn send(&self, request: &str) -> Answer {
+        send(self.address, request).expect("the server answers")
+    }
+
+    /// Waits until a request with a key is under way.
+    fn wait_for_a_request(&self) {
+        while self.send(&get("/health")).body != r#"{"in_flight":1}"# {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().expect("it was running");
+        self.child.wait().expect("it has ended");
+    }
+
+    /// Tells it to end, and waits until it has.
+    fn terminate(mut self) -> bool {
+        let process = self.child.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &process]).status().expect("it runs");
+        assert!(told.success());
+        self.child.wait().expect("it ends").success()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn directory() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("there is room");
+    let path = directory.path().to_owned();
+    (directory, path)
+}
+
+/// Names of the customers that there are.
+fn customers(service: &Service) -> Vec<String> {
+    let listed = service.send(&get(CUSTOMERS)).body;
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("it is JSON");
+    let listed = listed.as_array().expect("it is a list").iter();
+    listed.map(|customer| customer["name"].as_str().unwrap_or("-").to_owned()).collect()
+}
+
+#[test]
+fn of_64_requests_at_once_one_runs() {
+    for start in ["before-handler", "by-handler"] {
+        let (_directory, path) = directory();
+        let service = Service::start(&path, &format!("--start {start} --delay 2s"));
+        let request = post(CUSTOMERS, "key", r#"{"name":"Ann"}"#);
+        let answers = send_at_once(service.address, &request, 64);
+        let count = |status| answers.iter().filter(|answer| answer.status == status).count();
+        assert_eq!((count(201), count(409)), (1, 63), "{start}");
+        let told: Vec<_> = answers.iter().filter(|answer| answer.status == 409).collect();
+        assert!(told.iter().all(|answer| answer.headers.contains_key("retry-after")));
+        assert_eq!(customers(&service), ["Ann"]);
+    }
+}
+
+#[test]
+fn of_64_requests_at_once_all_have_its_answer_if_they_wait() {
+    for start in ["before-handler", "by-handler"] {
+        let (_directory, path) = directory();
+        let service = Service::start(&path, &format!("--start {start} --delay 300ms --wait"));
+        let request = post(CUSTOMERS, "key", r#"{"name":"Ann"}"#);
+        let answers = send_at_once(service.address, &request, 64);
+        let replays = answers.iter().filter(|answer| answer.is_replayed()).count();
+        assert_eq!(replays, 63, "{start}");
+        let first = answers[0].clone().like_the_first();
+        assert_eq!(first.status, 201);
+        assert!(answers.into_iter().all(|answer| answer.like_the_first() == first));
+        assert_eq!(customers(&service), ["Ann"]);
+    }
+}
+
+/// A kill in the first half of the handler, before it has done anything, and in the second half,
+/// after it has: the retry finds out, and there is one customer.
+#[test]
+fn a_kill_in_mid_handler_costs_no_customer_and_makes_none_twice() {
+    for start in ["before-handler", "by-handler"] {
+        for (when, is_replayed) in [("before the effect", false), ("after the effect", true)] {
+            let (_directory, path) = directory();
+            let service = Service::start(&path, &format!("--start {start} --delay 3s"));
+            let request = post(CUSTOMERS, "key", r#"{"name":"Ann"}"#);
+            let address = service.address;
+            let sent = request.clone();
+            let client = thread::spawn(move || send(address, &sent));
+            let log = path.join("objects.log");
+            if is_replayed {
+                // The effect shows in the middle of the handler.
+                while std::fs::metadata(&log).expect("it is there").len() == 0 {
+                    thread::sleep(Duration::from_millis(10));
+                }
+            } else {
+                service.wait_for_a_request();
+            }
+            service.kill();
+            assert_eq!(
+                client.join().expect("it does not panic"),
+                None,
+                "the client is told nothing"
+            );
+
+            let service = Service::start(&path, &format!("--start {start}"));
+            let retried = service.send(&request);
+            assert_eq!(
+                (retried.status, retried.is_replayed()),
+                (201, is_replayed),
+                "{when}, {start}"
+            );
+            let again = service.send(&request);
+            assert!(again.is_replayed());
+            assert_eq!(again.like_the_first(), retried.like_the_first());
+            assert_eq!(customers(&service), ["Ann"], "{when}, {start}");
+        }
+    }
+}
+
+#[test]
+fn a_service_that_is_told_to_end_finishes_what_has_started() {
+    let (_directory, path) = directory();
+    let service = Service::start(&path, "--delay 1s");
+    let request = post(CUSTOMERS, "key", r#"{"name":"Ann"}"#);
+    let (address, sent) = (service.address, request.clone());
+    let client = thread::spawn(move || send(address, &sent));
+    service.wait_for_a_request();
+    assert!(service.terminate(), "it ends well");
+    let answer = client.join().expect("it does not panic").expect("the client has its answer");
+    assert_eq!(answer.status, 201);
+    let service = Service::start(&path, "");
+    assert_eq!(service.send(&request).like_the_first(), answer.like_the_first());
+}
+
+#[test]
+fn a_part_of_a_line_that_a_kill_has_left_is_cut_off() {
+    let (_directory, path) = directory();
+    let service = Service::start(&path, "");
+    service.send(&post(CUSTOMERS, "one", r#"{"name":"Ann"}"#));
+    service.kill();
+    let log = path.join("objects.log");
+    let whole = std::fs::read(&log).expect("it is there");
+    std::fs::write(&log, [&whole[..], br#"{"tenant":"pub"#].concat()).expect("it is written");
+    let service = Service::start(&path, "");
+    service.send(&post(CUSTOMERS, "two", r#"{"name":"Bob"}"#));
+    service.kill();
+    let service = Service::start(&path, "");
+    assert_eq!(customers(&service), ["Ann", "Bob"]);
+}

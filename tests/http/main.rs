@@ -1,0 +1,25 @@
+//! The HTTP layer, around handlers of axum on a socket, driven by a client that writes its own
+//! bytes. A module for each topic.
+
+#![expect(
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on has failed, and it has no users"
+)]
+
+mod bodies;
+mod conflict;
+mod disconnect;
+mod failing;
+mod fingerprint;
+mod headers;
+mod interrupted;
+mod methods;
+mod panic;
+mod replay;
+mod scope;
+mod services;
+mod start;
+mod support;
