@@ -321,15 +321,6 @@ pub(crate) enum Hand {
 }
 
 impl Shared {
-    /// A number for a new record.
-    pub(crate) fn take_serial(&self) -> Result<u64, Error> {
-        let overloaded = Error::Overloaded {
-            bound: "the number of records ever made",
-            max: 1 << crate::limits::PACKED_BITS,
-        };
-        self.index.take_serial().ok_or(overloaded)
-    }
-
     fn check_room(&self) -> Result<(), Error> {
         let max = self.options.keys_max;
         if self.index.records() < max {

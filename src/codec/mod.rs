@@ -72,7 +72,19 @@ struct WireApart {
 enum WireChange<'a> {
     Put { expires_at: u64, serial: u64, record: WireRecord<'a> },
     Remove { expires_at: u64, serial: u64 },
+    Mark { serial: u64 },
 }
+
+/// What stands in the log.
+pub(crate) enum Logged {
+    /// The new record of this place, or none.
+    Change(RecordId, Option<Record>),
+    /// The vault has given out this serial number.
+    Mark(u64),
+}
+
+/// Most bytes of a mark in the log: its variant and a number.
+pub(crate) const MARK_LEN_MAX: usize = 1 + 9;
 
 /// A record as its row has it.
 pub(crate) enum Row {
@@ -202,19 +214,27 @@ pub(crate) fn encode_change(change: &ChangeKind) -> Result<Vec<u8>, Malformed> {
     })
 }
 
-/// What a change in the log says: the new record of this place, or none.
-pub(crate) fn decode_change(bytes: &[u8]) -> Result<(RecordId, Option<Record>), Malformed> {
+/// The bytes of a mark in the log.
+#[cfg(any(feature = "transaction", test, fuzzing))]
+pub(crate) fn encode_mark(serial: u64) -> Result<Vec<u8>, Malformed> {
+    encode(WireChange::Mark { serial })
+}
+
+/// What a change or a mark in the log says.
+pub(crate) fn decode_logged(bytes: &[u8]) -> Result<Logged, Malformed> {
     match decode(bytes)? {
         WireChange::Put { expires_at, serial, record } => {
             let id = RecordId { expires_at: Timestamp::from_unix_ms(expires_at), serial };
             match row_of(id, &record)? {
-                Row::Whole(record) => Ok((id, Some(record))),
+                Row::Whole(record) => Ok(Logged::Change(id, Some(record))),
                 Row::Apart(_) => Err(Malformed),
             }
         }
         WireChange::Remove { expires_at, serial } => {
-            Ok((RecordId { expires_at: Timestamp::from_unix_ms(expires_at), serial }, None))
+            let id = RecordId { expires_at: Timestamp::from_unix_ms(expires_at), serial };
+            Ok(Logged::Change(id, None))
         }
+        WireChange::Mark { serial } => Ok(Logged::Mark(serial)),
     }
 }
 

@@ -92,6 +92,17 @@ fn the_bytes_of_a_change_stay_what_they_are() {
     assert_eq!(remove, from_hex(&format!("01{PLACE}")));
 }
 
+#[test]
+fn the_bytes_of_a_mark_stay_what_they_are() {
+    let longest = (1 << crate::limits::PACKED_BITS) - 1;
+    for (serial, bytes) in [(7, "0207"), (1_000, "02fbe803"), (longest, "02fdffffffffffff0000")] {
+        let mark = encode_mark(serial).expect("it can be encoded");
+        assert_eq!(mark, from_hex(bytes));
+        assert!(mark.len() <= MARK_LEN_MAX);
+        assert!(matches!(decode_logged(&mark), Ok(Logged::Mark(read)) if read == serial));
+    }
+}
+
 /// What the record says, in a form that can be compared.
 fn shown(record: &Record) -> String {
     let (algorithm, digest) = record.fingerprint.to_stored();
@@ -125,12 +136,14 @@ fn rows_and_changes_come_back_as_they_were() {
 
         let change = ChangeKind::Put(record.clone().into());
         let change = encode_change(&change).expect("it can be encoded");
-        let (id, read) = decode_change(&change).expect("it can be decoded");
+        let Ok(Logged::Change(id, read)) = decode_logged(&change) else {
+            panic!("it is not decoded as a change")
+        };
         assert_eq!(id, record.id);
         assert_eq!(read.map(|read| shown(&read)), Some(shown(&record)));
     }
     let change = encode_change(&ChangeKind::Remove(started().into())).expect("it can be");
-    assert!(matches!(decode_change(&change), Ok((id, None)) if id == started().id));
+    assert!(matches!(decode_logged(&change), Ok(Logged::Change(id, None)) if id == started().id));
 }
 
 #[test]
@@ -171,12 +184,14 @@ fn a_result_that_is_stored_apart_is_told_from_any_other() {
 #[test]
 fn what_asks_for_too_much_or_leaves_something_over_is_refused() {
     // A key of 2^63 bytes, in ten bytes.
-    assert!(decode_change(b"\x00\x01\x01\xfd\xff\xff\xff\xff\xff\xff\xff\x7f").is_err());
+    assert!(decode_logged(b"\x00\x01\x01\xfd\xff\xff\xff\xff\xff\xff\xff\x7f").is_err());
     let mut change = encode_change(&ChangeKind::Remove(started().into())).expect("it can be");
     change.push(0);
-    assert!(decode_change(&change).is_err());
-    assert!(decode_change(b"").is_err());
-    assert!(decode_change(b"\x02").is_err());
+    assert!(decode_logged(&change).is_err());
+    assert!(decode_logged(b"").is_err());
+    assert!(decode_logged(b"\x02").is_err());
+    assert!(decode_logged(b"\x02\x07\x00").is_err());
+    assert!(decode_logged(b"\x03\x07").is_err());
 }
 
 /// The way out, should bincode have to go: another crate reads and writes the same bytes.
@@ -197,4 +212,9 @@ fn wincode_reads_and_writes_the_same_bytes() {
             wincode::config::deserialize_exact(&change, config).expect("it can be decoded");
         assert_eq!(theirs, decode(&change).expect("it can be decoded"));
     }
+    let mark = encode_mark(1_000).expect("it can be encoded");
+    let theirs: WireChange<'_> =
+        wincode::config::deserialize_exact(&mark, config).expect("it can be decoded");
+    assert_eq!(theirs, WireChange::Mark { serial: 1_000 });
+    assert_eq!(wincode::config::serialize(&theirs, config).expect("it can be"), mark);
 }

@@ -1,12 +1,14 @@
-//! Rows and changes.
+//! Rows, changes and marks.
 
 use super::{Source, encoded};
 use crate::clock::Timestamp;
-use crate::codec::{Row, decode_change, decode_row, encode_row, scan_row};
+use crate::codec::{
+    Logged, MARK_LEN_MAX, Row, decode_logged, decode_row, encode_mark, encode_row, scan_row,
+};
 use crate::record::{Record, RecordId};
 
 pub(super) fn run(bytes: &[u8]) {
-    arbitrary_change(bytes);
+    arbitrary_logged(bytes);
     arbitrary_row(bytes);
     let mut source = Source(bytes);
     let record = source.record(1_200);
@@ -14,6 +16,7 @@ pub(super) fn run(bytes: &[u8]) {
     row_is_told_from_others(&record, &mut source);
     change_comes_back(record.id, Some(&record));
     change_comes_back(source.id(), None);
+    mark_comes_back(source.number());
 }
 
 /// All that a record says.
@@ -32,8 +35,12 @@ fn facts(record: &Record) -> Facts<'_> {
 
 /// What is decoded holds no more than it was decoded from, and comes back from bytes that are as
 /// short as they can be.
-fn arbitrary_change(bytes: &[u8]) {
-    let Ok((id, record)) = decode_change(bytes) else { return };
+fn arbitrary_logged(bytes: &[u8]) {
+    let (id, record) = match decode_logged(bytes) {
+        Ok(Logged::Change(id, record)) => (id, record),
+        Ok(Logged::Mark(serial)) => return mark_comes_back(serial),
+        Err(_) => return,
+    };
     if let Some(record) = &record {
         let held = record.state.result().or(record.state.checkpoint()).unwrap_or_default();
         assert!(record.key.framed().len() + held.len() <= bytes.len());
@@ -44,12 +51,24 @@ fn arbitrary_change(bytes: &[u8]) {
 
 fn change_comes_back(id: RecordId, record: Option<&Record>) {
     let bytes = encoded(id, record);
-    let (read_id, read) = decode_change(&bytes).expect("it can be decoded");
+    let read = match decode_logged(&bytes).expect("it can be decoded") {
+        Logged::Change(id, record) => Some((id, record)),
+        Logged::Mark(_) => None,
+    };
+    let (read_id, read) = read.expect("it is decoded as a change");
     assert_eq!(read_id, id);
     assert_eq!(read.as_ref().map(facts), record.map(facts));
     assert_eq!(encoded(read_id, read.as_ref()), bytes);
     let longer = [bytes.as_slice(), &[0]].concat();
-    assert!(decode_change(&longer).is_err(), "a byte is left over");
+    assert!(decode_logged(&longer).is_err(), "a byte is left over");
+}
+
+fn mark_comes_back(serial: u64) {
+    let bytes = encode_mark(serial).expect("it is short");
+    assert!(bytes.len() <= MARK_LEN_MAX);
+    assert!(matches!(decode_logged(&bytes), Ok(Logged::Mark(read)) if read == serial));
+    let longer = [bytes.as_slice(), &[0]].concat();
+    assert!(decode_logged(&longer).is_err(), "a byte is left over");
 }
 
 fn arbitrary_row(bytes: &[u8]) {

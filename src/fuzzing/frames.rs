@@ -3,9 +3,9 @@
 use super::memory::Memory;
 use super::{Source, encoded};
 use crate::clock::Timestamp;
-use crate::codec::decode_change;
+use crate::codec::{Logged, decode_logged, encode_mark};
 use crate::error::OpenError;
-use crate::log::frame::{self, FrameNumber, change_len, frame_len};
+use crate::log::frame::{self, FrameNumber, change_len};
 use crate::log::segment::{FRAMES_AT, NAMES, StoreKey};
 use crate::log::{Log, Recovered};
 
@@ -54,6 +54,14 @@ fn written_and_damaged(key: &StoreKey, mut source: Source<'_>) {
     written.check(harm);
 }
 
+/// The serial number of a mark.
+fn marked(logged: &[u8]) -> Option<u64> {
+    match decode_logged(logged) {
+        Ok(Logged::Mark(serial)) => Some(serial),
+        _ => None,
+    }
+}
+
 /// An acknowledged frame that the vault does not have.
 struct Acknowledged {
     number: FrameNumber,
@@ -68,7 +76,12 @@ struct Acknowledged {
 impl Acknowledged {
     /// Whether all its changes are ones.
     fn is_sound(&self) -> bool {
-        self.changes.iter().all(|change| decode_change(change).is_ok())
+        self.changes.iter().all(|change| decode_logged(change).is_ok())
+    }
+
+    /// What its changes say, without its marks.
+    fn said(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.changes.iter().filter(|change| marked(change).is_none()).cloned()
     }
 }
 
@@ -79,6 +92,8 @@ struct Written {
     log: Log,
     settled: FrameNumber,
     frames: Vec<Acknowledged>,
+    /// The frame of a mark that the next one is written over.
+    mark: Option<Acknowledged>,
     active: usize,
     clock: u64,
 }
@@ -96,29 +111,34 @@ impl Written {
     fn new(key: &StoreKey) -> Self {
         let disk = empty_log(key);
         let (log, _) = Log::open(&disk, key, 0).expect("it is new");
-        Self { key: *key, disk, log, settled: 1, frames: Vec::new(), active: 0, clock: 0 }
+        let (key, frames) = (*key, Vec::new());
+        Self { key, disk, log, settled: 1, frames, mark: None, active: 0, clock: 0 }
     }
 
     /// `false` if that was the last step.
     fn step(&mut self, source: &mut Source<'_>) -> bool {
-        match source.byte() % 8 {
-            0..=3 => self.append(source),
-            4 => self.switch(),
-            5 => {
-                self.switch();
-                self.settled = self.log.last();
-                self.frames.clear();
-            }
-            6 => return self.reopen(None),
-            _ => return self.fail_in_the_middle(source),
+        match source.byte() {
+            // Few of them, so that kept inputs are the programs that they were.
+            240.. => self.mark(source),
+            byte => match byte % 8 {
+                0..=3 => self.append(source),
+                4 => self.switch(),
+                5 => {
+                    self.switch();
+                    self.settled = self.log.last();
+                    self.frames.clear();
+                }
+                6 => return self.reopen(None),
+                _ => return self.fail_in_the_middle(source),
+            },
         }
         true
     }
 
     fn append(&mut self, source: &mut Source<'_>) {
         let changes: Vec<_> = (0..source.byte() % 4).map(|_| some_change(source)).collect();
-        let payload = changes.iter().map(|change| change_len(change.len())).sum();
-        if frame_len(payload) > CAPACITY {
+        let payload = payload_len(&changes);
+        if self.log.payload_max() < payload {
             return;
         }
         if !self.log.has_room(payload) {
@@ -128,26 +148,55 @@ impl Written {
         let at = Timestamp::from_unix_ms(self.clock);
         let offset = START + usize::try_from(self.log.used()).expect("it is short");
         self.log.append(at, changes.iter().map(Vec::as_slice)).expect("memory does not fail");
-        let end = offset + frame::HEADER_LEN + payload;
-        let bytes = self.disk.with(NAMES[self.active], |file| file[offset..end].to_vec());
-        let number = self.log.last();
-        assert_eq!(bytes, frame_of(&self.key, salt_of(&bytes), number, at, &changes));
+        let changes = self.marked(changes);
+        self.mark = None;
+        let frame = self.written(self.log.last(), at, offset, changes);
+        self.frames.push(frame);
+    }
+
+    /// There is room for it at any time.
+    fn mark(&mut self, source: &mut Source<'_>) {
+        let mark = encode_mark(source.number()).expect("it is short");
+        let at = Timestamp::from_unix_ms(self.clock);
+        let offset = START + usize::try_from(self.log.used()).expect("it is short");
+        self.log.mark(at, mark.clone()).expect("memory does not fail");
+        self.mark = Some(self.written(self.log.last() + 1, at, offset, vec![mark]));
+    }
+
+    /// What a frame says that comes next: the mark that none has said yet, and these changes.
+    fn marked(&self, changes: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        self.mark.iter().flat_map(|mark| mark.changes.clone()).chain(changes).collect()
+    }
+
+    /// The frame that the log has just written here.
+    fn written(
+        &self,
+        number: FrameNumber,
+        at: Timestamp,
+        offset: usize,
+        changes: Vec<Vec<u8>>,
+    ) -> Acknowledged {
+        let end = offset + frame::HEADER_LEN + payload_len(&changes);
         let segment = self.active;
-        self.frames.push(Acknowledged { number, at, segment, offset, bytes, changes });
+        let bytes = self.disk.with(NAMES[segment], |file| file[offset..end].to_vec());
+        assert_eq!(bytes, frame_of(&self.key, salt_of(&bytes), number, at, &changes));
+        Acknowledged { number, at, segment, offset, bytes, changes }
     }
 
     /// Goes on in the other segment, of which the vault has everything.
     fn switch(&mut self) {
+        self.frames.extend(self.mark.take());
         self.active = 1 - self.active;
         let sealed = self.frames.iter().filter(|frame| frame.segment == self.active);
         self.settled = sealed.map(|frame| frame.number).max().unwrap_or(self.settled);
         self.frames.retain(|frame| self.settled < frame.number);
-        self.log.switch();
+        self.log.switch().expect("memory does not fail");
     }
 
     /// Opens the log as it is. `ghost` is a frame that was written and never acknowledged.
     fn reopen(&mut self, ghost: Option<Acknowledged>) -> bool {
-        self.frames.extend(ghost);
+        let mark = self.mark.take().filter(|mark| self.is_intact(mark));
+        self.frames.extend(ghost.or(mark));
         self.check(Harm::default());
         let Ok((log, recovered)) = Log::open(&self.disk, &self.key, self.settled) else {
             return false;
@@ -162,10 +211,11 @@ impl Written {
     /// The process ends while it writes a frame. What is written may show up late.
     fn fail_in_the_middle(&mut self, source: &mut Source<'_>) -> bool {
         let offset = START + usize::try_from(self.log.used()).expect("it is short");
-        let before = self.frames.iter().rfind(|frame| frame.segment == self.active);
+        let before = self.mark.as_ref().or(self.frames.last());
+        let before = before.filter(|frame| frame.segment == self.active);
         let salt = before.map_or(7, |frame| salt_of(&frame.bytes));
         let (number, at) = (self.log.last() + 1, Timestamp::from_unix_ms(self.clock));
-        let changes = vec![some_change(source)];
+        let changes = self.marked(vec![some_change(source)]);
         let bytes = frame_of(&self.key, salt, number, at, &changes);
         let (segment, end) = (self.active, offset + bytes.len());
         if START + CAPACITY < end {
@@ -232,13 +282,14 @@ impl Written {
     }
 
     fn check(&self, harm: Harm) {
-        let intact: Vec<_> = self.frames.iter().map(|frame| self.is_intact(frame)).collect();
+        let frames: Vec<_> = self.frames.iter().chain(&self.mark).collect();
+        let intact: Vec<_> = frames.iter().map(|frame| self.is_intact(frame)).collect();
         match Log::open(&self.disk, &self.key, self.settled) {
-            Ok((_, recovered)) => self.check_recovered(&intact, &recovered),
+            Ok((_, recovered)) => self.check_recovered(&frames, &intact, &recovered),
             Err(OpenError::Corrupt { .. }) => {
                 let first_damaged = intact.iter().position(|intact| !intact);
                 let is_noticed = first_damaged.is_some_and(|first| intact[first..].contains(&true));
-                let unsound = self.frames.iter().any(|frame| !frame.is_sound());
+                let unsound = frames.iter().any(|frame| !frame.is_sound());
                 assert!(is_noticed || unsound || harm.moved || harm.header, "for no reason");
             }
             Err(error) => assert!(harm.header, "{error:?}"),
@@ -247,16 +298,19 @@ impl Written {
 
     /// What was recovered is what was written, from the first frame on, up to the last that is
     /// there.
-    fn check_recovered(&self, intact: &[bool], recovered: &Recovered) {
+    fn check_recovered(&self, frames: &[&Acknowledged], intact: &[bool], recovered: &Recovered) {
         let count = usize::try_from(recovered.last - self.settled).expect("there are few");
-        let found = &self.frames[..count];
-        assert!(found.iter().all(Acknowledged::is_sound), "what is no change was read as one");
+        let found = &frames[..count];
+        assert!(found.iter().all(|frame| frame.is_sound()), "what is no change was read as one");
         assert!(!intact[count..].contains(&true), "an acknowledged frame is lost without a word");
-        let written = found.iter().flat_map(|frame| frame.changes.iter().cloned());
+        let written = found.iter().flat_map(|frame| frame.said());
         let read = recovered.changes.iter().map(|(id, record)| encoded(*id, record.as_ref()));
         assert!(written.eq(read), "what was not written was read");
         let latest = found.iter().map(|frame| frame.at).max().unwrap_or_default();
         assert_eq!(recovered.high_water, latest);
+        let marks = found.iter().flat_map(|frame| frame.changes.iter().filter_map(|it| marked(it)));
+        let given_out = marks.map(|serial| serial.saturating_add(1)).max().unwrap_or_default();
+        assert_eq!(recovered.given_out, given_out);
     }
 }
 
@@ -266,7 +320,11 @@ fn some_change(source: &mut Source<'_>) -> Vec<u8> {
         0 => {
             let bytes = source.take(20);
             // In the shortest form, if it happens to be a change: the one that comes back.
-            decode_change(bytes).map_or(bytes.to_vec(), |(id, record)| encoded(id, record.as_ref()))
+            match decode_logged(bytes) {
+                Ok(Logged::Change(id, record)) => encoded(id, record.as_ref()),
+                Ok(Logged::Mark(serial)) => encode_mark(serial).expect("it is short"),
+                Err(_) => bytes.to_vec(),
+            }
         }
         kind if kind % 2 == 0 => encoded(source.id(), None),
         _ => {
@@ -274,6 +332,10 @@ fn some_change(source: &mut Source<'_>) -> Vec<u8> {
             encoded(record.id, Some(&record))
         }
     }
+}
+
+fn payload_len(changes: &[Vec<u8>]) -> usize {
+    changes.iter().map(|change| change_len(change.len())).sum()
 }
 
 /// A frame without its padding, made as `docs/FORMAT.md` says and without the log.

@@ -166,7 +166,7 @@ impl Sealed for Permit {
 
     fn started(&self) -> Result<Arc<Record>, Error> {
         let expires_at = self.begun_at.saturating_add(self.retention);
-        let serial = self.hold.shared().take_serial()?;
+        let serial = self.hold.shared().index.take_serial()?;
         let id = RecordId { expires_at, serial };
         let key = self.key().clone();
         Ok(Arc::new(transition::start(id, key, self.fingerprint, self.begun_at)))

@@ -17,6 +17,7 @@ use hashbrown::hash_table::OccupiedEntry;
 
 use crate::canary;
 use crate::clock::Timestamp;
+use crate::error::Error;
 use crate::key::{Fingerprint, Key};
 use crate::limits::PACKED_BITS;
 use crate::record::{Change, ChangeKind, Record, RecordId};
@@ -125,10 +126,12 @@ impl Index {
         &self.shards[at]
     }
 
-    /// A number that no record has had, or `None` once all are used up.
-    pub(crate) fn take_serial(&self) -> Option<u64> {
+    /// A number that no record and no transaction has had.
+    pub(crate) fn take_serial(&self) -> Result<u64, Error> {
+        const END: u64 = 1 << PACKED_BITS;
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
-        (serial < 1 << PACKED_BITS).then_some(serial)
+        let overloaded = Error::Overloaded { bound: "the number of records ever made", max: END };
+        if serial < END { Ok(serial) } else { Err(overloaded) }
     }
 
     /// The number that the next record gets at the earliest.

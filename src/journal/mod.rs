@@ -6,7 +6,8 @@
 //! into the vault while the other one fills; if that one is full too before the settle is done,
 //! the leader waits for it, and with the leader all who write.
 //!
-//! Lock order: that of copies, then `settling`, then `tail`, then `sealed`, then a shard of the live table.
+//! Lock order: that of copies, then `settling`, then `tail`, then `sealed`, then `active` or a shard
+//! of the live table.
 
 #[cfg(feature = "transaction")]
 mod transact;
@@ -38,6 +39,10 @@ pub(crate) struct Journal {
     commit: GroupCommit<Item>,
     /// `None` once closed.
     tail: Mutex<Option<Tail>>,
+    /// What the tail holds, for those who look at it while its lock is held over a write.
+    active: Mutex<Unsettled>,
+    /// Bytes of both segments.
+    log_bytes: u64,
     sealed: Mutex<Option<Arc<Sealed>>>,
     /// Held by whoever writes the vault.
     settling: Mutex<Settled>,
@@ -60,8 +65,6 @@ struct Tail {
     log: Log,
     /// What the active segment holds, oldest first.
     changes: Vec<Change>,
-    /// When the first of them was written.
-    since: Option<Instant>,
 }
 
 /// A segment that waits to be settled.
@@ -107,7 +110,7 @@ pub(crate) struct Counters {
 }
 
 /// What the log holds that the vault does not have.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Unsettled {
     pub(crate) changes: usize,
     /// Bytes of the segment that is being written.
@@ -140,6 +143,13 @@ pub(crate) fn open(disk: Box<dyn Disk>, cache: usize, hash_mask: u64) -> Result<
     let work = Work::open();
     let (vault, mut meta) = Vault::open(&*disk, cache)?;
     let (log, recovered) = Log::open(&*disk, &meta.key, meta.settled)?;
+    // redb names its last commit with one bit that no checksum covers, and the commit before it is
+    // whole as well. What a settle has moved out of the log would leave a gap there. A transaction
+    // was never in it, so that it left a mark.
+    if meta.next_serial < recovered.given_out {
+        let detail = "a transaction is missing".to_owned();
+        return Err(OpenError::Corrupt { file: crate::vault::NAME, detail });
+    }
     let serials = recovered.changes.iter().map(|(id, _)| id.serial + 1);
     meta.next_serial = serials.max().unwrap_or(0).max(meta.next_serial);
     meta.high_water = meta.high_water.max(recovered.high_water);
@@ -189,10 +199,13 @@ impl Journal {
     pub(crate) fn new(opened: Opened, time: Arc<Time>, wake: Arc<Wake>) -> Self {
         let Opened { vault, log, meta, index, steward, disk } = opened;
         let batch_bytes_max = log.payload_max().min(BATCH_BYTES_MAX);
-        let tail = Tail { log, changes: Vec::new(), since: None };
+        let log_bytes = log.file_bytes();
+        let tail = Tail { log, changes: Vec::new() };
         Self {
             commit: GroupCommit::new(batch_bytes_max, Arc::clone(&steward)),
             tail: Mutex::new(Some(tail)),
+            active: Mutex::default(),
+            log_bytes,
             sealed: Mutex::default(),
             settling: Mutex::new(Settled { last: meta.settled, disk: Some(disk) }),
             end: Mutex::default(),
@@ -294,11 +307,15 @@ impl Journal {
             for item in &batch {
                 self.index.apply(&item.change);
             }
-            if tail.since.is_none() {
-                tail.since = Some(Instant::now());
+            tail.changes.extend(batch.into_iter().map(|item| item.change));
+            let mut active = self.active.lock();
+            (active.changes, active.bytes) = (tail.changes.len(), tail.log.used());
+            let is_first = active.since.is_none();
+            active.since.get_or_insert_with(Instant::now);
+            drop(active);
+            if is_first {
                 self.wake.up();
             }
-            tail.changes.extend(batch.into_iter().map(|item| item.change));
             Ok(())
         });
         mem::forget(unwinding);
@@ -318,7 +335,9 @@ impl Journal {
         loop {
             let mut tail = self.tail.lock();
             let Some(open) = &mut *tail else { return Err(Error::Closed) };
-            if open.has_room(payload, changes) || self.seal(open) {
+            if open.has_room(payload, changes)
+                || self.seal(open).map_err(|error| self.poisoned(error))?
+            {
                 return write(open);
             }
             // Both segments are full. The lock must be free for whoever settles now.
@@ -328,44 +347,44 @@ impl Journal {
     }
 
     /// Goes on in the other segment, if that one is free.
-    fn seal(&self, tail: &mut Tail) -> bool {
-        let mut sealed = self.sealed.lock();
-        if sealed.is_some() {
-            return false;
+    fn seal(&self, tail: &mut Tail) -> Result<bool, StorageError> {
+        // It stays `None`: nobody else has the tail. And nobody who looks waits for the disk.
+        if self.sealed.lock().is_some() {
+            return Ok(false);
         }
-        let changes = mem::take(&mut tail.changes);
-        let since = tail.since.take();
-        *sealed = Some(Arc::new(Sealed { changes, last: tail.log.last(), since }));
-        tail.log.switch();
+        tail.log.switch()?;
+        let (changes, last) = (mem::take(&mut tail.changes), tail.log.last());
+        let mut sealed = self.sealed.lock();
+        let since = mem::take(&mut *self.active.lock()).since;
+        *sealed = Some(Arc::new(Sealed { changes, last, since }));
+        drop(sealed);
         self.wake.up();
-        true
+        Ok(true)
     }
 
     /// How long the oldest change that is not sealed has been in the log, and whether a sealed
     /// segment waits.
     pub(crate) fn unsettled_for(&self) -> (Option<Duration>, bool) {
-        let since = self.tail.lock().as_ref().and_then(|tail| tail.since);
-        (since.map(|since| since.elapsed()), self.sealed.lock().is_some())
+        let sealed = self.sealed.lock();
+        let since = self.active.lock().since;
+        (since.map(|since| since.elapsed()), sealed.is_some())
     }
 
     /// What the vault does not have yet.
     pub(crate) fn unsettled(&self) -> Unsettled {
-        let tail = self.tail.lock();
-        let mut unsettled = tail.as_ref().map_or(Unsettled::default(), |tail| Unsettled {
-            changes: tail.changes.len(),
-            bytes: tail.log.used(),
-            since: tail.since,
-        });
-        if let Some(sealed) = &*self.sealed.lock() {
+        // Both at once: what is sealed is counted in one of them.
+        let sealed = self.sealed.lock();
+        let mut unsettled = *self.active.lock();
+        if let Some(sealed) = &*sealed {
             unsettled.changes += sealed.changes.len();
             unsettled.since = sealed.since;
         }
         unsettled
     }
 
-    /// Bytes of all files.
+    /// Bytes of all files; 0 if they are closed.
     pub(crate) fn file_bytes(&self) -> u64 {
-        self.tail.lock().as_ref().map_or(0, |tail| tail.log.file_bytes()) + self.vault.file_bytes()
+        self.vault.file_bytes().map_or(0, |vault| vault + self.log_bytes)
     }
 
     /// The first records of the vault behind this place.

@@ -1,8 +1,10 @@
 //! A settle that the caller's own writes are part of.
 
 use std::cell::RefCell;
+use std::mem;
 
-use super::Journal;
+use super::{Journal, PoisonIfPanicking};
+use crate::codec;
 use crate::error::{Error, TransactionError};
 use crate::observe::Work;
 use crate::record::Change;
@@ -12,6 +14,9 @@ use crate::vault::{Transaction, Uncommitted};
 impl Journal {
     /// Commits what `own` writes, the change that it gives, and all that the log holds, in one
     /// transaction of the vault; or nothing of it.
+    ///
+    /// Each takes a serial number, so that the vault has given that one out exactly if this
+    /// transaction, or a later commit, is in it; and leaves a mark in the log that says so.
     pub(crate) fn transact<T, E>(
         &self,
         own: impl FnOnce(&Transaction<'_>) -> Result<(T, Option<Change>), TransactionError<E>>,
@@ -19,6 +24,9 @@ impl Journal {
         self.check_outside()?;
         let mut settled = self.settling.lock();
         self.check()?;
+        let Ok(mark) = codec::encode_mark(self.index.take_serial()?) else {
+            return Err(Error::Corrupt { detail: "a mark cannot be encoded".to_owned() }.into());
+        };
         self.seal_all(&mut settled).map_err(|error| self.poisoned(error))?;
         let sealed = self.sealed.lock().clone();
         let last = sealed.as_ref().map_or(settled.last, |sealed| sealed.last);
@@ -43,11 +51,28 @@ impl Journal {
         if let Some(sealed) = sealed {
             self.free_sealed(&mut settled, &sealed);
         }
+        // Before anybody is told of what was committed.
+        self.mark(mark);
         if let Some(change) = change {
             self.index.apply(&change);
             self.index.settled(change.hash, change.kind.record());
         }
         Ok(value)
+    }
+
+    /// Writes a mark into the log. If that fails, the transaction is durable all the same, and its
+    /// caller is told so; but what the log holds is not known any more.
+    fn mark(&self, mark: Vec<u8>) {
+        let Some(tail) = &mut *self.tail.lock() else { return };
+        // To a log that has failed nothing is written any more.
+        if matches!(self.check(), Err(Error::Poisoned(_))) {
+            return;
+        }
+        let unwinding = PoisonIfPanicking(self);
+        if let Err(error) = tail.log.mark(self.time.now(), mark) {
+            self.poison(&error.into());
+        }
+        mem::forget(unwinding);
     }
 
     /// Refuses a call that this thread makes from within a transaction of its own: it would wait

@@ -72,7 +72,7 @@ impl Journal {
         if let Some(tail) = &mut *self.tail.lock()
             && !tail.changes.is_empty()
         {
-            self.seal(tail);
+            self.seal(tail)?;
         }
         Ok(())
     }
@@ -139,7 +139,8 @@ impl Journal {
         let alone = self.vault.lock_copies();
         self.tend_vault(|settled| {
             self.settle_all(settled)?;
-            let before = self.vault.file_bytes();
+            let file_bytes = || self.vault.file_bytes().unwrap_or_default();
+            let before = file_bytes();
             let Some(disk) = settled.disk.as_deref() else { return Ok(Err(Error::Closed.into())) };
             let (mut copying, compacted) = match self.compacted(alone, disk, settled.last) {
                 Ok(compacted) => compacted,
@@ -148,7 +149,7 @@ impl Journal {
             // From here on the store has one vault or the other, and a failure leaves open which.
             copying.name(disk)?;
             copying.replace(compacted);
-            Ok(Ok(before.saturating_sub(self.vault.file_bytes())))
+            Ok(Ok(before.saturating_sub(file_bytes())))
         })?
     }
 

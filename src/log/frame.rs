@@ -8,11 +8,14 @@
 //! | 16..24 | number of the frame: one more than the frame before it, never used twice |
 //! | 24..32 | the store's time when it was written, Unix milliseconds |
 //! | 32..48 | BLAKE3 over bytes 0..32 and the payload, keyed with the store's own key |
-//! | 48.. | the changes, each behind its length in four bytes; then zeros up to a multiple of 8 |
+//! | 48.. | marks and changes, each behind its length in four bytes; then zeros up to a multiple of 8 |
 //!
 //! A frame is written only when the one before it is durable. So a valid frame *proves* that all
 //! before it were acknowledged: what is invalid with a valid frame behind it has rotted, and only
 //! what is invalid at the very end is the torn tail that nobody was told of.
+//!
+//! The one frame that is written and not synced is that of a mark, which so is a part of that tail:
+//! the next frame is written over it, with the same number and with its mark.
 
 use crate::clock::Timestamp;
 
@@ -38,7 +41,7 @@ impl<'a> Frame<'a> {
         frame_len(self.payload.len())
     }
 
-    /// The encoded changes, in order; `None` in place of one whose length does not fit.
+    /// The encoded marks and changes, in order; `None` in place of one whose length does not fit.
     pub(crate) fn changes(&self) -> impl Iterator<Item = Option<&'a [u8]>> {
         let mut rest = self.payload;
         std::iter::from_fn(move || {
@@ -58,7 +61,7 @@ fn split_change(payload: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Bytes of a change within a payload.
-pub(crate) fn change_len(encoded: usize) -> usize {
+pub(crate) const fn change_len(encoded: usize) -> usize {
     4 + encoded
 }
 

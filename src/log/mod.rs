@@ -8,12 +8,15 @@ use std::io;
 
 use crate::canary;
 use crate::clock::Timestamp;
-use crate::codec;
+use crate::codec::{self, Logged};
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::record::{Record, RecordId};
 use frame::FrameNumber;
 use segment::{Segment, StoreKey};
+
+/// Bytes of the longest mark within a payload.
+const MARK_LEN: usize = frame::change_len(codec::MARK_LEN_MAX);
 
 /// Writes frames into two segments by turns.
 #[derive(Debug)]
@@ -24,6 +27,9 @@ pub(crate) struct Log {
     used: u64,
     salt: u64,
     next: FrameNumber,
+    /// What the next frame says first. It is written already, as a frame of its own that the next
+    /// one is written over, and not synced.
+    mark: Option<Vec<u8>>,
     key: StoreKey,
     buffer: Vec<u8>,
 }
@@ -37,6 +43,8 @@ pub(crate) struct Recovered {
     pub(crate) last: FrameNumber,
     /// The latest time in any frame.
     pub(crate) high_water: Timestamp,
+    /// The vault has given out all serial numbers below this one, as the marks say.
+    pub(crate) given_out: u64,
 }
 
 impl Log {
@@ -65,21 +73,24 @@ impl Log {
             used: 0,
             salt: random(),
             next: recovered.last + 2,
+            mark: None,
             key: *key,
             buffer: Vec::new(),
         };
         Ok((log, recovered))
     }
 
-    /// Whether the active segment has room for a frame with this payload.
+    /// Whether the active segment has room for a frame with this payload and a mark, and for the
+    /// frame of a mark behind it. So there is room for a mark at any time.
     pub(crate) fn has_room(&self, payload: usize) -> bool {
-        self.used + frame::frame_len(payload) as u64 <= self.active_segment().capacity()
+        let len = frame::frame_len(MARK_LEN + payload) + frame::frame_len(MARK_LEN);
+        self.used + len as u64 <= self.active_segment().capacity()
     }
 
     /// The longest payload that an empty segment has room for.
     pub(crate) fn payload_max(&self) -> usize {
         let capacity = usize::try_from(self.active_segment().capacity()).unwrap_or(usize::MAX);
-        capacity.saturating_sub(frame::frame_len(0) + 8)
+        capacity.saturating_sub(2 * frame::frame_len(MARK_LEN) + 8)
     }
 
     /// Bytes of frames in the active segment.
@@ -99,10 +110,29 @@ impl Log {
         changes: impl IntoIterator<Item = &'c [u8]>,
     ) -> io::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        frame::encode(&mut buffer, &self.key, self.salt, self.next, at, changes);
-        self.active_segment().append(self.used, &buffer)?;
+        let mark = self.mark.take();
+        let payload = mark
+            .as_deref()
+            .into_iter()
+            .chain(changes.into_iter().map(|change| -> &[u8] { change }));
+        frame::encode(&mut buffer, &self.key, self.salt, self.next, at, payload);
+        self.active_segment().write(self.used, &buffer)?;
+        self.active_segment().sync()?;
         self.used += buffer.len() as u64;
         self.next += 1;
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// Writes a mark, and does not sync it: after a kill it is there, and after a power cut perhaps.
+    /// The next frame is written over it, and says the same. A mark that was written before and that
+    /// no frame has said yet is replaced: it said less.
+    #[cfg(any(feature = "transaction", test, fuzzing))]
+    pub(crate) fn mark(&mut self, at: Timestamp, mark: Vec<u8>) -> io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        frame::encode(&mut buffer, &self.key, self.salt, self.next, at, [mark.as_slice()]);
+        self.active_segment().write(self.used, &buffer)?;
+        self.mark = Some(mark);
         self.buffer = buffer;
         Ok(())
     }
@@ -113,10 +143,22 @@ impl Log {
     }
 
     /// Goes on in the other segment, in place of what that one held.
-    pub(crate) fn switch(&mut self) {
+    ///
+    /// A mark that no frame has said yet stays where it is, and its frame becomes one like any
+    /// other: durable, before the one with the next number is written. To leave it and say it again
+    /// in the other segment would not do. Its number would be there twice, and a power cut may
+    /// leave either of the two, so that recovery could take no number for proof. This is the one
+    /// sync that a mark can cost, and it is seldom: a call that seals the log has most often
+    /// written to it after the mark.
+    pub(crate) fn switch(&mut self) -> io::Result<()> {
+        if self.mark.take().is_some() {
+            self.active_segment().sync()?;
+            self.next += 1;
+        }
         self.active = 1 - self.active;
         self.used = 0;
         self.salt = random();
+        Ok(())
     }
 
     fn active_segment(&self) -> &Segment {
@@ -146,9 +188,14 @@ fn recover(
         if frame.number != recovered.last + 1 && !canary::sings("takes stale frames") {
             return Err(corrupt("an acknowledged frame is missing"));
         }
-        for change in frame.changes() {
-            let change = change.and_then(|change| codec::decode_change(change).ok());
-            recovered.changes.push(change.ok_or_else(|| corrupt("a frame holds no change"))?);
+        for logged in frame.changes() {
+            let logged = logged.and_then(|logged| codec::decode_logged(logged).ok());
+            match logged.ok_or_else(|| corrupt("a frame holds no change"))? {
+                Logged::Change(id, record) => recovered.changes.push((id, record)),
+                Logged::Mark(serial) => {
+                    recovered.given_out = recovered.given_out.max(serial.saturating_add(1));
+                }
+            }
         }
         recovered.last = frame.number;
         recovered.high_water = recovered.high_water.max(frame.at);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::StorageBackend;
 
@@ -85,26 +86,39 @@ impl Backend {
     }
 }
 
+/// Runs a call that redb makes, and makes an error of a panic in it. redb holds locks of its own
+/// meanwhile; a panic would poison them, and redb panics again when it is dropped with such a lock,
+/// which ends the process.
+fn contained<T>(call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|_| Err(io::Error::other("the file has panicked")))
+}
+
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.file.len()
+        contained(|| self.file.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_at(offset, out)
+        contained(|| self.file.read_at(offset, out))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        contained(|| self.file.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if canary::sings("lies about the vault's fsync") { Ok(()) } else { self.file.sync() }
+        if canary::sings("lies about the vault's fsync") {
+            return Ok(());
+        }
+        contained(|| self.file.sync())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        // Noted before it is done: a copy that reads in between has the block noted.
-        self.note(offset, data.len() as u64);
-        self.file.write_at(offset, data)
+        contained(|| {
+            // Noted before it is done: a copy that reads in between has the block noted.
+            self.note(offset, data.len() as u64);
+            self.file.write_at(offset, data)
+        })
     }
 }

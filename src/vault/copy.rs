@@ -16,9 +16,9 @@ pub(crate) struct Copying<'v> {
 }
 
 impl Vault {
-    /// Bytes of the vault's file; 0 if it is closed.
-    pub(crate) fn file_bytes(&self) -> u64 {
-        self.open.read().as_ref().map_or(0, |open| open.backend.file_len().unwrap_or_default())
+    /// Bytes of the vault's file, if it is open.
+    pub(crate) fn file_bytes(&self) -> Option<u64> {
+        self.open.read().as_ref().map(|open| open.backend.file_len().unwrap_or_default())
     }
 
     /// The right to copy, which one has at a time. It comes before the lock of those who write the

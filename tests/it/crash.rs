@@ -2,6 +2,7 @@
 //! lost, and nothing runs a second time unannounced.
 
 mod controls;
+mod drawn;
 mod recovery;
 
 use std::sync::atomic::Ordering;

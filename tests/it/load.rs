@@ -230,7 +230,6 @@ fn many_who_wait_for_keys_in_flight_are_all_told_when_the_disk_goes_on() {
 }
 
 #[test]
-#[ignore = "a known defect: `stats` waits for the write of the log that is under way"]
 fn stats_are_told_while_the_disk_stands_still() {
     let (_disk, door, store) = store();
     let (sender, receiver) = mpsc::channel();

@@ -31,6 +31,8 @@ mod inspect;
 mod keys;
 mod load;
 mod many;
+#[cfg(feature = "transaction")]
+mod marks;
 mod misuse;
 mod model;
 mod results;

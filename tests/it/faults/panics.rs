@@ -1,5 +1,6 @@
 //! A disk that panics: nobody waits for ever, and what was acknowledged is there.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -11,15 +12,22 @@ use idemstore::{Begin, Error, Fingerprint};
 
 use crate::support::disk::{Fault, Manner, Op, SIMULATED};
 use crate::support::script;
-use crate::support::{Answers, Bench, crew, key};
+use crate::support::{Answers, Bench, crew, key, size};
 
 use super::every::{Failing, operations, use_it_all_the_same};
 
-/// Works through the script until its operation number `after` panics. redb's own operations are
-/// left out: a panic in them can leave a lock of redb's poisoned, on which redb panics again when
-/// it is dropped.
-fn panic_at(after: u64, manner: Manner) {
-    let fault = Fault { on: Op::NoVault, after, for_good: false, kind: ErrorKind::Other };
+/// What a run says in which an operation of the disk panics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Said {
+    /// The operation did not matter to it.
+    Done,
+    Error,
+    Panic,
+}
+
+/// Works through the script until an operation of this kind panics, the one after so many.
+fn panic_at(on: Op, after: u64, manner: Manner) -> Said {
+    let fault = Fault { on, after, for_good: false, kind: ErrorKind::Other };
     let failing = Failing::new(fault, manner);
     let Failing { disk, clock, told } = &failing;
     let run = catch_unwind(AssertUnwindSafe(|| {
@@ -27,8 +35,14 @@ fn panic_at(after: u64, manner: Manner) {
     }));
     assert!(disk.has_failed(), "operation {after} is one of the run");
     failing.go_on_and_cut(after);
-    let panic = run.expect_err("the panic is not taken for an error");
-    assert_eq!(panic.downcast_ref(), Some(&SIMULATED), "another panic");
+    match run {
+        Ok(Ok(())) => Said::Done,
+        Ok(Err(_)) => Said::Error,
+        Err(panic) => {
+            assert_eq!(panic.downcast_ref(), Some(&SIMULATED), "another panic");
+            Said::Panic
+        }
+    }
 }
 
 #[test]
@@ -38,12 +52,40 @@ fn no_operation_that_panics_costs_what_was_acknowledged() {
     let cases = cases.into_iter().flat_map(|manner| (0..all).map(move |after| (after, manner)));
     let runs = AtomicU64::new(0);
     crew::each(cases, |(after, manner)| {
-        super::named(format!("{after} {manner:?}"), || panic_at(after, manner));
+        super::named(format!("{after} {manner:?}"), || {
+            let said = panic_at(Op::NoVault, after, manner);
+            assert_eq!(said, Said::Panic, "the panic is taken for something else");
+        });
         runs.fetch_add(1, Ordering::Relaxed);
     });
     let runs = runs.into_inner();
     println!("{runs} runs, in each of which one of {all} operations panics");
     assert!(200 < runs, "only {runs} runs");
+}
+
+/// redb holds locks of its own while it reads and writes its file. If one of them were poisoned,
+/// redb would panic again when it is dropped, and that ends the process.
+#[test]
+fn a_panic_under_redb_is_an_error() {
+    let all = operations().operations(Op::Vault);
+    let step = size("PANIC_STEP", 11);
+    let cases = [Manner::Panic, Manner::PanicLate].into_iter().zip([0, step / 2]);
+    let cases = cases.flat_map(|(manner, first)| {
+        (first..all).step_by(step as usize).map(move |after| (after, manner))
+    });
+    let tally = Mutex::new(BTreeMap::<_, u64>::new());
+    crew::each(cases, |(after, manner)| {
+        let said = super::named(format!("{after} {manner:?} of the vault"), || {
+            panic_at(Op::Vault, after, manner)
+        });
+        *tally.lock().expect("no thread panics").entry(said).or_default() += 1;
+    });
+    let tally = tally.into_inner().expect("no thread panics");
+    println!("of {all} operations of the vault: {tally:?}");
+    // What the store does with the file by itself, to name it or to copy it, goes on as a panic.
+    let count = |said| tally.get(&said).copied().unwrap_or_default();
+    let errors = count(Said::Error);
+    assert!(20 < errors && count(Said::Panic) < errors / 4, "{tally:?}");
 }
 
 /// What the callers of a store are told whose disk panics under a leader.

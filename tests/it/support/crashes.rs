@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use idemstore::{Clock, ManualClock, Store, Timestamp};
@@ -39,6 +39,11 @@ impl Moment {
 /// Runs the script on this disk, and shows what it is after each of its operations, to several
 /// threads at once. Returns how many operations there were.
 pub fn at_each_operation(disk: SimDisk, look: impl Fn(Moment) + Sync) -> u64 {
+    at_each_operation_of(0, disk, look)
+}
+
+/// The same for a script that is drawn from this seed, if that is not 0.
+pub fn at_each_operation_of(seed: u64, disk: SimDisk, look: impl Fn(Moment) + Sync) -> u64 {
     let told = Told::default();
     let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
     let (moments, shown) = sync_channel(8);
@@ -57,14 +62,22 @@ pub fn at_each_operation(disk: SimDisk, look: impl Fn(Moment) + Sync) -> u64 {
                 let _ = moments.send(moment);
             }
         });
-        script::run(&disk, &clock, &told).expect("the disk is well");
+        if seed == 0 {
+            script::run(&disk, &clock, &told).expect("the disk is well");
+        } else {
+            script::drawn::run(seed, &disk, &clock, &told).expect("the disk is well");
+        }
         let calls = told.lock().told() / 2;
-        assert!(40 < calls, "only {calls} calls");
+        assert!(if seed == 0 { 40 } else { 4 } < calls, "only {calls} calls");
         let operations = disk.operations(Op::Any);
         disk.ignore();
         operations
     })
 }
+
+/// Images that were looked at, each as 64 bits of what tells it from others: of five million, two
+/// have the same with a chance of one in a million.
+pub type Known = Mutex<HashSet<u64>>;
 
 /// What was found in the images of crashes.
 #[derive(Default)]
@@ -77,7 +90,7 @@ pub struct Findings {
     pub early: AtomicU64,
     /// Operations after which every image was looked at that there can be.
     pub whole: AtomicU64,
-    known: Mutex<HashSet<[u8; 16]>>,
+    known: Arc<Known>,
     /// Calls under way: whether they were found not to be true yet, and to be true already.
     calls: Mutex<BTreeMap<u64, [bool; 2]>>,
     wrong: Mutex<Vec<String>>,
@@ -88,6 +101,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Findings {
+    /// Leaves out the images that are known, and adds to them.
+    pub fn beside(known: &Arc<Known>) -> Self {
+        Self { known: Arc::clone(known), ..Self::default() }
+    }
+
     /// What a crash at this moment has left must be a store, and each of its keys what it may be.
     pub fn check(&self, moment: &Moment, image: &SimDisk, what: impl Display) {
         if !lock(&self.known).insert(identity(moment, image)) {
@@ -174,12 +192,12 @@ impl Findings {
 }
 
 /// What tells an image from others, together with what must be true of it.
-fn identity(moment: &Moment, image: &SimDisk) -> [u8; 16] {
+fn identity(moment: &Moment, image: &SimDisk) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&moment.digest.to_le_bytes()).update(&image.digest());
-    let mut identity = [0; 16];
+    let mut identity = [0; 8];
     hasher.finalize_xof().fill(&mut identity);
-    identity
+    u64::from_le_bytes(identity)
 }
 
 /// Opens an image, and compares all keys.

@@ -1,4 +1,6 @@
-//! One run through everything that writes, so that it can be cut anywhere.
+//! One run through everything that writes, so that it can be cut anywhere; and others that are drawn.
+
+pub mod drawn;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

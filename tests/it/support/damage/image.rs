@@ -97,8 +97,8 @@ impl Image {
     /// frame that is anywhere in it, since one that is missing before it is noticed.
     ///
     /// `None` if nobody can tell: all of it is gone, as if there had never been a store; or the bit
-    /// is another that says which of redb's last two commits counts. No checksum covers it, and
-    /// both are whole.
+    /// is another that says which of redb's last two commits counts, and the end of the log, which
+    /// tells that a commit is missing, is damaged too.
     pub fn truths(&self, files: &Files) -> Option<&Truths> {
         let last = frames(files)
             .into_iter()
@@ -108,8 +108,9 @@ impl Image {
         let gone = !files.contains_key(NAMES[0]) && last.is_none();
         let primary = |files: &Files| Some(files.get(NAMES[0])?.get(9)? & 1);
         let rolled_back = primary(files) != primary(&self.files) && files.contains_key(NAMES[0]);
+        let untold = rolled_back && last != self.frames.keys().last().copied();
         let truths = last.map_or(&self.before, |number| &self.frames[&number].1);
-        (!gone && !rolled_back).then_some(truths)
+        (!gone && !untold).then_some(truths)
     }
 }
 

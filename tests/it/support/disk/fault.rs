@@ -39,7 +39,9 @@ pub enum Op {
     Lock,
     /// All that change the disk or make it durable.
     Any,
-    /// All but those of the vault's file, which redb makes.
+    /// Those of the vault's file, most of which redb makes.
+    Vault,
+    /// All but those.
     NoVault,
     /// All that there are.
     Every,
@@ -68,12 +70,13 @@ impl Op {
     pub fn means(self, single: Self) -> bool {
         use Op::{
             Any, Create, Every, LogLen, LogRead, LogSync, LogWrite, NoVault, Open, Read, Rename,
-            SetLen, Sync, SyncNames, VaultLen, VaultRead, VaultSync, VaultWrite, Write,
+            SetLen, Sync, SyncNames, Vault, VaultLen, VaultRead, VaultSync, VaultWrite, Write,
         };
         match self {
             Every => true,
             Any => !matches!(single, LogRead | VaultRead | Open | LogLen | VaultLen | Self::Lock),
-            NoVault => !matches!(single, VaultRead | VaultWrite | VaultSync | SetLen | VaultLen),
+            Vault => matches!(single, VaultRead | VaultWrite | VaultSync | SetLen | VaultLen),
+            NoVault => !Vault.means(single),
             Read => matches!(single, LogRead | VaultRead),
             Write => matches!(single, LogWrite | VaultWrite | Create | Rename),
             Sync => matches!(single, LogSync | VaultSync | SyncNames),
