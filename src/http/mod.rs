@@ -122,8 +122,13 @@
 //! - The handler panics, or the process ends: the key is interrupted, and not run again by itself. So
 //!   a server that shuts down should keep its runtime until
 //!   [`Stats::in_flight`](crate::Stats::in_flight) is 0.
+//! - The handler does not know what became of its effect, or knows that it did not happen: it says so
+//!   with an [`Effect`] in its response.
 //! - The response cannot be stored: the client gets 500, and not the response, for a retry could
 //!   not get it. The key is interrupted, or completed, once the store is opened again.
+//!
+//! The handler finds the [`Operation`] in the extensions of its request: whoever it calls in turn can be
+//! given a key of that.
 //!
 //! # What is stored
 //!

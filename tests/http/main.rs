@@ -12,6 +12,7 @@
 mod bodies;
 mod conflict;
 mod disconnect;
+mod effect;
 mod failing;
 mod fingerprint;
 mod headers;
