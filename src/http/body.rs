@@ -43,20 +43,49 @@ impl Body {
         if (len_max as u64) < self.size_hint().lower() {
             return Ok(Read::TooLong { start: Bytes::new(), body: self });
         }
-        let (mut data, mut trailers) = (BytesMut::new(), None);
+        let (mut pieces, mut trailers) = (Pieces::default(), None);
         while let Some(frame) = self.frame().await {
             match frame?.into_data() {
-                Ok(bytes) => data.extend_from_slice(&bytes),
+                Ok(bytes) => pieces.push(bytes),
                 Err(frame) => trailers = frame.into_trailers().ok().or(trailers),
             }
-            if len_max < data.len() {
+            if len_max < pieces.len() {
                 // Nobody has seen what was read: it is sent first.
-                let start = data.freeze();
+                let start = pieces.join();
                 self.first = start.clone();
                 return Ok(Read::TooLong { start, body: self });
             }
         }
-        Ok(Read::Whole { data: data.freeze(), trailers })
+        Ok(Read::Whole { data: pieces.join(), trailers })
+    }
+}
+
+/// What was read of a body. Most come in one piece, which is not copied.
+#[derive(Default)]
+struct Pieces {
+    one: Bytes,
+    /// All of them, from the second on.
+    all: BytesMut,
+}
+
+impl Pieces {
+    fn len(&self) -> usize {
+        self.one.len().max(self.all.len())
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if self.len() == 0 {
+            self.one = piece;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&self.one);
+        }
+        self.all.extend_from_slice(&piece);
+    }
+
+    fn join(self) -> Bytes {
+        if self.all.is_empty() { self.one } else { self.all.freeze() }
     }
 }
 

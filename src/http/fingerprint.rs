@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderName;
 use http::request::Parts;
+use http::{HeaderName, HeaderValue};
 
 use crate::key::Fingerprint;
 
@@ -31,17 +31,18 @@ impl FingerprintOf {
 /// that differ in these parts are alike.
 fn of_request(names: &[HeaderName], parts: &Parts, body: &Bytes) -> Fingerprint {
     let query = parts.uri.query();
-    let mut all: Vec<Vec<u8>> = vec![
-        parts.method.as_str().into(),
-        parts.uri.path().into(),
-        vec![u8::from(query.is_some())],
-        query.unwrap_or_default().into(),
+    let has_query: &[u8] = if query.is_some() { &[1] } else { &[0] };
+    let counts: Vec<_> =
+        names.iter().map(|name| parts.headers.get_all(name).iter().count().to_string()).collect();
+    let headers = names.iter().zip(&counts).flat_map(|(name, count)| {
+        let values = parts.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        [name.as_str().as_bytes(), count.as_bytes()].into_iter().chain(values)
+    });
+    let head = [
+        parts.method.as_str().as_bytes(),
+        parts.uri.path().as_bytes(),
+        has_query,
+        query.unwrap_or_default().as_bytes(),
     ];
-    for name in names {
-        let values = parts.headers.get_all(name);
-        all.push(name.as_str().into());
-        all.push(values.iter().count().to_string().into());
-        all.extend(values.iter().map(|value| value.as_bytes().to_vec()));
-    }
-    Fingerprint::of_parts(all.iter().map(Vec::as_slice).chain([&body[..]]))
+    Fingerprint::of_parts(head.into_iter().chain(headers).chain([&body[..]]))
 }
