@@ -184,7 +184,10 @@ fn what_is_finished_by_its_key_was_taken_by_the_first_poll() {
 enum Next {
     Drop,
     Complete,
+    /// It is detached and finished by its key before the checkpoint has arrived.
     Detach,
+    /// And after that.
+    DetachLong,
     Abandon,
 }
 
@@ -196,6 +199,7 @@ fn an_execution_goes_on_after_a_checkpoint_that_was_dropped() {
         (Next::Drop, INTERRUPTED),
         (Next::Complete, COMPLETED),
         (Next::Detach, COMPLETED),
+        (Next::DetachLong, COMPLETED),
         (Next::Abandon, FREE),
     ] {
         let bench = Bench::new();
@@ -216,14 +220,15 @@ fn an_execution_goes_on_after_a_checkpoint_that_was_dropped() {
                 Box::pin(async move { execution.complete_async("result").await.is_ok() })
             }
             Next::Abandon => Box::pin(async move { execution.abandon_async().await.is_ok() }),
-            Next::Detach => {
+            Next::Detach | Next::DetachLong => {
                 execution.detach();
                 let store = bench.store.clone();
                 Box::pin(async move { store.complete_async(&key("k"), "result").await.is_ok() })
             }
         };
-        let is_done = poll(&mut finish).is_ready();
+        let is_done = !matches!(next, Next::DetachLong) && poll(&mut finish).is_ready();
         door.open();
+        bench.complete("later", "request", "result");
         assert!(is_done || block_on(finish), "{next:?}");
         if matches!(next, Next::Drop) {
             until(|| bench.store.stats().in_flight == 0);
