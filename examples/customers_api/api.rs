@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -14,7 +15,7 @@ use axum::{Extension, Json};
 use idemstore::Store;
 use idemstore::http::{
     Decision, Effect, IdempotencyLayer, IdempotencyPermit, InterruptedRequest, Operation, Scope,
-    Start,
+    Start, StartError,
 };
 use serde_json::json;
 
@@ -91,11 +92,8 @@ async fn authenticate(mut request: Request, next: Next) -> Response {
 /// there, or the effect did not happen.
 fn find_out(objects: &Objects, request: &InterruptedRequest) -> Decision {
     let Some(line) = objects.find(&operation_of(request.key())) else { return Decision::Retry };
-    let (parts, body) = changed(&line, request.parts().method == Method::POST);
-    let mut response = Response::new(Bytes::from(body.to_string()));
-    *response.status_mut() = parts.0;
-    response.headers_mut().extend(parts.1);
-    Decision::Resolve(response)
+    let is_new = request.parts().method == Method::POST;
+    Decision::Resolve(changed(&line, is_new).map(Bytes::from))
 }
 
 /// What names an operation in `objects.log`.
@@ -105,14 +103,18 @@ fn operation_of(key: &idemstore::Key) -> String {
 }
 
 /// The answer to a change.
-fn changed(line: &Line, is_new: bool) -> ((StatusCode, HeaderMap), serde_json::Value) {
-    let mut headers =
-        HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    if is_new && let Ok(location) = path_of(line.kind, line.id).parse() {
-        headers.insert(LOCATION, location);
+fn changed(line: &Line, is_new: bool) -> Response<String> {
+    let fields = line.fields.clone().unwrap_or_default();
+    let mut response = Response::new(object(line.id, &fields).to_string());
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    if is_new {
+        *response.status_mut() = StatusCode::CREATED;
+        if let Ok(location) = path_of(line.kind, line.id).parse() {
+            response.headers_mut().insert(LOCATION, location);
+        }
     }
-    ((status, headers), object(line.id, line.fields.as_ref().unwrap_or(&Fields::default())))
+    response
 }
 
 fn path_of(kind: Kind, id: u64) -> String {
@@ -133,6 +135,14 @@ fn problem(status: StatusCode, detail: &str) -> Response {
     (status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
 }
 
+fn bad_request(detail: &str) -> Response {
+    problem(StatusCode::BAD_REQUEST, detail)
+}
+
+fn not_found() -> Response {
+    problem(StatusCode::NOT_FOUND, "there is no such object")
+}
+
 /// What the body says of an object. One without a body has no fields, as in the documentation of
 /// the API.
 fn validate(body: &[u8]) -> Result<Fields, &'static str> {
@@ -150,80 +160,78 @@ fn validate(body: &[u8]) -> Result<Fields, &'static str> {
     }
 }
 
-type Permit = Option<Extension<IdempotencyPermit>>;
-type MaybeOperation = Option<Extension<Operation>>;
+/// Whose object is to be changed, and the operation that does it.
+struct Change {
+    tenant: String,
+    kind: Kind,
+    /// There is none if the layer starts each operation before its handler.
+    permit: Option<IdempotencyPermit>,
+    /// There is none if the request has no key.
+    operation: Option<Operation>,
+}
 
-async fn create(
-    State(api): State<Api>,
-    Extension(Tenant(tenant)): Extension<Tenant>,
-    Extension(kind): Extension<Kind>,
-    permit: Permit,
-    operation: MaybeOperation,
-    body: Bytes,
-) -> Response {
-    let fields = match validate(&body) {
-        Ok(fields) => fields,
-        Err(detail) => return problem(StatusCode::BAD_REQUEST, detail),
-    };
-    if let Some(refusal) = start(permit).await {
-        return refusal;
+impl FromRequestParts<Api> for Change {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Response> {
+        let Extension(Tenant(tenant)) = part(parts, api).await?;
+        let Extension(kind) = part(parts, api).await?;
+        let permit = parts.extensions.get().cloned();
+        let operation = parts.extensions.get().cloned();
+        Ok(Self { tenant, kind, permit, operation })
     }
+}
+
+async fn part<P: FromRequestParts<Api>>(parts: &mut Parts, api: &Api) -> Result<P, Response> {
+    P::from_request_parts(parts, api).await.map_err(IntoResponse::into_response)
+}
+
+impl Change {
+    /// Nothing that this request could be refused for comes after this.
+    async fn start(&self) -> Result<(), Response> {
+        let Some(permit) = &self.permit else { return Ok(()) };
+        let refused =
+            |error: StartError| problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
+        permit.start().await.map_err(refused)
+    }
+
+    /// Makes the change, and answers with it.
+    async fn make(self, api: &Api, id: u64, fields: Fields, is_new: bool) -> Response {
+        let Self { tenant, kind, operation, .. } = self;
+        let operation = operation.map(|operation| operation_of(operation.key()));
+        let line = Line { tenant, kind, id, fields: Some(fields), operation };
+        if api.objects.write(line.clone()).await {
+            return changed(&line, is_new).into_response();
+        }
+        // It may be in the file or not: the layer must not take this for the outcome.
+        let mut response = problem(StatusCode::INTERNAL_SERVER_ERROR, "the outcome is unknown");
+        response.extensions_mut().insert(Effect::Unknown);
+        response
+    }
+}
+
+async fn create(State(api): State<Api>, change: Change, body: Bytes) -> Result<Response, Response> {
+    let fields = validate(&body).map_err(bad_request)?;
+    change.start().await?;
     tokio::time::sleep(api.delay / 2).await;
     let id = api.objects.new_id();
-    let response = write(
-        &api,
-        Line { tenant, kind, id, fields: Some(fields), operation: name(operation) },
-        true,
-    )
-    .await;
+    let response = change.make(&api, id, fields, true).await;
     tokio::time::sleep(api.delay / 2).await;
-    response
+    Ok(response)
 }
 
 async fn update(
     State(api): State<Api>,
-    Extension(Tenant(tenant)): Extension<Tenant>,
-    Extension(kind): Extension<Kind>,
     Path(id): Path<u64>,
-    permit: Permit,
-    operation: MaybeOperation,
+    change: Change,
     body: Bytes,
-) -> Response {
-    let fields = match validate(&body) {
-        Ok(fields) => fields,
-        Err(detail) => return problem(StatusCode::BAD_REQUEST, detail),
-    };
-    if api.objects.get(&(tenant.clone(), kind, id)).is_none() {
-        return problem(StatusCode::NOT_FOUND, "there is no such object");
+) -> Result<Response, Response> {
+    let fields = validate(&body).map_err(bad_request)?;
+    if api.objects.get(&(change.tenant.clone(), change.kind, id)).is_none() {
+        return Err(not_found());
     }
-    if let Some(refusal) = start(permit).await {
-        return refusal;
-    }
-    write(&api, Line { tenant, kind, id, fields: Some(fields), operation: name(operation) }, false)
-        .await
-}
-
-/// Nothing that this request could be refused for comes after this.
-async fn start(permit: Permit) -> Option<Response> {
-    let Extension(permit) = permit?;
-    let refused = permit.start().await.err()?;
-    Some(problem(StatusCode::SERVICE_UNAVAILABLE, &refused.to_string()))
-}
-
-fn name(operation: MaybeOperation) -> Option<String> {
-    operation.map(|Extension(operation)| operation_of(operation.key()))
-}
-
-/// Makes a change, and answers with it.
-async fn write(api: &Api, line: Line, is_new: bool) -> Response {
-    if api.objects.write(line.clone()).await {
-        let (head, body) = changed(&line, is_new);
-        return (head.0, head.1, Json(body)).into_response();
-    }
-    // It may be in the file or not: the layer must not take this for the outcome.
-    let mut response = problem(StatusCode::INTERNAL_SERVER_ERROR, "the outcome is unknown");
-    response.extensions_mut().insert(Effect::Unknown);
-    response
+    change.start().await?;
+    Ok(change.make(&api, id, fields, false).await)
 }
 
 /// How many requests are under way that have a key.
@@ -249,7 +257,7 @@ async fn show(
 ) -> Response {
     match api.objects.get(&(tenant, kind, id)) {
         Some(fields) => Json(object(id, &fields)).into_response(),
-        None => problem(StatusCode::NOT_FOUND, "there is no such object"),
+        None => not_found(),
     }
 }
 
@@ -261,7 +269,7 @@ async fn delete(
     Path(id): Path<u64>,
 ) -> Response {
     if api.objects.get(&(tenant.clone(), kind, id)).is_none() {
-        return problem(StatusCode::NOT_FOUND, "there is no such object");
+        return not_found();
     }
     let line = Line { tenant, kind, id, fields: None, operation: None };
     if api.objects.write(line).await {

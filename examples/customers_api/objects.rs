@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
 use serde::{Deserialize, Serialize};
@@ -96,8 +96,8 @@ impl Objects {
         Ok(Self { state, writer })
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
     /// A number that no object has.
@@ -131,6 +131,11 @@ impl Objects {
     }
 }
 
+/// Whoever panics has changed nothing by halves.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Writes what is sent, with one fsync for all that has come meanwhile. After a failure it writes
 /// no more: nobody knows what the file has then.
 fn write_all(
@@ -145,7 +150,7 @@ fn write_all(
             return;
         }
         for (line, done) in batch {
-            state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).apply(line);
+            lock(state).apply(line);
             // A client that has left is not told.
             let _ = done.send(true);
         }
