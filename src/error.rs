@@ -150,7 +150,8 @@ pub enum Error {
     /// The handle is of another store than the one that was called. Nothing was changed.
     #[error("the handle is of another store")]
     OtherStore,
-    /// Reading failed. Nothing was changed.
+    /// Reading failed, or the operating system gave no thread for the first future. Nothing was
+    /// changed.
     #[error("could not read the store: {0}")]
     Storage(StorageError),
     /// A stored record is damaged or missing. Nothing was changed, and the key is not free.

@@ -28,8 +28,7 @@ use crate::transition;
 /// Makes a step durable.
 async fn append<S: Step>(mut step: S) -> Result<S::Done, S::Refusal> {
     let (change, leaves) = (step.change(), step.leaves());
-    step.hold_mut().send(change, leaves);
-    let appended = step.hold_mut().arrival().await;
+    let appended = step.hold_mut().append(change, leaves).await;
     step.conclude(appended)
 }
 
@@ -82,8 +81,7 @@ async fn complete_tombstone<H: Completable>(
 
 /// Makes it durable that nothing is stored of the key any more.
 async fn remove(mut hold: Hold, record: Arc<Record>) -> Result<(), Error> {
-    hold.send(hold.change(ChangeKind::Remove(record)), Leaves::Rest);
-    let appended = hold.arrival().await;
+    let appended = hold.append(hold.change(ChangeKind::Remove(record)), Leaves::Rest).await;
     hold.removed(appended)
 }
 
@@ -168,8 +166,7 @@ impl Execution {
     ) -> Result<(), CompleteError<()>> {
         let record = self.with_checkpoint(progress.as_ref())?;
         let change = self.hold.change(ChangeKind::Put(Arc::clone(&record)));
-        self.hold.send(change, Leaves::Execution);
-        let appended = self.hold.arrival().await;
+        let appended = self.hold.append(change, Leaves::Execution).await;
         self.checkpointed(record, appended)
     }
 

@@ -46,6 +46,7 @@ mod record;
 mod shape;
 mod sync;
 mod wake;
+mod wakers;
 
 pub use begin::Begin;
 pub use builder::Builder;

@@ -29,15 +29,15 @@ struct State {
 impl Steward {
     /// Starts the thread, unless it runs. It calls `lead` whenever it is called to.
     #[cfg(feature = "async")]
-    pub(crate) fn employ(
+    pub(crate) fn employ<L: Fn() + Send + 'static>(
         self: &crate::sync::Arc<Self>,
-        lead: impl FnOnce() -> Box<dyn Fn() + Send>,
+        lead: impl FnOnce() -> L,
     ) -> std::io::Result<()> {
         let mut state = self.state.lock();
         if state.thread.is_none() && !state.dismissed {
             let (steward, lead) = (self.clone(), lead());
             let thread = crate::sync::thread::Builder::new().name("idemstore-steward".to_owned());
-            state.thread = Some(thread.spawn(move || steward.serve(&*lead))?);
+            state.thread = Some(thread.spawn(move || steward.serve(lead))?);
         }
         Ok(())
     }
@@ -75,7 +75,7 @@ impl Steward {
     }
 
     #[cfg(feature = "async")]
-    fn serve(&self, lead: &dyn Fn()) {
+    fn serve(&self, lead: impl Fn()) {
         loop {
             let mut state = self.state.lock();
             while !state.called && state.errands.is_empty() && !state.dismissed {
@@ -91,7 +91,7 @@ impl Steward {
             // Many may wait for the batch: it goes first. A panic of it has poisoned the store by
             // now, and what a waker does is not the store's, so the thread goes on after both.
             if called {
-                let _ = catch_unwind(AssertUnwindSafe(lead));
+                let _ = catch_unwind(AssertUnwindSafe(&lead));
             }
             for errand in errands {
                 let _ = catch_unwind(AssertUnwindSafe(errand));

@@ -103,8 +103,14 @@ pub(crate) enum Leaves {
 
 #[cfg(feature = "async")]
 impl Hold {
+    /// Makes a change of the key durable, also if nobody waits for it any more.
+    pub(crate) async fn append(&mut self, change: Change, leaves: Leaves) -> Result<(), Error> {
+        self.send(change, leaves);
+        self.arrival().await
+    }
+
     /// Hands a change of the key in. [`Hold::arrival`] waits for it.
-    pub(crate) fn send(&mut self, change: Change, leaves: Leaves) {
+    fn send(&mut self, change: Change, leaves: Leaves) {
         let pending = self.shared.journal.submit(change);
         self.has_sent(pending, leaves);
     }

@@ -8,7 +8,7 @@ use super::body::{BodyError, Read};
 use super::layer::{Config, Start};
 use super::permit::{Claim, Lease};
 use super::service::Whole;
-use super::{Body, Decision, Effect, InterruptedRequest, Operation, Problem, stored};
+use super::{Body, Decision, Effect, InterruptedRequest, Problem, stored};
 use crate::error::CompleteError;
 use crate::handle::{Execution, Interrupted};
 use crate::sync::Arc;
@@ -27,7 +27,7 @@ where
 {
     /// Runs the request, and gives its answer. If this ends on the way, by a panic of the handler
     /// or with the runtime, a started operation is interrupted.
-    pub(super) async fn finish(self, claim: Claim) -> Result<Response<Body>, S::Error> {
+    pub(super) async fn finish(mut self, claim: Claim) -> Result<Response<Body>, S::Error> {
         let claim = match claim {
             Claim::Interrupted(interrupted) => {
                 match self.config.decide(self.asks_again(&interrupted)).await {
@@ -40,6 +40,7 @@ where
             }
             fresh @ Claim::Fresh(_) => fresh,
         };
+        self.request.extensions_mut().insert(claim.operation());
         match self.config.start {
             Start::BeforeHandler => self.started(claim).await,
             Start::ByHandler => self.startable(claim).await,
@@ -56,9 +57,7 @@ where
         let Ok(execution) = claim.start().await else {
             return Ok(self.config.refuse(Problem::Unavailable));
         };
-        let mut request = self.request.map(Body::from);
-        let operation = Operation::new(execution.key().clone(), execution.attempt());
-        request.extensions_mut().insert(operation);
+        let request = self.request.map(Body::from);
         // A service that fails has not said what became of the effect: the key is interrupted.
         let response = self.inner.call(request).await?.map(Body::new);
         let refused = self.config.rejects(response.status()).then_some(Effect::DidNotHappen);
@@ -67,11 +66,9 @@ where
 
     /// [`Start::ByHandler`].
     async fn startable(mut self, claim: Claim) -> Result<Response<Body>, S::Error> {
-        let operation = claim.operation();
         let lease = Lease::new(claim);
         let mut request = self.request.map(Body::from);
         request.extensions_mut().insert(lease.permit());
-        request.extensions_mut().insert(operation);
         let response = self.inner.call(request).await?.map(Body::new);
         match lease.close() {
             Some(execution) => Ok(self.config.conclude(execution, response, None).await),

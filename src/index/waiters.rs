@@ -1,11 +1,13 @@
 //! Callers that wait for the outcome of an operation in flight.
 
+#[cfg(feature = "async")]
 use std::task::Waker;
 use std::time::Instant;
 
 use crate::record::Record;
 use crate::steward::Steward;
 use crate::sync::{Arc, Condvar, Mutex};
+use crate::wakers::Wakers;
 
 /// What a waiter is woken with.
 #[derive(Clone)]
@@ -29,7 +31,7 @@ pub(crate) struct Waiters {
 struct State {
     outcome: Option<Outcome>,
     /// Those of the futures that wait.
-    wakers: Vec<Waker>,
+    wakers: Wakers,
 }
 
 impl Waiters {
@@ -44,24 +46,20 @@ impl Waiters {
         self.changed.notify_all();
         if !state.wakers.is_empty() {
             let wakers = std::mem::take(&mut state.wakers);
-            self.steward.send(Box::new(|| wakers.into_iter().for_each(Waker::wake)));
+            self.steward.send(Box::new(|| wakers.wake()));
         }
     }
 
     /// The outcome, if it is known. If not, the waker is kept in this place among all.
     #[cfg(feature = "async")]
-    pub(crate) fn poll(&self, mut waker: Waker, place: &mut Option<usize>) -> Option<Outcome> {
+    pub(crate) fn poll(&self, waker: Waker, place: &mut Option<usize>) -> Option<Outcome> {
         let mut state = self.state.lock();
         if state.outcome.is_some() {
             return state.outcome.clone();
         }
-        if let Some(known) = place.and_then(|place| state.wakers.get_mut(place)) {
-            std::mem::swap(known, &mut waker);
-        } else {
-            *place = Some(state.wakers.len());
-            state.wakers.push(waker);
-        }
-        // The lock goes before the waker that was there: nobody knows what its end does.
+        let replaced = state.wakers.keep(waker, place);
+        drop(state);
+        drop(replaced);
         None
     }
 

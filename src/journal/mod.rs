@@ -265,18 +265,18 @@ impl Journal {
     /// Hands a change in for a future, which waits for it.
     #[cfg(feature = "async")]
     pub(crate) fn submit(self: &Arc<Self>, change: Change) -> Pending {
-        let pending = match self.group(vec![change]) {
-            Ok(groups) => groups.into_iter().flat_map(|group| self.submit_group(group)).next(),
-            Err(error) => Some(Pending::refused(error)),
-        };
-        pending.unwrap_or_else(|| Pending::refused(Error::Closed))
+        let item = self.check_outside().and_then(|()| Item::new(change));
+        match item.and_then(|item| self.employ_steward().map(|()| item)) {
+            Ok((item, bytes)) => self.commit.hand_in(item, bytes),
+            Err(error) => Pending::refused(error),
+        }
     }
 
     /// Hands a group of changes in.
     #[cfg(feature = "async")]
     pub(crate) fn submit_group(self: &Arc<Self>, group: Vec<(Item, usize)>) -> Vec<Pending> {
         match self.employ_steward() {
-            Ok(()) => self.commit.hand_in(group),
+            Ok(()) => self.commit.hand_in_many(group),
             Err(error) => group.iter().map(|_| Pending::refused(error.clone())).collect(),
         }
     }
@@ -284,9 +284,9 @@ impl Journal {
     /// Whoever waits as a future calls this first.
     #[cfg(feature = "async")]
     pub(crate) fn employ_steward(self: &Arc<Self>) -> Result<(), Error> {
-        let lead = || -> Box<dyn Fn() + Send> {
+        let lead = || {
             let journal = Arc::clone(self);
-            Box::new(move || journal.commit.lead(|batch| journal.write(batch)))
+            move || journal.commit.lead(|batch| journal.write(batch))
         };
         self.steward.employ(lead).map_err(|error| Error::Storage(error.into()))
     }

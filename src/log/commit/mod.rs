@@ -118,22 +118,42 @@ impl<T> GroupCommit<T> {
             .collect()
     }
 
+    /// Hands an item in for a caller that does not block.
+    #[cfg(feature = "async")]
+    pub(crate) fn hand_in(&self, item: T, bytes: usize) -> Pending {
+        let mut queue = self.queue.lock();
+        let pending = self.enqueue_pending(&mut queue, item, bytes);
+        self.call_to_lead(&mut queue);
+        pending
+    }
+
     /// Hands in items for callers that do not block. They are neighbours in the queue, as those of
     /// [`GroupCommit::submit_many`].
     #[cfg(feature = "async")]
-    pub(crate) fn hand_in(&self, items: Vec<(T, usize)>) -> Vec<Pending> {
+    pub(crate) fn hand_in_many(&self, items: Vec<(T, usize)>) -> Vec<Pending> {
         let mut queue = self.queue.lock();
         let pending = items
             .into_iter()
-            .map(|(item, bytes)| match self.enqueue(&mut queue, item, bytes, false) {
-                Ok(turn) => Pending::new(turn),
-                Err(refused) => Pending::refused(refused),
-            })
+            .map(|(item, bytes)| self.enqueue_pending(&mut queue, item, bytes))
             .collect();
+        self.call_to_lead(&mut queue);
+        pending
+    }
+
+    #[cfg(feature = "async")]
+    fn enqueue_pending(&self, queue: &mut Queue<T>, item: T, bytes: usize) -> Pending {
+        match self.enqueue(queue, item, bytes, false) {
+            Ok(turn) => Pending::new(turn),
+            Err(refused) => Pending::refused(refused),
+        }
+    }
+
+    /// Has the steward lead what was queued, if nobody does.
+    #[cfg(feature = "async")]
+    fn call_to_lead(&self, queue: &mut Queue<T>) {
         if !queue.batches.is_empty() && queue.claim_lead() {
             self.call_steward();
         }
-        pending
     }
 
     /// Leaves the next batch to the steward, or to whoever closes the store.

@@ -1,9 +1,11 @@
 //! What the callers of one batch wait for.
 
+#[cfg(feature = "async")]
 use std::task::Waker;
 
 use crate::error::Error;
 use crate::sync::{Condvar, Mutex};
+use crate::wakers::Wakers;
 
 #[derive(Debug, Default)]
 pub(super) struct Turn {
@@ -58,7 +60,7 @@ impl Turn {
 /// Those who do not block.
 #[derive(Default)]
 struct Audience {
-    wakers: Vec<Waker>,
+    wakers: Wakers,
     /// What those who have left want done when the outcome is known.
     wills: Vec<Will>,
 }
@@ -79,7 +81,7 @@ impl Turn {
         let outcome = outcome.clone();
         let Audience { wakers, wills } = std::mem::take(&mut state.audience);
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.wake();
         for will in wills {
             will(&outcome);
         }
@@ -91,21 +93,16 @@ impl Turn {
     /// The outcome, if it is known. If not, the waker is kept in this place among all.
     pub(super) fn poll(
         &self,
-        mut waker: Waker,
+        waker: Waker,
         place: &mut Option<usize>,
     ) -> Option<Result<(), Error>> {
         let mut state = self.state.lock();
         if let Phase::Done(outcome) = &state.phase {
             return Some(outcome.clone());
         }
-        let wakers = &mut state.audience.wakers;
-        if let Some(known) = place.and_then(|place| wakers.get_mut(place)) {
-            std::mem::swap(known, &mut waker);
-        } else {
-            *place = Some(wakers.len());
-            wakers.push(waker);
-        }
-        // The lock goes before the waker that was there: nobody knows what its end does.
+        let replaced = state.audience.wakers.keep(waker, place);
+        drop(state);
+        drop(replaced);
         None
     }
 

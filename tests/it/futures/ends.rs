@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::thread;
 
-use idemstore::{CompleteError, Error, Fingerprint, OpenError, Store};
+use idemstore::{CompleteError, Error, Fingerprint, ManualClock, OpenError, Store};
 
 use super::{Door, Future, hand_in, until};
 use crate::support::waiting::block_on;
-use crate::support::{Answers, Bench, builder, key};
+use crate::support::{Answers, Bench, SimDisk, builder, key};
 
 #[test]
 fn what_was_handed_in_is_durable_when_the_store_has_closed() {
@@ -41,6 +41,17 @@ fn what_was_handed_in_is_durable_when_the_store_has_closed() {
     bench.begin("late", "request").fresh();
 }
 
+/// The store opened anew, as soon as the one that was dropped has let go of its files.
+fn opened_when_it_can_be(disk: &SimDisk, clock: &ManualClock) -> Store {
+    let mut opened = None;
+    until(|| match builder(clock).open_on(disk.clone()) {
+        Ok(store) => opened.replace(store).is_none(),
+        Err(OpenError::Locked) => false,
+        Err(error) => panic!("{error}"),
+    });
+    opened.expect("it was opened")
+}
+
 #[test]
 fn the_last_handle_may_go_with_a_future_that_is_on_its_way() {
     let bench = Bench::new();
@@ -53,13 +64,7 @@ fn the_last_handle_may_go_with_a_future_that_is_on_its_way() {
     drop((store, start));
     door.open();
     // What is on its way holds the store open until it has arrived and was undone.
-    let mut opened = None;
-    until(|| match builder(&clock).open_on(disk.clone()) {
-        Ok(store) => opened.replace(store).is_none(),
-        Err(OpenError::Locked) => false,
-        Err(error) => panic!("{error}"),
-    });
-    let store = opened.expect("it was opened");
+    let store = opened_when_it_can_be(&disk, &clock);
     store.begin(&key("k"), Fingerprint::of("request")).expect("begin answers").fresh();
 }
 
@@ -90,15 +95,9 @@ fn a_waker_may_be_the_last_to_hold_the_store() {
     let Bench { disk, clock, store, .. } = bench;
     drop((store, complete, waker));
     door.open();
-    // The store closes on the thread that wakes, and lets go of its files.
-    let mut opened = None;
-    until(|| match builder(&clock).open_on(disk.clone()) {
-        Ok(store) => opened.replace(store).is_none(),
-        Err(OpenError::Locked) => false,
-        Err(error) => panic!("{error}"),
-    });
+    // The store closes on the thread that wakes.
+    let store = opened_when_it_can_be(&disk, &clock);
     assert!(woken.load(Ordering::SeqCst));
-    let store = opened.expect("it was opened");
     let begin = store.begin(&key("k"), Fingerprint::of("request")).expect("begin answers");
     assert_eq!(begin.replay().result(), b"result");
 }
