@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Meta, NAME, NAME_NEW, Open, Vault, commit, contained, safest};
+use super::{Meta, NAME, NAME_NEW, Open, Vault, contained, safest};
 use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
 use crate::sync::{Arc, MutexGuard};
@@ -56,9 +56,7 @@ impl Copying<'_> {
 
     /// Lets redb read the whole copy, and leaves it closed properly.
     pub(crate) fn check(&self) -> Result<(), StorageError> {
-        let checked = contained(|| {
-            Ok(Open::new(Arc::clone(&self.file), self.vault.cache)?.database.close()?)
-        });
+        let checked = contained(|| Open::new(Arc::clone(&self.file), self.vault.cache)?.close());
         Ok(checked?)
     }
 
@@ -77,7 +75,7 @@ impl Copying<'_> {
             let mut open = Open::new(Arc::clone(&self.file), self.vault.cache)?;
             open.database.compact()?;
             // With quick-repair again, which the commits of the compaction were without.
-            commit(safest(&open.database)?, meta)?;
+            open.commit(safest(&open.database)?, meta)?;
             Ok(Compacted(open))
         });
         Ok(compacted?)
@@ -87,7 +85,7 @@ impl Copying<'_> {
     pub(crate) fn replace(self, compacted: Compacted) {
         let before = self.vault.open.write().replace(compacted.0);
         // Nothing is lost with it, whatever it says.
-        let _ = contained(|| Ok(before.map_or(Ok(()), |open| open.database.close())?));
+        let _ = contained(|| before.map_or(Ok(()), Open::close));
     }
 }
 

@@ -17,8 +17,8 @@ use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
-    WriteTransaction,
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
+    TableDefinition, WriteTransaction,
 };
 
 use crate::canary;
@@ -59,8 +59,17 @@ pub(crate) struct Vault {
 }
 
 struct Open {
+    /// The tables as they were last committed, once somebody has asked for them. A commit takes
+    /// them away before it is told of, so that whoever asks after it sees what it has changed.
+    tables: Mutex<Option<Arc<Tables>>>,
     database: Database,
     backend: Backend,
+}
+
+/// The tables as of one commit. To open them takes as long as to read a record from them.
+struct Tables {
+    records: ReadOnlyTable<RowKey, &'static [u8]>,
+    results: ReadOnlyTable<u64, &'static [u8]>,
 }
 
 /// A record at rest, as a listing meets it.
@@ -134,8 +143,7 @@ impl Vault {
 
     /// Records that the vault has.
     pub(crate) fn records(&self) -> Result<usize, OpenError> {
-        let records =
-            self.with(|database| Ok(database.begin_read()?.open_table(RECORDS)?.len()?));
+        let records = self.look(|tables| Ok(tables.records.len()?));
         Ok(usize::try_from(records?).unwrap_or(usize::MAX))
     }
 
@@ -144,10 +152,9 @@ impl Vault {
         &self,
         mut each: impl FnMut(RecordId, Scanned<'_>),
     ) -> Result<(), OpenError> {
-        let scanned = self.with(|database| {
-            let records = database.begin_read()?.open_table(RECORDS)?;
+        let scanned = self.look(|tables| {
             let mut places = Places::after(None);
-            for row in records.iter()? {
+            for row in tables.records.iter()? {
                 let (key, value) = row?;
                 let (id, row) = places.scan(key.value(), value.value())?;
                 each(id, row);
@@ -159,15 +166,12 @@ impl Vault {
 
     /// The record at this place, if there is one.
     pub(crate) fn read(&self, id: RecordId) -> Result<Option<Record>, Error> {
-        let read = self.with(|database| {
-            let transaction = database.begin_read()?;
-            let Some(row) = transaction.open_table(RECORDS)?.get(row_key(id))? else {
-                return Ok(None);
-            };
+        let read = self.look(|tables| {
+            let Some(row) = tables.records.get(row_key(id))? else { return Ok(None) };
             match codec::decode_row(id, row.value()).map_err(malformed)? {
                 Row::Whole(record) => Ok(Some(record)),
                 Row::Apart(apart) => {
-                    let result = transaction.open_table(RESULTS)?.get(id.serial)?;
+                    let result = tables.results.get(id.serial)?;
                     let result = result.ok_or_else(|| damaged("its result is missing"))?;
                     Ok(Some(apart.join(result.value()).map_err(malformed)?))
                 }
@@ -194,10 +198,9 @@ impl Vault {
         max: usize,
         mut choose: impl FnMut(RecordId, &Scanned<'_>) -> bool,
     ) -> Result<Vec<Expired>, StorageError> {
-        let expired = self.with(|database| {
-            let records = database.begin_read()?.open_table(RECORDS)?;
+        let expired = self.look(|tables| {
             let (mut expired, mut places) = (Vec::new(), Places::after(None));
-            for row in records.range(..=(now.as_unix_ms(), u64::MAX))? {
+            for row in tables.records.range(..=(now.as_unix_ms(), u64::MAX))? {
                 let (key, value) = row?;
                 let (id, row) = places.scan(key.value(), value.value())?;
                 if choose(id, &row) {
@@ -214,11 +217,10 @@ impl Vault {
 
     /// The first records behind this place.
     pub(crate) fn list(&self, after: Option<RecordId>, max: usize) -> Result<Vec<Listed>, Error> {
-        let listed = self.with(|database| {
-            let records = database.begin_read()?.open_table(RECORDS)?;
+        let listed = self.look(|tables| {
             let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(row_key(id)));
             let (mut listed, mut places) = (Vec::new(), Places::after(after));
-            for row in records.range((start, Bound::Unbounded))?.take(max) {
+            for row in tables.records.range((start, Bound::Unbounded))?.take(max) {
                 let (key, value) = row?;
                 let (id, row) = places.scan(key.value(), value.value())?;
                 let framed_key = Key::from_framed(row.framed_key);
@@ -252,9 +254,8 @@ impl Vault {
 
     /// When the first record expires that has not done so yet.
     pub(crate) fn next_expiry(&self, now: Timestamp) -> Result<Option<Timestamp>, StorageError> {
-        let expiry = self.with(|database| {
-            let records = database.begin_read()?.open_table(RECORDS)?;
-            let row = records.range((now.as_unix_ms() + 1, 0)..)?.next().transpose()?;
+        let expiry = self.look(|tables| {
+            let row = tables.records.range((now.as_unix_ms() + 1, 0)..)?.next().transpose()?;
             Ok(row.map(|(key, _)| from_row_key(key.value()).expires_at))
         });
         Ok(expiry?)
@@ -263,7 +264,7 @@ impl Vault {
     /// Lets go of the file. What is durable stays so, whatever this says.
     pub(crate) fn close(&self) -> Result<(), StorageError> {
         let open = self.open.write().take();
-        let closed = contained(|| Ok(open.map_or(Ok(()), |open| open.database.close())?));
+        let closed = contained(|| open.map_or(Ok(()), Open::close));
         Ok(closed?)
     }
 
@@ -272,21 +273,22 @@ impl Vault {
         meta: &Meta,
         change: impl FnOnce(&mut Records<'_>, &mut Results<'_>) -> Result<(), redb::Error>,
     ) -> Result<(), StorageError> {
-        let written = self.with(|database| {
-            let transaction = safest(database)?;
+        let written = self.with(|open| {
+            let transaction = safest(&open.database)?;
             change(&mut transaction.open_table(RECORDS)?, &mut transaction.open_table(RESULTS)?)?;
-            commit(transaction, meta)
+            open.commit(transaction, meta)
         });
         Ok(written?)
     }
 
-    fn with<T>(
-        &self,
-        call: impl FnOnce(&Database) -> Result<T, redb::Error>,
-    ) -> Result<T, Failure> {
+    fn look<T>(&self, call: impl FnOnce(&Tables) -> Result<T, redb::Error>) -> Result<T, Failure> {
+        self.with(|open| call(&*open.tables()?))
+    }
+
+    fn with<T>(&self, call: impl FnOnce(&Open) -> Result<T, redb::Error>) -> Result<T, Failure> {
         let open = self.open.read();
         let open = open.as_ref().ok_or(Failure::Closed)?;
-        contained(|| call(&open.database))
+        contained(|| call(open))
     }
 }
 
@@ -296,7 +298,32 @@ impl Open {
         let backend = Backend::new(file);
         let mut builder = redb::Builder::new();
         let builder = builder.set_cache_size(cache).set_check_integrity_on_open(true);
-        Ok(Self { database: builder.create_with_backend(backend.clone())?, backend })
+        let database = builder.create_with_backend(backend.clone())?;
+        Ok(Self { tables: Mutex::new(None), database, backend })
+    }
+
+    fn close(self) -> Result<(), redb::Error> {
+        let Self { tables, database, .. } = self;
+        drop(tables);
+        Ok(database.close()?)
+    }
+
+    fn tables(&self) -> Result<Arc<Tables>, redb::Error> {
+        let mut latest = self.tables.lock();
+        if let Some(tables) = &*latest {
+            return Ok(Arc::clone(tables));
+        }
+        let transaction = self.database.begin_read()?;
+        let records = transaction.open_table(RECORDS)?;
+        let results = transaction.open_table(RESULTS)?;
+        Ok(Arc::clone(latest.insert(Arc::new(Tables { records, results }))))
+    }
+
+    fn commit(&self, transaction: WriteTransaction, meta: &Meta) -> Result<(), redb::Error> {
+        meta.write(&transaction)?;
+        let committed = transaction.commit();
+        self.tables.lock().take();
+        Ok(committed?)
     }
 }
 
@@ -401,11 +428,6 @@ fn safest(database: &Database) -> Result<WriteTransaction, redb::Error> {
     transaction.set_two_phase_commit(true);
     transaction.set_quick_repair(true);
     Ok(transaction)
-}
-
-fn commit(transaction: WriteTransaction, meta: &Meta) -> Result<(), redb::Error> {
-    meta.write(&transaction)?;
-    Ok(transaction.commit()?)
 }
 
 fn row_key(id: RecordId) -> RowKey {

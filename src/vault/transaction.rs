@@ -9,7 +9,7 @@ use redb::{
     ReadableDatabase, Table, TableDefinition, TableError, TableHandle, Value, WriteTransaction,
 };
 
-use super::{Failure, Meta, RECORDS, RESULTS, Vault, commit, contained, meta, place, put, safest};
+use super::{Failure, Meta, RECORDS, RESULTS, Vault, contained, meta, place, put, safest};
 use crate::error::{Error, StorageError};
 use crate::record::{Record, RecordId};
 
@@ -118,7 +118,7 @@ impl<E> From<Failure> for Uncommitted<E> {
 impl Vault {
     /// A transaction to read the caller's own tables with.
     pub(crate) fn read_transaction(&self) -> Result<ReadTransaction, Error> {
-        Ok(self.with(|database| Ok(database.begin_read()?))?)
+        Ok(self.with(|open| Ok(open.database.begin_read()?))?)
     }
 
     /// Settles these changes, what `own` writes into the caller's tables, and the record that it
@@ -167,7 +167,7 @@ impl Vault {
                 put(&mut records, &mut results, record)?;
             }
             drop((records, results));
-            commit(transaction, &meta())
+            open.commit(transaction, &meta())
         });
         match committed {
             Ok(()) => Ok(written),

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use idemstore::{Begin, Error, Fingerprint, OpenError};
 
 use crate::support::disk::{Fault, Manner, Op};
-use crate::support::{Answers, Bench, SimDisk, builder, key};
+use crate::support::{Answers, Bench, SimDisk, builder, key, more_than_a_page};
 
 const KINDS: [ErrorKind; 4] = [
     ErrorKind::Other,
@@ -92,6 +92,7 @@ fn a_record_that_cannot_be_read_is_not_taken_for_free() {
     let bench = Bench::new();
     bench.complete("k", "request", "result");
     bench.begin("interrupted", "request").fresh().start().expect("it starts");
+    more_than_a_page(&bench);
     let disk = bench.disk.after_kill();
     let (mut refused, mut read) = (0, 0);
     for name in ["k", "interrupted"] {

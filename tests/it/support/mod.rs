@@ -90,6 +90,14 @@ impl Bench {
     }
 }
 
+/// Completes so many keys that no page has them all: the first page of a table is in memory once it
+/// has been read.
+pub fn more_than_a_page(bench: &Bench) {
+    for number in 0..64 {
+        bench.complete(&format!("another {number}"), "request", &"result".repeat(20));
+    }
+}
+
 pub fn builder(clock: &ManualClock) -> Builder {
     Store::builder()
         .retention(Duration::from_millis(RETENTION_MS))
