@@ -4,9 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use idemstore::disk::{Directory, Disk, DiskFile};
+
+const VAULT: &str = "vault.redb";
 
 /// A disk that shows its points. Clones are the same place, not yet locked, and count on.
 pub struct PointDisk {
@@ -17,6 +19,8 @@ pub struct PointDisk {
 
 struct Points {
     next: AtomicU64,
+    /// Whether a vault with its name was met. To look would be to wait for its lock.
+    has_vault: AtomicBool,
     /// The one point that is shown; else all are.
     only: Option<u64>,
     /// Is shown what is about to be done at a point, or was done. It need not return.
@@ -29,7 +33,12 @@ impl PointDisk {
         only: Option<u64>,
         watch: impl Fn(&str) + Send + Sync + 'static,
     ) -> Self {
-        let points = Points { next: AtomicU64::new(0), only, watch: Box::new(watch) };
+        let points = Points {
+            next: AtomicU64::new(0),
+            has_vault: AtomicBool::new(false),
+            only,
+            watch: Box::new(watch),
+        };
         Self { disk: again(), again: Arc::new(again), points: Arc::new(points) }
     }
 
@@ -50,11 +59,10 @@ impl PointDisk {
     /// What a file is, from its name: that of a vault without a name of its own differs by whether
     /// it is the store's first.
     fn title(&self, name: &str) -> String {
-        let not_found = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
-        let is_first = || self.disk.open("vault.redb").is_err_and(not_found);
+        let has_vault = self.points.has_vault.load(Ordering::Relaxed);
         match name.strip_suffix(".new") {
-            Some("vault.redb") if is_first() => "the first vault".to_owned(),
-            Some("vault.redb") => "the smaller vault".to_owned(),
+            Some(VAULT) if has_vault => "the smaller vault".to_owned(),
+            Some(VAULT) => "the first vault".to_owned(),
             Some(log) => format!("the first {log}"),
             None => name.to_owned(),
         }
@@ -78,6 +86,11 @@ impl fmt::Debug for PointDisk {
 }
 
 impl Points {
+    /// There is a file of this name.
+    fn meet(&self, name: &str) {
+        self.has_vault.fetch_or(name == VAULT, Ordering::Relaxed);
+    }
+
     fn show(&self, point: u64, when: &str, what: &str, title: &str) {
         if self.only.is_none_or(|only| only == point) {
             (self.watch)(&format!("{when} {what} {title}"));
@@ -123,7 +136,9 @@ impl Disk for PointDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.file(name, self.disk.open(name)?))
+        let file = self.disk.open(name)?;
+        self.points.meet(name);
+        Ok(self.file(name, file))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -133,7 +148,9 @@ impl Disk for PointDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.points.around("rename", &self.title(from), || self.disk.rename(from, to))
+        self.points.around("rename", &self.title(from), || self.disk.rename(from, to))?;
+        self.points.meet(to);
+        Ok(())
     }
 
     fn sync_names(&self) -> io::Result<()> {
