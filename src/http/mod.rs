@@ -117,8 +117,8 @@
 //! as above. From the start on, all that may happen is safe:
 //!
 //! - The client leaves: the handler runs on in a task of its own, and the retry gets its response.
-//!   (This is why the layer needs a tokio runtime. The handler does not see what is local to the
-//!   task of the connection, such as the current span.)
+//!   (This is why the layer needs a tokio runtime. From then on the handler does not see what is
+//!   local to the task of the connection, such as the current span.)
 //! - The handler panics, or the process ends: the key is interrupted, and not run again by itself. So
 //!   a server that shuts down should keep its runtime until
 //!   [`Stats::in_flight`](crate::Stats::in_flight) is 0.
@@ -148,6 +148,7 @@
 //! requests for their own. Put one layer around both.
 
 mod body;
+mod enduring;
 mod fingerprint;
 mod header;
 mod interrupted;

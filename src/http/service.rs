@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tower_service::Service;
 
 use super::body::{BodyError, Read};
+use super::enduring::Enduring;
 use super::layer::{Config, Start};
 use super::permit::{Claim, IdempotencyPermit};
 use super::run::Run;
@@ -91,8 +92,8 @@ where
     Ok(inner.call(request).await?.map(Body::new))
 }
 
-/// Answers a request that has a key. As soon as it may run, it does so in a task of its own: a
-/// client that leaves ends this future, and must not end a handler that has started.
+/// Answers a request that has a key. As soon as it may run, it does so to its end: a client that
+/// leaves ends this future, and must not end a handler that has started.
 async fn protect<S, R>(
     config: Arc<Config>,
     inner: S,
@@ -119,9 +120,9 @@ where
         Begin::Mismatch => return Ok(config.refuse(Problem::KeyReused)),
     };
     let run = Run { config: Arc::clone(&config), inner, request };
-    match runtime.spawn(run.finish(claim)).await {
+    match Enduring::new(runtime, run.finish(claim)).await {
         Ok(answer) => answer,
-        // The handler has panicked, or the runtime shuts down.
+        // The handler has panicked.
         Err(_) => Ok(config.refuse(Problem::OutcomeUnknown)),
     }
 }

@@ -49,6 +49,21 @@ async fn any_service_of_http_requests_can_be_in_the_layer() {
 }
 
 #[tokio::test]
+async fn a_handler_sees_what_is_local_to_the_task_that_waits_for_it() {
+    tokio::task_local! {
+        static REQUEST: u8;
+    }
+    let place = Place::new();
+    let inner = service_fn(|_: Request<Body>| async {
+        Ok::<_, Infallible>(Response::new(REQUEST.get().to_string()))
+    });
+    let service = layer(place.open()).layer(inner);
+    let response = REQUEST.scope(7, service.oneshot(request("apples"))).await.expect("it answers");
+    let body = response.into_body().collect().await.expect("it has a body").to_bytes();
+    assert_eq!(&body[..], b"7");
+}
+
+#[tokio::test]
 async fn trailers_are_stored_and_handed_on() {
     let place = Place::new();
     let inner = service_fn(|request: Request<Body>| async {
