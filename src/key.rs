@@ -1,6 +1,9 @@
 //! What names an operation, and what tells two operations of the same name apart.
 
 use std::fmt;
+use std::sync::LazyLock;
+
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 
 use crate::error::KeyError;
 use crate::limits::{KEY_LEN_MAX, SCOPE_LEN_MAX};
@@ -121,6 +124,9 @@ pub struct Fingerprint {
 const ALGORITHM_NONE: u8 = 0;
 const ALGORITHM_BLAKE3: u8 = 1;
 const CONTEXT: &str = "idemstore 2026-11-24 request fingerprint v1";
+static CONTEXT_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(CONTEXT));
+/// Most bytes of parts that are hashed together.
+const GATHERED_LEN: usize = 512;
 
 impl Fingerprint {
     /// No fingerprint: the key alone decides, and this matches every request.
@@ -136,12 +142,20 @@ impl Fingerprint {
     /// The fingerprint of a request that has several parts, in this order.
     #[must_use]
     pub fn of_parts<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+        let mut hasher = blake3::Hasher::new_from_context_key(&CONTEXT_KEY);
+        // Short parts are hashed together, since each update takes as long as many bytes.
+        let mut gathered = Vec::with_capacity(GATHERED_LEN);
         for part in parts {
             let part = part.as_ref();
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+            gathered.extend((part.len() as u64).to_le_bytes());
+            if gathered.len() + part.len() <= GATHERED_LEN {
+                gathered.extend(part);
+            } else {
+                hasher.update(&gathered).update(part);
+                gathered.clear();
+            }
         }
-        Self { algorithm: ALGORITHM_BLAKE3, digest: hasher.finalize() }
+        Self { algorithm: ALGORITHM_BLAKE3, digest: hasher.update(&gathered).finalize() }
     }
 
     /// Whether both stand for the same request, as far as that can be told: fingerprints of
@@ -164,5 +178,27 @@ impl Fingerprint {
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fingerprint(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_the_digest_of_its_parts_however_long_they_are() {
+        let lens = [0, 1, 7, 400, 488, 495, 496, 497, 504, 512, 513, 5_000];
+        for (first, second, third) in
+            lens.iter().flat_map(|a| lens.iter().flat_map(move |b| lens.map(|c| (*a, *b, c))))
+        {
+            let parts = [vec![1; first], vec![2; second], vec![3; third], vec![4; 9]];
+            let framed: Vec<u8> = parts
+                .iter()
+                .flat_map(|part| [&(part.len() as u64).to_le_bytes(), part.as_slice()].concat())
+                .collect();
+            let (algorithm, digest) = Fingerprint::of_parts(&parts).to_stored();
+            let expected = blake3::derive_key(CONTEXT, &framed);
+            assert_eq!((algorithm, digest), (ALGORITHM_BLAKE3, expected), "{first} {second}");
+        }
     }
 }
