@@ -65,14 +65,14 @@ async fn append_each<S: Step>(
     outcomes
 }
 
-async fn complete<H: Completable>(
+pub(crate) async fn complete<H: Completable>(
     handle: H,
     result: impl AsRef<[u8]>,
 ) -> Result<Completed, CompleteError<H>> {
     append(Completion::of_result(handle, result.as_ref())?).await.map(Completed::new)
 }
 
-async fn complete_tombstone<H: Completable>(
+pub(crate) async fn complete_tombstone<H: Completable>(
     handle: H,
     result: impl AsRef<[u8]>,
 ) -> Result<Tombstone, CompleteError<H>> {

@@ -81,7 +81,8 @@ pub enum Decision {
     Refuse,
     /// The effect did not happen, or may happen twice: run the handler, as the next attempt.
     Retry,
-    /// The effect happened: store this response, and answer with it.
+    /// The effect happened: store this response, and answer with it. One over the
+    /// [limit](super::IdempotencyLayer::response_len_max) is answered, and not kept for the next retry.
     Resolve(Response<Bytes>),
 }
 

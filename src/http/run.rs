@@ -7,10 +7,11 @@ use tower_service::Service;
 use super::body::{BodyError, Read};
 use super::layer::{Config, Start};
 use super::permit::{Claim, Lease};
-use super::service::Whole;
+use super::service::{Whole, replayed};
 use super::{Body, Decision, Effect, InterruptedRequest, Problem, stored};
 use crate::error::CompleteError;
-use crate::handle::{Execution, Interrupted};
+use crate::futures;
+use crate::handle::{Completable, Execution, Interrupted};
 use crate::sync::Arc;
 
 /// A request that may run.
@@ -94,7 +95,10 @@ impl Config {
         by_status: Option<Effect>,
     ) -> Response<Body> {
         match response.extensions().get().copied().or(by_status) {
-            None => self.keep(execution, response).await,
+            None => {
+                let kept = self.keep(execution, response).await;
+                kept.unwrap_or_else(|| self.refuse(Problem::OutcomeUnknown))
+            }
             // This attempt has done nothing. If there was an earlier one, that may have.
             Some(Effect::DidNotHappen) if execution.attempt() == 1 => {
                 match execution.abandon_async().await {
@@ -107,43 +111,41 @@ impl Config {
         }
     }
 
-    /// Stores a response, then gives it to be sent. One that is not stored is not sent: a client
-    /// must not hold an answer that its retry could not get.
-    async fn keep(&self, execution: Execution, response: Response<Body>) -> Response<Body> {
+    /// Stores a response, then gives it to be sent. `None` if it is not stored: a client must not hold
+    /// an answer that its retry could not get.
+    async fn keep<H: Completable>(
+        &self,
+        handle: H,
+        response: Response<Body>,
+    ) -> Option<Response<Body>> {
         let (parts, body) = response.into_parts();
         let headers = stored::lasting(&parts.headers, &self.unstored_headers);
-        let (kept, body) = match body.read(self.response_len_max).await {
-            Ok(Read::Whole { data, trailers }) => {
+        let (kept, body) = match body.read(self.response_len_max).await.ok()? {
+            Read::Whole { data, trailers } => {
                 let bytes = stored::encode(parts.status, &headers, &data, trailers.as_ref());
-                (complete(execution, &bytes).await, Body::whole(data, trailers))
+                (complete(handle, &bytes).await, Body::whole(data, trailers))
             }
-            Ok(Read::TooLong { start, body }) => {
+            Read::TooLong { start, body } => {
                 let bytes = stored::encode(parts.status, &headers, &start, None);
-                (execution.complete_tombstone_async(&bytes).await.is_ok(), body)
+                (futures::complete_tombstone(handle, &bytes).await.is_ok(), body)
             }
-            Err(_) => return self.refuse(Problem::OutcomeUnknown),
         };
-        if kept { Response::from_parts(parts, body) } else { self.refuse(Problem::OutcomeUnknown) }
+        kept.then(|| Response::from_parts(parts, body))
     }
 
     /// Stores a response that the handler did not make, and answers with it.
     async fn resolve(&self, interrupted: Interrupted, response: Response<Bytes>) -> Response<Body> {
-        let (parts, body) = response.into_parts();
-        let headers = stored::lasting(&parts.headers, &self.unstored_headers);
-        let bytes = stored::encode(parts.status, &headers, &body, None);
-        match interrupted.resolve_async(&bytes).await {
-            Ok(completed) => self.replay(&completed),
-            Err(_) => self.refuse(Problem::OutcomeUnknown),
-        }
+        let kept = self.keep(interrupted, response.map(Body::from)).await;
+        kept.map_or_else(|| self.refuse(Problem::OutcomeUnknown), replayed)
     }
 }
 
 /// Stores the bytes of a response, or that there was one if they are too many. Whether it has.
-async fn complete(execution: Execution, bytes: &[u8]) -> bool {
-    match execution.complete_async(bytes).await {
+async fn complete<H: Completable>(handle: H, bytes: &[u8]) -> bool {
+    match futures::complete(handle, bytes).await {
         Ok(_) => true,
         Err(CompleteError::TooLarge { handle, .. }) => {
-            handle.complete_tombstone_async(bytes).await.is_ok()
+            futures::complete_tombstone(handle, bytes).await.is_ok()
         }
         Err(_) => false,
     }

@@ -24,7 +24,7 @@ use crate::key::{Fingerprint, Key};
 use crate::sync::Arc;
 
 /// Marks a response that was not made by this request.
-pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// The service that [`IdempotencyLayer`](super::IdempotencyLayer) makes of another one.
 #[derive(Clone)]
@@ -179,13 +179,16 @@ impl Config {
     }
 
     /// The stored response once more.
-    pub(super) fn replay(&self, completed: &Completed) -> Response<Body> {
-        let Some(mut response) = stored::decode(completed.result()) else {
-            return self.refuse(Problem::StoredUnreadable);
-        };
-        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-        response
+    fn replay(&self, completed: &Completed) -> Response<Body> {
+        let stored = stored::decode(completed.result());
+        stored.map_or_else(|| self.refuse(Problem::StoredUnreadable), replayed)
     }
+}
+
+/// Says that this response is of an earlier request.
+pub(super) fn replayed(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
 }
 
 /// Whether a layer further out has refused to read on.

@@ -154,19 +154,30 @@ fn a_hook_can_say_what_the_outcome_was() {
     assert_eq!(desk.runs(), 0);
 }
 
+/// Over the limit of the layer, or only over that of the store.
 #[test]
-fn a_resolution_that_is_too_long_or_a_hook_that_panics_leaves_it_as_it_is() {
-    for long in [true, false] {
+fn an_outcome_that_is_too_long_to_be_stored_is_answered_once_and_blocks_a_second_run() {
+    for len in [2 * 1024 * 1024, 100_000] {
         let (_place, store) = killed(Start::BeforeHandler);
-        let decide = move |_| {
-            assert!(long, "this hook panics");
-            Decision::Resolve(Response::new(Bytes::from(vec![0; 100_000])))
-        };
-        let (desk, answers) = block_on(after(&store, Start::BeforeHandler, decide, &[call()]));
-        expect_problem(&answers[0], Problem::OutcomeUnknown);
+        let decide = move |_| Decision::Resolve(Response::new(Bytes::from(vec![b'.'; len])));
+        let (desk, answers) =
+            block_on(after(&store, Start::BeforeHandler, decide, &[call(), call()]));
+        assert_eq!((answers[0].status, answers[0].body.len()), (200, len));
+        assert_eq!(answers[0].header("idempotent-replayed"), Some("true"));
+        expect_problem(&answers[1], Problem::ResponseNotKept);
         assert_eq!(desk.runs(), 0);
-        assert_eq!(store.iter().status(Status::Interrupted).count(), 1);
+        assert_eq!(store.iter().status(Status::Tombstone).count(), 1);
     }
+}
+
+#[test]
+fn a_hook_that_panics_leaves_it_as_it_is() {
+    let (_place, store) = killed(Start::BeforeHandler);
+    let decide = |_| panic!("this hook panics");
+    let (desk, answers) = block_on(after(&store, Start::BeforeHandler, decide, &[call()]));
+    expect_problem(&answers[0], Problem::OutcomeUnknown);
+    assert_eq!(desk.runs(), 0);
+    assert_eq!(store.iter().status(Status::Interrupted).count(), 1);
 }
 
 /// What is refused by a later attempt says nothing of the first one.
