@@ -11,7 +11,7 @@ use super::canary::MARK;
 use super::shown::Shown;
 use super::tour::{Reason, begin, request, secret_key, too_long};
 use crate::support::disk::{Fault, Op};
-use crate::support::{Answers, Bench, SimDisk, Started, builder};
+use crate::support::{Answers, Bench, SimDisk, Started, builder, more_than_a_page};
 
 pub fn errors(shown: &mut Shown) {
     keys(shown);
@@ -135,7 +135,9 @@ fn failed_disks(shown: &mut Shown) {
     shown.error(&below);
     shown.error(&bench.store.begin(&secret_key("m"), request()).expect_err("it has ended"));
     // Without a cache redb must read.
-    let Bench { disk, clock, .. } = filled();
+    let bench = filled();
+    more_than_a_page(&bench);
+    let Bench { disk, clock, .. } = bench;
     let disk = disk.after_kill();
     let store = builder(&clock).cache_bytes(0).open_on(disk.clone()).expect("it opens");
     disk.fail(fails(Op::Read));
