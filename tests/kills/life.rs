@@ -8,13 +8,13 @@ use std::{fs, thread};
 use tempfile::TempDir;
 
 use crate::child::{Child, Task, Work};
+use crate::points::VAULT;
 use crate::seed;
 use crate::support::SimDisk;
 use crate::tally::Tally;
 
 /// Lives that go on at the same time: most of one is spent waiting for the disk.
 const WORKERS: u64 = 4;
-const VAULT: &str = "vault.redb";
 
 /// Where one store lives. If anything is wrong with it, its files are kept.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use idemstore::disk::{Directory, Disk, DiskFile};
 
-const VAULT: &str = "vault.redb";
+pub const VAULT: &str = "vault.redb";
 
 /// A disk that shows its points. Clones are the same place, not yet locked, and count on.
 pub struct PointDisk {
