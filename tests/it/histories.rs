@@ -53,8 +53,15 @@ const ALWAYS: [&str; 28] = [
     "wait: replay",
 ];
 
-/// Runs rounds that end in these ways until there are so many calls, and checks each history.
-fn record(calls: u64, ends: &[End], place: impl Fn() -> Place, each: impl Fn(&History)) -> Tally {
+/// Runs rounds that end in these ways until there are so many calls and each of these kinds of step
+/// was met, and checks each history.
+fn record(
+    calls: u64,
+    kinds: &[&str],
+    ends: &[End],
+    place: impl Fn() -> Place,
+    each: impl Fn(&History),
+) {
     let first_seed = size("HISTORY_SEED", 1);
     let mut tally = Tally::default();
     for seed in first_seed.. {
@@ -73,13 +80,15 @@ fn record(calls: u64, ends: &[End], place: impl Fn() -> Place, each: impl Fn(&Hi
                 each(history);
             }
         }
-        if calls <= tally.calls {
+        // On a machine with other work to do fewer threads meet, which is no fault of the store.
+        let enough = calls <= tally.calls && tally.lacks(kinds).is_none();
+        if enough || 10 * calls <= tally.calls {
             break;
         }
     }
+    assert_eq!(tally.lacks(kinds), None, "{tally:#?}");
     // On any number of cores: it is the clock and the disk that let other threads run.
     assert!(tally.calls < 10 * tally.overlaps, "hardly two calls at once: {tally:#?}");
-    tally
 }
 
 fn simulated() -> Place {
@@ -88,15 +97,15 @@ fn simulated() -> Place {
 
 #[test]
 fn calls_of_many_threads_are_as_if_made_one_by_one() {
-    let tally = record(size("HISTORY_OPS", 20_000), &[End::Rest], simulated, |_| {});
-    tally.assert_met(&ALWAYS);
+    record(size("HISTORY_OPS", 20_000), &ALWAYS, &[End::Rest], simulated, |_| {});
 }
 
 #[test]
 fn calls_before_and_after_a_restart_are_as_if_made_one_by_one() {
     let (nothing, something) = (Cell::new(0), Cell::new(0));
     let ends = [End::Close, End::Kill, End::PowerCut, End::Fault, End::Fault];
-    let tally = record(size("HISTORY_OPS", 20_000), &ends, simulated, |history| {
+    let kinds = [&ALWAYS[..], &["open", "uncertain", "fail", "unsure", "surface"]].concat();
+    record(size("HISTORY_OPS", 20_000), &kinds, &ends, simulated, |history| {
         let certain = history.of_certain();
         if certain.events.len() < history.events.len() {
             // Whether what was cut off has left nothing, or the rest shows that it has.
@@ -104,8 +113,6 @@ fn calls_before_and_after_a_restart_are_as_if_made_one_by_one() {
             outcome.set(outcome.get() + 1);
         }
     });
-    tally.assert_met(&ALWAYS);
-    tally.assert_met(&["open", "uncertain", "fail", "unsure", "surface"]);
     assert!(0 < nothing.get() && 0 < something.get(), "{nothing:?}, {something:?}");
 }
 
@@ -117,8 +124,8 @@ fn calls_on_a_real_directory_are_as_if_made_one_by_one() {
         stores.set(stores.get() + 1);
         Place::Real(directory.path().join(stores.get().to_string()))
     };
-    let tally = record(size("HISTORY_OPS", 20_000) / 10, &[End::Rest, End::Close], place, |_| {});
-    tally.assert_met(&["begin: replay", "begin: interrupted", "wait: replay", "open"]);
+    let kinds = ["begin: replay", "begin: interrupted", "wait: replay", "open"];
+    record(size("HISTORY_OPS", 20_000) / 10, &kinds, &[End::Rest, End::Close], place, |_| {});
 }
 
 /// What the histories have found: the record was read while it counted, and given out although

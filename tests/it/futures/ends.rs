@@ -1,13 +1,14 @@
 //! Futures and the end of their store: each is answered, and the end waits for nobody for ever.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::thread;
 
 use idemstore::{CompleteError, Error, Fingerprint, ManualClock, OpenError, Store};
 
-use super::{Door, Future, hand_in, until};
+use super::{Door, Future, LONG, OnWake, hand_in, until};
 use crate::support::waiting::block_on;
 use crate::support::{Answers, Bench, SimDisk, builder, key};
 
@@ -100,6 +101,38 @@ fn a_waker_may_be_the_last_to_hold_the_store() {
     assert!(woken.load(Ordering::SeqCst));
     let begin = store.begin(&key("k"), Fingerprint::of("request")).expect("begin answers");
     assert_eq!(begin.replay().result(), b"result");
+}
+
+#[test]
+fn whoever_is_woken_may_hand_in_a_change_and_close_the_store() {
+    let bench = Bench::new();
+    let door = Door::on(&bench.disk);
+    door.close();
+    let complete = |name| {
+        let permit = bench.begin(name, "request").fresh();
+        let complete: Future<'static, _> = Box::pin(permit.complete_async(name));
+        complete
+    };
+    let scene = Mutex::new(Some((complete("last"), bench.store.clone())));
+    let (closed, is_closed) = channel();
+    let waker = Waker::from(Arc::new(OnWake(move || {
+        let taken = scene.lock().expect("nobody has panicked").take();
+        let (mut last, store) = taken.expect("it is woken once");
+        // The thread that would write it is this one, and the close waits for it.
+        hand_in(&mut last);
+        store.close().expect("it closes");
+        closed.send(last).expect("the test waits");
+    })));
+    let mut first = complete("first");
+    assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    door.wait_for_a_stall();
+    door.open();
+    let last = is_closed.recv_timeout(LONG).expect("the close waits for nobody else");
+    block_on(first).expect("it completes");
+    block_on(last).expect("it completes");
+
+    let bench = Bench::on(bench.disk.after_power_cut(|_| 0), bench.clock);
+    assert_eq!(bench.begin("last", "request").replay().result(), b"last");
 }
 
 #[test]

@@ -34,11 +34,9 @@ impl Tally {
         }
     }
 
-    /// Panics if one of these kinds was never met.
-    pub fn assert_met(&self, kinds: &[&str]) {
-        for kind in kinds {
-            assert!(self.kinds.contains_key(kind), "no `{kind}` was met: {self:#?}");
-        }
+    /// One of these kinds that was never met.
+    pub fn lacks<'a>(&self, kinds: &[&'a str]) -> Option<&'a str> {
+        kinds.iter().copied().find(|kind| !self.kinds.contains_key(kind))
     }
 }
 
