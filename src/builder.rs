@@ -124,7 +124,8 @@ impl Builder {
         self
     }
 
-    /// Opens the store in this directory, and makes it if it is not there.
+    /// Opens the store in this directory, and makes it if it is not there, with all that is missing
+    /// of its path.
     ///
     /// # Errors
     ///

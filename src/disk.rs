@@ -118,23 +118,50 @@ impl Directory {
         options
     }
 
-    /// Makes the directory and those above it, and their names durable.
+    /// Makes the directory and those above it. The name of each is durable before another is made
+    /// in it, so that a kill leaves one at most that is not.
     fn make(&self) -> io::Result<()> {
-        let missing: Vec<_> = self.path.ancestors().take_while(|path| !path.exists()).collect();
+        let with_parents = self.path.ancestors().zip(self.path.ancestors().skip(1));
+        let missing: Vec<_> = with_parents.take_while(|(path, _)| !path.exists()).collect();
+        if let Some((_, there)) = missing.last() {
+            sync_name(there)?;
+        }
         let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.path)?;
-        missing.iter().filter_map(|path| path.parent()).try_for_each(sync_directory)
+        for (path, parent) in missing.into_iter().rev() {
+            // Opened first: whoever may not do that could not make the new name durable.
+            let parent = open_directory(parent)?;
+            match builder.create(path) {
+                // Somebody else has made it meanwhile.
+                Err(_) if path.is_dir() => {}
+                made => made?,
+            }
+            sync_directory(parent)?;
+        }
+        Ok(())
     }
 }
 
 /// Only Unix lets a directory be opened and synced; elsewhere names are durable with their files.
-fn sync_directory(path: &Path) -> io::Result<()> {
+fn open_directory(path: &Path) -> io::Result<Option<File>> {
     // A relative path of one part has the empty path as its parent.
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+    cfg!(unix).then(|| File::open(path)).transpose()
+}
+
+fn sync_directory(opened: Option<File>) -> io::Result<()> {
+    opened.map_or(Ok(()), |directory| directory.sync_all())
+}
+
+/// Makes the name of a directory durable that was there before: a kill may have come between its
+/// making and that.
+fn sync_name(path: &Path) -> io::Result<()> {
+    match path.parent().map_or(Ok(None), open_directory) {
+        // Then it was made by somebody else, who may list what is above it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        opened => sync_directory(opened?),
+    }
 }
 
 /// Whether both are of one file. Elsewhere than on Unix that cannot be told.
@@ -215,13 +242,8 @@ impl Disk for Directory {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        sync_directory(&self.path)?;
-        // A kill may have come between making the directory and making its own name durable.
-        match self.path.parent().map_or(Ok(()), sync_directory) {
-            // Then it was made by somebody else, who may list what is above it.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            synced => synced,
-        }
+        sync_directory(open_directory(&self.path)?)?;
+        sync_name(&self.path)
     }
 }
 

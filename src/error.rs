@@ -81,8 +81,9 @@ pub enum OpenError {
         /// Greatest value allowed.
         max: u64,
     },
-    /// The place is read-only, or may not be written by this user. A store cannot be opened
-    /// for reading only.
+    /// The place is read-only, or may not be written by this user; or the store is to be made in a
+    /// directory that this user may not read, so that its name could not be made durable. A store
+    /// cannot be opened for reading only.
     #[error("the store's directory cannot be written: {source}")]
     NotWritable {
         /// What the operating system said.

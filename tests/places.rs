@@ -16,10 +16,10 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -296,6 +296,42 @@ fn what_is_no_directory_is_refused_and_left_alone() {
         }
         assert_eq!(look(&path), before, "{what}");
     }
+}
+
+#[test]
+fn a_store_is_made_where_its_name_can_be_made_durable_and_nowhere_else() {
+    let _alone = alone();
+    let directory = directory();
+    let in_here = |name: &str| directory.path().join(name);
+    let set_mode = |mode| fs::set_permissions(directory.path(), Permissions::from_mode(mode));
+    let works = |words: &[&str]| {
+        let mut command = Command::new(words[0]);
+        let status = command.args(&words[1..]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    // Root may list everything, unless it gives that up.
+    let gives_up = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
+    let wrapper = if works(&[&gives_up[..], &["true"]].concat()) { &gives_up[..] } else { &[] };
+    let opened = |name: &str| said_by(another_process("open", &in_here(name), wrapper, ""));
+    fs::create_dir(in_here("made")).expect("it is ours");
+    for path in ["above/all/store", "made on the way/../store"] {
+        assert_eq!(opened(path), ["opened"]);
+    }
+
+    // Names can be made and used, but nobody can list them, or sync them.
+    set_mode(0o311).expect("it is ours");
+    let shown = directory.path().display().to_string();
+    if works(&[wrapper, &["ls", &shown]].concat()) {
+        eprintln!("left out: this user may list everything");
+        return;
+    }
+    let seen = ["made", "above/all/store", "above/new", "new", "new", "new/below"].map(opened);
+    set_mode(0o700).expect("it is ours");
+    let (opened, refused) = seen.split_at(3);
+    assert!(opened.iter().all(|said| *said == ["opened"]), "{opened:?}");
+    assert!(refused.iter().all(|said| *said == ["NotWritable"]), "{refused:?}");
+    assert!(!in_here("new").exists(), "the next open would take it for somebody else's");
+    open(&in_here("new/below")).expect("it opens");
 }
 
 #[test]
