@@ -97,6 +97,13 @@ fn say(what: &str) {
     writeln!(stdout, "\nsaid: {what}").and_then(|()| stdout.flush()).expect("somebody listens");
 }
 
+/// Whether this command can be run here, and succeeds.
+fn works(words: &[&str]) -> bool {
+    let mut command = Command::new(words[0]);
+    let status = command.args(&words[1..]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
 /// The kind of an error, without what it tells of it.
 fn kind(error: &impl std::fmt::Debug) -> String {
     let shown = format!("{error:?}");
@@ -304,11 +311,6 @@ fn a_store_is_made_where_its_name_can_be_made_durable_and_nowhere_else() {
     let directory = directory();
     let in_here = |name: &str| directory.path().join(name);
     let set_mode = |mode| fs::set_permissions(directory.path(), Permissions::from_mode(mode));
-    let works = |words: &[&str]| {
-        let mut command = Command::new(words[0]);
-        let status = command.args(&words[1..]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
-    };
     // Root may list everything, unless it gives that up.
     let gives_up = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
     let wrapper = if works(&[&gives_up[..], &["true"]].concat()) { &gives_up[..] } else { &[] };
@@ -442,8 +444,7 @@ fn a_file_that_may_not_grow_further_costs_nothing_that_was_stored() {
 
 /// Whether this user may have a file system of its own here.
 fn has_own_mounts() -> bool {
-    let tried = Command::new("unshare").args(["-rm", "true"]).stderr(Stdio::null()).status();
-    let has = tried.is_ok_and(|status| status.success());
+    let has = works(&["unshare", "-rm", "true"]);
     if !has {
         eprintln!("left out: `unshare -rm` does not work here");
     }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use idemstore::{CompleteError, Effect, Error, Fingerprint, Outcome, Store};
+use idemstore::{CompleteError, Completed, Effect, Error, Fingerprint, Outcome, Permit, Store};
 
 use crate::support::disk::Op;
 use crate::support::door::{Door, LONG};
@@ -28,6 +28,14 @@ fn poll<T>(future: &mut Future<'_, T>) -> Poll<T> {
 #[track_caller]
 fn hand_in<T>(future: &mut Future<'_, T>) {
     assert!(poll(future).is_pending(), "nothing is durable before the disk says so");
+}
+
+/// A completion of a new key, not handed in yet. Its result is the key.
+fn completion(
+    bench: &Bench,
+    name: &'static str,
+) -> Future<'static, Result<Completed, CompleteError<Permit>>> {
+    Box::pin(bench.begin(name, "request").fresh().complete_async(name))
 }
 
 /// Returns when this is so. Nothing waits for a time: one that never comes fails the test.
@@ -86,16 +94,11 @@ fn callers_that_block_and_futures_share_their_batches() {
     let bench = Bench::new();
     let door = Door::on(&bench.disk);
     door.close();
-    let complete = |name: &'static str| {
-        let permit = bench.begin(name, "request").fresh();
-        permit.complete_async("result")
-    };
-    let mut first: Future<'_, _> = Box::pin(complete("first"));
+    let mut first = completion(&bench, "first");
     hand_in(&mut first);
     door.wait_for_a_stall();
     thread::scope(|scope| {
-        let mut others: Vec<Future<'_, _>> =
-            vec![Box::pin(complete("future 1")), Box::pin(complete("future 2"))];
+        let mut others = [completion(&bench, "future 1"), completion(&bench, "future 2")];
         others.iter_mut().for_each(hand_in);
         for name in ["blocked 1", "blocked 2"] {
             let permit = bench.begin(name, "request").fresh();

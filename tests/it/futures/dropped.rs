@@ -3,7 +3,7 @@
 
 use idemstore::{Error, Execution, Interrupted, Permit, Status, Store};
 
-use super::{Door, Future, hand_in, poll, until};
+use super::{Door, Future, completion, hand_in, poll, until};
 use crate::support::waiting::block_on;
 use crate::support::{Answers, Bench, key};
 
@@ -30,12 +30,7 @@ fn drop_at<T>(moment: Moment, bench: &Bench, mut future: Future<'_, T>) {
     }
     let door = Door::on(&bench.disk);
     door.close();
-    let complete = |name| {
-        let permit = bench.begin(name, "request").fresh();
-        let complete: Future<'_, _> = Box::pin(permit.complete_async("result"));
-        complete
-    };
-    let (mut before, mut mate) = (complete("before"), complete("mate"));
+    let (mut before, mut mate) = (completion(bench, "before"), completion(bench, "mate"));
     if moment == Moment::Queued {
         hand_in(&mut before);
         door.wait_for_a_stall();

@@ -8,7 +8,7 @@ use std::thread;
 
 use idemstore::{CompleteError, Error, Fingerprint, ManualClock, OpenError, Store};
 
-use super::{Door, Future, LONG, OnWake, hand_in, until};
+use super::{Door, Future, LONG, OnWake, completion, hand_in, until};
 use crate::support::waiting::block_on;
 use crate::support::{Answers, Bench, SimDisk, builder, key};
 
@@ -17,17 +17,12 @@ fn what_was_handed_in_is_durable_when_the_store_has_closed() {
     let bench = Bench::new();
     let door = Door::on(&bench.disk);
     door.close();
-    let complete = |name| {
-        let permit = bench.begin(name, "request").fresh();
-        let complete: Future<'_, _> = Box::pin(permit.complete_async(name));
-        complete
-    };
-    let mut written = complete("written");
+    let mut written = completion(&bench, "written");
     hand_in(&mut written);
     door.wait_for_a_stall();
-    let mut queued = complete("queued");
+    let mut queued = completion(&bench, "queued");
     hand_in(&mut queued);
-    let late = complete("late");
+    let late = completion(&bench, "late");
     let store = bench.store.clone();
     let close = thread::spawn(move || store.close());
     door.open();
@@ -108,12 +103,7 @@ fn whoever_is_woken_may_hand_in_a_change_and_close_the_store() {
     let bench = Bench::new();
     let door = Door::on(&bench.disk);
     door.close();
-    let complete = |name| {
-        let permit = bench.begin(name, "request").fresh();
-        let complete: Future<'static, _> = Box::pin(permit.complete_async(name));
-        complete
-    };
-    let scene = Mutex::new(Some((complete("last"), bench.store.clone())));
+    let scene = Mutex::new(Some((completion(&bench, "last"), bench.store.clone())));
     let (closed, is_closed) = channel();
     let waker = Waker::from(Arc::new(OnWake(move || {
         let taken = scene.lock().expect("nobody has panicked").take();
@@ -123,7 +113,7 @@ fn whoever_is_woken_may_hand_in_a_change_and_close_the_store() {
         store.close().expect("it closes");
         closed.send(last).expect("the test waits");
     })));
-    let mut first = complete("first");
+    let mut first = completion(&bench, "first");
     assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     door.wait_for_a_stall();
     door.open();
@@ -140,15 +130,10 @@ fn a_disk_that_panics_is_an_error_for_all_who_wait() {
     let bench = Bench::new();
     let door = Door::on(&bench.disk);
     door.close();
-    let complete = |name: &'static str| {
-        let permit = bench.begin(name, "request").fresh();
-        let complete: Future<'_, _> = Box::pin(permit.complete_async("result"));
-        complete
-    };
-    let mut written = complete("written");
+    let mut written = completion(&bench, "written");
     hand_in(&mut written);
     door.wait_for_a_stall();
-    let (mut queued, late) = (complete("queued"), complete("late"));
+    let (mut queued, late) = (completion(&bench, "queued"), completion(&bench, "late"));
     hand_in(&mut queued);
     let mut wait: Future<'_, _> =
         Box::pin(bench.begin("written", "request").in_flight().wait_async());

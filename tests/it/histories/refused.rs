@@ -283,26 +283,20 @@ fn falsified(step: Step) -> Vec<(&'static str, bool, Step)> {
 fn a_recorded_history_with_one_false_answer_is_refused() {
     // Of each kind: how many histories were made false, and how many of them were refused.
     let counts = RefCell::new(BTreeMap::<_, (u64, u64)>::new());
-    record(
-        size("HISTORY_FALSE_OPS", 2_000),
-        &ALWAYS,
-        &[End::Rest, End::Kill],
-        simulated,
-        |history| {
-            for (at, event) in history.events.iter().enumerate().filter(|(_, event)| event.certain)
-            {
-                for (name, is_certain, step) in falsified(event.step) {
-                    let mut history = history.clone();
-                    history.events[at].step = step;
-                    let is_refused = history.check().is_err_and(|refused| !refused.given_up);
-                    assert!(is_refused || !is_certain, "{name}, {at}: {history:#?}");
-                    let mut counts = counts.borrow_mut();
-                    let (made, refused) = counts.entry(name).or_default();
-                    (*made, *refused) = (*made + 1, *refused + u64::from(is_refused));
-                }
+    let ends = [End::Rest, End::Kill];
+    record(size("HISTORY_FALSE_OPS", 2_000), &ALWAYS, &ends, simulated, |history| {
+        for (at, event) in history.events.iter().enumerate().filter(|(_, event)| event.certain) {
+            for (name, is_certain, step) in falsified(event.step) {
+                let mut history = history.clone();
+                history.events[at].step = step;
+                let is_refused = history.check().is_err_and(|refused| !refused.given_up);
+                assert!(is_refused || !is_certain, "{name}, {at}: {history:#?}");
+                let mut counts = counts.borrow_mut();
+                let (made, refused) = counts.entry(name).or_default();
+                (*made, *refused) = (*made + 1, *refused + u64::from(is_refused));
             }
-        },
-    );
+        }
+    });
     let counts = counts.into_inner();
     assert_eq!(counts.len(), 12, "{counts:#?}");
     for (name, (made, refused)) in &counts {
