@@ -1,6 +1,6 @@
 //! Books trips in three steps, in a process that is killed again and again.
 //!
-//! `cargo run --release --example booking`
+//! `cargo run --example booking`
 //!
 //! A booking reserves a seat, charges a card and sends a ticket. Each step is an effect in another
 //! system, which sometimes refuses a step, and sometimes does it and never answers. After each step

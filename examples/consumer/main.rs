@@ -1,6 +1,6 @@
 //! A consumer of a queue that is killed again and again.
 //!
-//! `cargo run --release --example consumer`
+//! `cargo run --example consumer`
 //!
 //! A queue that loses nothing delivers some messages twice: it cannot know whether one that was
 //! not acknowledged was consumed. Here a file is the queue, and a fifth of its messages are
@@ -103,7 +103,7 @@ fn consume_under_kills(args: &Args) -> Result<bool> {
     println!("{verdict}");
     println!("seen twice:   cut -d' ' -f1 {} | sort | uniq -d", place.effects().display());
     println!(
-        "run it again: cargo run --release --example consumer -- \
+        "run it again: cargo run --example consumer -- \
          --messages {} --batch {} --kills {} --seed {}{}",
         args.messages,
         args.batch,

@@ -1,6 +1,6 @@
 //! Money moves between accounts, exactly once, in a process that is killed again and again.
 //!
-//! `cargo run --release --features transaction --example ledger`
+//! `cargo run --features transaction --example ledger`
 //!
 //! Balances and results live in the store's one redb file, so that a transfer and the record of it
 //! are one transaction: [`Permit::complete_with`](idemstore::Permit::complete_with). Nothing has to
@@ -120,7 +120,7 @@ fn fresh_directory() -> Result<PathBuf> {
 fn command(args: &Args) -> String {
     let sabotage = if args.sabotage.is_some() { " --sabotage split" } else { "" };
     format!(
-        "cargo run --release --features transaction --example ledger -- \
+        "cargo run --features transaction --example ledger -- \
          --transfers {} --kills {} --accounts {} --threads {} --seed {}{sabotage}",
         args.transfers, args.kills, args.accounts, args.threads, args.seed
     )

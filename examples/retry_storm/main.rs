@@ -1,6 +1,6 @@
 //! A storm of retries over a process that is killed again and again.
 //!
-//! `cargo run --release --example retry_storm`
+//! `cargo run --example retry_storm`
 //!
 //! This process starts itself again as a child. The child is a server under load: client threads
 //! send every order several times, some at the same moment, some with a changed body. Each order
@@ -86,7 +86,7 @@ fn storm(args: &Args) -> Result<bool> {
     println!("{verdict}");
     println!("seen twice:   cut -d' ' -f1 {} | sort | uniq -d", place.effects().display());
     println!(
-        "run it again: cargo run --release --example retry_storm -- \
+        "run it again: cargo run --example retry_storm -- \
          --orders {} --kills {} --threads {} --seed {}",
         args.orders, args.kills, args.threads, args.seed
     );
