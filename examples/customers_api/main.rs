@@ -2,7 +2,7 @@
 //! send each request again as often as you like.
 //!
 //! ```text
-//! cargo run --release --features tower --example customers_api -- --listen 127.0.0.1:8080
+//! cargo run --features tower --example customers_api -- --listen 127.0.0.1:8080
 //! ```
 
 #![expect(unreachable_pub, reason = "it has no users")]

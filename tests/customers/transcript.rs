@@ -5,7 +5,7 @@ use std::process::Command;
 use super::process::Service;
 
 const README: &str = include_str!("../../README.md");
-const START: &str = "$ cargo run --release --features tower --example customers_api --";
+const START: &str = "$ cargo run --features tower --example customers_api --";
 
 /// A command and what it says.
 #[derive(Debug, Default)]
