@@ -80,7 +80,11 @@ impl InFlight {
     pub(crate) fn join(&self) -> Option<Arc<Waiters>> {
         let waiters = self.store.shared.index.join_waiters(&self.key, self.hash)?;
         // The check comes after the join: a store that ends later wakes all who have joined.
-        self.store.shared.journal.check().is_ok().then_some(waiters)
+        if self.store.shared.journal.check().is_err() {
+            self.leave(waiters);
+            return None;
+        }
+        Some(waiters)
     }
 
     /// Stops waiting.

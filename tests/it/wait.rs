@@ -159,6 +159,26 @@ fn a_wait_on_a_store_that_has_ended_says_so() {
     assert!(matches!(in_flight.wait(Duration::MAX), Err(Error::Closed)));
 }
 
+/// Nobody wakes them any more, and so takes them out.
+#[test]
+fn those_who_come_to_wait_when_the_store_has_ended_leave_nothing_behind() {
+    let poison = |bench: &Bench| {
+        bench.disk.fail(Fault { on: Op::Sync, after: 0, for_good: true, kind: ErrorKind::Other });
+        assert!(bench.begin("other", "request").fresh().start().is_err());
+    };
+    let close = |bench: &Bench| bench.store.clone().close().expect("the store closes");
+    for end in [&poison as &dyn Fn(&Bench), &close] {
+        let bench = Bench::new();
+        bench.begin("k", "request").started().detach();
+        let in_flight = bench.begin("k", "request").in_flight();
+        end(&bench);
+        for _ in 0..2 {
+            assert!(in_flight.clone().wait(Duration::MAX).is_err());
+        }
+        assert_eq!(bench.store.stats().waited_for, 0);
+    }
+}
+
 #[test]
 fn those_who_wait_are_forgotten_when_the_last_of_them_leaves() {
     const WAITERS: usize = 8;
