@@ -28,6 +28,12 @@ fn wait_while(bench: &Bench, end: impl FnOnce()) -> Result<Begin, Error> {
     waiter.join().expect("the thread ends")
 }
 
+/// A start that cannot be synced ends the store.
+fn poison(bench: &Bench) {
+    bench.disk.fail(Fault { on: Op::Sync, after: 0, for_good: true, kind: ErrorKind::Other });
+    assert!(bench.begin("other", "request").fresh().start().is_err());
+}
+
 #[test]
 fn a_waiter_replays_the_result() {
     let bench = Bench::new();
@@ -147,8 +153,7 @@ fn a_wait_on_a_store_that_has_ended_says_so() {
     let bench = Bench::new();
     bench.begin("k", "request").started().detach();
     let in_flight = bench.begin("k", "request").in_flight();
-    bench.disk.fail(Fault { on: Op::Sync, after: 0, for_good: true, kind: ErrorKind::Other });
-    assert!(bench.begin("other", "request").fresh().start().is_err());
+    poison(&bench);
     let waited = in_flight.clone().wait(Duration::MAX);
     assert!(matches!(waited, Err(Error::Poisoned(_))), "{waited:?}");
 
@@ -162,12 +167,8 @@ fn a_wait_on_a_store_that_has_ended_says_so() {
 /// Nobody wakes them any more, and so takes them out.
 #[test]
 fn those_who_come_to_wait_when_the_store_has_ended_leave_nothing_behind() {
-    let poison = |bench: &Bench| {
-        bench.disk.fail(Fault { on: Op::Sync, after: 0, for_good: true, kind: ErrorKind::Other });
-        assert!(bench.begin("other", "request").fresh().start().is_err());
-    };
-    let close = |bench: &Bench| bench.store.clone().close().expect("the store closes");
-    for end in [&poison as &dyn Fn(&Bench), &close] {
+    let close: fn(&Bench) = |bench| bench.store.clone().close().expect("the store closes");
+    for end in [poison, close] {
         let bench = Bench::new();
         bench.begin("k", "request").started().detach();
         let in_flight = bench.begin("k", "request").in_flight();
@@ -246,8 +247,7 @@ fn waiters_of_many_keys_are_told_when_the_store_is_poisoned() {
             })
             .collect();
         thread::sleep(Duration::from_millis(20));
-        bench.disk.fail(Fault { on: Op::Sync, after: 0, for_good: true, kind: ErrorKind::Other });
-        assert!(bench.begin("other", "request").fresh().start().is_err());
+        poison(&bench);
         waiters.into_iter().map(|waiter| waiter.join().expect("the thread ends")).collect()
     });
     for answer in answers {
