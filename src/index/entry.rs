@@ -36,8 +36,12 @@ impl Entry {
 
     /// Whether this is the entry of that record, started or completed.
     pub(crate) fn is_of(self, hash: u64, id: RecordId) -> bool {
-        let other = Self::new(hash, id, self.is_started());
-        self == other
+        self.is_same_record(Self::new(hash, id, false))
+    }
+
+    /// Whether both are entries of one record, started or completed.
+    pub(crate) fn is_same_record(self, other: Self) -> bool {
+        self.high == other.high && (self.low ^ other.low) & !STARTED == 0
     }
 
     pub(crate) fn id(self) -> RecordId {
@@ -82,6 +86,7 @@ mod tests {
                     assert!(entry.is_of(0x2345_6789, id));
                     assert!(!entry.is_of(0x2345_6788, id));
                     assert!(!entry.is_of(0x2345_6789, RecordId { serial: 2, ..id }));
+                    assert!(entry.is_same_record(Entry::new(0x2345_6789, id, true)));
                 }
             }
         }

@@ -7,6 +7,7 @@
 //! All of a key is under one lock, that of its shard. No file is touched under it.
 
 mod entry;
+mod loading;
 mod slot;
 mod waiters;
 
@@ -25,6 +26,7 @@ use crate::steward::Steward;
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
 use crate::transition::{self, Holder, TakeRule};
 use entry::{Entry, table_hash};
+pub(crate) use loading::Loading;
 use slot::{Slot, remove_at_rest};
 pub(crate) use waiters::{Outcome, Waiters};
 
@@ -120,10 +122,13 @@ impl Index {
         self.hasher.hash_one(framed_key) & self.hash_mask
     }
 
+    #[expect(clippy::indexing_slicing, reason = "there are as many shards as the bits can say")]
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
-        let at = usize::try_from(hash >> (u64::BITS - SHARD_BITS)).unwrap_or_default();
-        #[expect(clippy::indexing_slicing, reason = "there are as many shards as the bits can say")]
-        &self.shards[at]
+        &self.shards[Self::shard_at(hash)]
+    }
+
+    fn shard_at(hash: u64) -> usize {
+        usize::try_from(hash >> (u64::BITS - SHARD_BITS)).unwrap_or_default()
     }
 
     /// A number that no record and no transaction has had.
@@ -147,13 +152,12 @@ impl Index {
         self.records.load(Ordering::Relaxed)
     }
 
-    /// Takes in a record that the scan at open has found in the vault.
-    pub(crate) fn load(&self, framed_key: &[u8], id: RecordId, started: bool) {
-        let hash = self.hash(framed_key);
-        self.skip_serials_to(id.serial + 1);
-        if self.shard(hash).lock().insert_entry(hash, id, started) {
-            self.records.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Puts in entries of one shard.
+    #[expect(clippy::indexing_slicing, reason = "it is the number of a shard")]
+    fn insert_all(&self, at: usize, entries: impl IntoIterator<Item = Entry>) {
+        let mut shard = self.shards[at].lock();
+        let new = entries.into_iter().filter(|entry| shard.insert_entry(*entry)).count();
+        self.records.fetch_add(new, Ordering::Relaxed);
     }
 
     /// Answers `begin` from memory, and reserves the key if the answer is one to go on with.
@@ -214,7 +218,7 @@ impl Index {
         shard.version += 1;
         match kind {
             ChangeKind::Put(record) => {
-                if shard.insert_entry(*hash, record.id, record.state.is_started()) {
+                if shard.insert_entry(Entry::new(*hash, record.id, record.state.is_started())) {
                     self.records.fetch_add(1, Ordering::Relaxed);
                 }
                 if let Some(slot) = shard.slot(&record.key, *hash) {
@@ -429,15 +433,13 @@ impl Shard {
     }
 
     /// Whether the entry is new.
-    fn insert_entry(&mut self, hash: u64, id: RecordId, started: bool) -> bool {
-        let entry = Entry::new(hash, id, started);
-        if let Some(known) =
-            self.entries.find_mut(entry.table_hash(), |known| known.is_of(hash, id))
-        {
+    fn insert_entry(&mut self, entry: Entry) -> bool {
+        let hash = entry.table_hash();
+        if let Some(known) = self.entries.find_mut(hash, |known| known.is_same_record(entry)) {
             *known = entry;
             return false;
         }
-        self.entries.insert_unique(entry.table_hash(), entry, |entry| entry.table_hash());
+        self.entries.insert_unique(hash, entry, |entry| entry.table_hash());
         true
     }
 

@@ -64,3 +64,21 @@ fn what_was_read_before_a_change_is_not_acted_on() {
     index.apply(&Change { hash: HASH, kind: ChangeKind::Remove(Arc::clone(&record)) });
     assert!(!index.reserve(&one, HASH, &read, Some(record), at(0)));
 }
+
+#[test]
+fn an_open_leaves_out_no_record_of_the_vault() {
+    let mut loading = Loading::new(index());
+    let ids = || (0..40_000).map(|serial| RecordId { expires_at: at(serial / 3), serial });
+    let key = |id: RecordId| id.serial.to_le_bytes();
+    for id in ids() {
+        loading.add(&key(id), id, id.serial % 2 == 0);
+    }
+    let index = loading.finish();
+    assert_eq!(index.records(), 40_000);
+    assert_eq!(index.next_serial(), 40_000);
+    assert!(ids().all(|id| index.has(index.hash(&key(id)), id)));
+    let started = |shard: &Mutex<Shard>| {
+        shard.lock().entries.iter().filter(|entry| entry.is_started()).count()
+    };
+    assert_eq!(index.shards.iter().map(started).sum::<usize>(), 20_000);
+}

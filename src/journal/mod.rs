@@ -20,7 +20,7 @@ use crate::clock::Time;
 use crate::codec;
 use crate::disk::Disk;
 use crate::error::{Error, OpenError, StorageError};
-use crate::index::Index;
+use crate::index::{Index, Loading};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, SEGMENT_CHANGES_MAX};
 use crate::log::Log;
 #[cfg(feature = "async")]
@@ -161,9 +161,11 @@ pub(crate) fn open(disk: Box<dyn Disk>, cache: usize, hash_mask: u64) -> Result<
         .settle(changes, &meta)
         .map_err(|source| OpenError::Storage { file: crate::vault::NAME, source })?;
     let steward = Arc::<Steward>::default();
-    let index = Index::with_capacity(vault.records()?, hash_mask, Arc::clone(&steward));
+    let empty = Index::with_capacity(vault.records()?, hash_mask, Arc::clone(&steward));
+    let mut loading = Loading::new(empty);
+    vault.scan(|id, row| loading.add(row.framed_key, id, row.started))?;
+    let index = loading.finish();
     index.skip_serials_to(meta.next_serial);
-    vault.scan(|id, row| index.load(row.framed_key, id, row.started))?;
     work.opened(index.records(), recovered.changes.len());
     Ok(Opened { vault, log, meta, index: Arc::new(index), steward, disk })
 }
