@@ -118,7 +118,10 @@ impl StorageBackend for Backend {
         contained(|| {
             // Noted before it is done: a copy that reads in between has the block noted.
             self.note(offset, data.len() as u64);
-            self.file.write_at(offset, data)
+            let written = self.file.write_at(offset, data);
+            // And after it: a copy that was begun in between has noted nothing before.
+            self.note(offset, data.len() as u64);
+            written
         })
     }
 }
