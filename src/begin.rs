@@ -22,7 +22,7 @@ pub enum Begin {
     /// The key was used for another request (HTTP would say 422). Nothing about that request is
     /// revealed.
     Mismatch,
-    /// The operation was started, and whoever ran it is gone: its effect may have happened or not.
+    /// The operation was started, and no handle of it is left: its effect may have happened or not.
     /// Find out, then say so.
     Interrupted(Interrupted),
 }

@@ -4,23 +4,28 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::clock::{Clock, SystemClock, Time};
-use crate::disk::{Directory, Disk};
+use crate::clock::{Clock, Stamp, SystemClock, Terms, Time, Untimely};
+use crate::disk::{Directory, Disk, Memory};
 use crate::error::OpenError;
+use crate::files::{self, Found, Temporary};
 use crate::journal::{self, Journal};
 use crate::limits::{
-    CACHE_BYTES_DEFAULT, CHANGE_OVERHEAD_MAX, KEYS_MAX_DEFAULT, LOG_BYTES_DEFAULT, LOG_BYTES_MAX,
-    LOG_BYTES_MIN, RESULT_LEN_DEFAULT, RESULT_LEN_MAX,
+    CACHE_BYTES_DEFAULT, KEYS_MAX_DEFAULT, LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN,
+    RESULT_LEN_DEFAULT, result_len_max,
 };
-use crate::log::segment::{self, StoreKey};
-use crate::log::{Log, random};
+use crate::log::Log;
+use crate::observe;
 use crate::store::{Options, Shared, Store};
 use crate::sweeper;
 use crate::sync::{Arc, Mutex};
-use crate::vault::{Meta, Vault};
+use crate::vault::{Meta, Secrets, Vault};
 use crate::wake::Wake;
 
 const RETENTION_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long another may keep the store locked: as long as a program takes to end that a new one
+/// follows.
+const WAIT_FOR_LOCK_DEFAULT: Duration = Duration::from_secs(10);
 
 /// Options of a store. Each has a default that suits most.
 ///
@@ -40,12 +45,17 @@ const RETENTION_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 #[must_use = "nothing is opened before `open`"]
 pub struct Builder {
     retention: Duration,
-    result_len_max: usize,
+    /// As it was asked for.
+    result_len_max: Option<usize>,
     keys_max: usize,
     log_bytes: u64,
     cache_bytes: usize,
     sweeper: bool,
+    create: bool,
+    create_new: bool,
+    wait_for_lock: Duration,
     clock: Option<Arc<dyn Clock>>,
+    terms: Terms,
     hash_mask: u64,
 }
 
@@ -53,12 +63,16 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             retention: RETENTION_DEFAULT,
-            result_len_max: RESULT_LEN_DEFAULT,
+            result_len_max: None,
             keys_max: KEYS_MAX_DEFAULT,
             log_bytes: LOG_BYTES_DEFAULT,
             cache_bytes: CACHE_BYTES_DEFAULT,
             sweeper: true,
+            create: true,
+            create_new: false,
+            wait_for_lock: WAIT_FOR_LOCK_DEFAULT,
             clock: None,
+            terms: Terms::default(),
             hash_mask: u64::MAX,
         }
     }
@@ -73,9 +87,10 @@ impl Builder {
         self
     }
 
-    /// The longest result that is taken, in bytes; 1 MiB by default.
+    /// The longest result that is taken, in bytes; by default 1 MiB, or what the store's log takes if
+    /// that is less. A log takes a little less than half of its bytes, and at most 64 MiB.
     pub fn result_len_max(mut self, bytes: usize) -> Self {
-        self.result_len_max = bytes;
+        self.result_len_max = Some(bytes);
         self
     }
 
@@ -90,7 +105,7 @@ impl Builder {
 
     /// Size of a **new** store's log on disk, in bytes, in two segments; 32 MiB by default. It
     /// bounds the results that are kept in memory until they are settled. An existing store keeps
-    /// the size it was made with.
+    /// the size it was made with, whatever is given here.
     pub fn log_bytes(mut self, bytes: u64) -> Self {
         self.log_bytes = bytes;
         self
@@ -102,11 +117,54 @@ impl Builder {
         self
     }
 
-    /// Whether a background thread settles the log and sweeps expired records; it does by default.
-    /// Without it a full log is settled by the call that finds it full, and sweeping is left to
-    /// [`Store::sweep`].
+    /// Whether a background thread settles the log, sweeps expired records, and writes down within a
+    /// second that the wall clock has moved; it does by default. Without it a full log is settled by
+    /// the call that finds it full, sweeping is left to [`Store::sweep`], and the next write has what
+    /// the wall clock shows.
     pub fn sweeper(mut self, sweeper: bool) -> Self {
         self.sweeper = sweeper;
+        self
+    }
+
+    /// Whether a store is made if there is none; it is by default.
+    ///
+    /// A service says `false`. A path that is wrong, or a volume that is not mounted yet, is then an
+    /// error, and not a new store in which every key is free.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Whether a new store is made, and one that is there refused. [`Builder::create`] counts for
+    /// nothing then.
+    pub fn create_new(mut self, create_new: bool) -> Self {
+        self.create_new = create_new;
+        self
+    }
+
+    /// How long an open waits while another has the store open; 10 seconds by default. So a program
+    /// can be started while the one that it follows is still ending, on the same machine.
+    pub fn wait_for_lock(mut self, wait: Duration) -> Self {
+        self.wait_for_lock = wait;
+        self
+    }
+
+    /// The farthest that the wall clock may have moved since the store was written last, in either
+    /// direction; any distance by default. The time for which a store was closed is part of it, so
+    /// choose more than the longest pause that there is.
+    pub fn clock_jump_max(mut self, max: Duration) -> Self {
+        self.terms.jump_max = Some(max);
+        self
+    }
+
+    /// Takes a wall clock for right that is behind the store's time; it is not by default.
+    ///
+    /// A wall clock that was far ahead once takes the store's time with it, which never runs back.
+    /// Until the wall has caught up, time goes by for the store only while it is open. This sets the
+    /// store's time back to the wall. Use it once, when the clock is known to be right: an operation
+    /// that the store counts as begun in the future is then kept for so much longer.
+    pub fn accept_clock(mut self, accept: bool) -> Self {
+        self.terms.accept = accept;
         self
     }
 
@@ -127,83 +185,160 @@ impl Builder {
     /// Opens the store in this directory, and makes it if it is not there, with all that is missing
     /// of its path.
     ///
+    /// The directory is found by its path once, now. Whatever becomes of the path later, the store
+    /// stays in that directory; elsewhere than on Unix, it follows the path.
+    ///
     /// # Errors
     ///
-    /// [`OpenError`] says what to do.
+    /// [`OpenError`] says what to do. Files that are there when an open is refused are left as they were.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store, OpenError> {
         self.open_on(Directory::new(path.as_ref()))
+    }
+
+    /// Makes a store in memory, which ends with its last handle. It is for tests of what uses a store,
+    /// and keeps nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], for an option that is out of its range or a thread that cannot be started.
+    pub fn open_in_memory(self) -> Result<Store, OpenError> {
+        self.create(true).open_on(Memory::default())
     }
 
     /// Opens the store on another disk than the file system's. For the store's own tests.
     #[doc(hidden)]
     pub fn open_on(self, mut disk: impl Disk) -> Result<Store, OpenError> {
-        self.check()?;
-        disk.lock().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotADirectory => OpenError::NotADirectory,
-            _ => OpenError::io("lock the store's directory", error),
-        })?;
-        if Vault::exists(&disk)? {
-            // Whoever gave the vault its name may have ended before that was durable, and nothing
-            // must be acknowledged in a store that a power cut could leave without it.
-            disk.sync_names().map_err(|error| OpenError::io("sync the directory", error))?;
-        } else {
-            self.create(&disk)?;
+        self.enter(&mut disk)?;
+        // First without the lock, whose file would be one more in a directory that is refused.
+        match Found::in_directory(&disk, false).and_then(|found| self.check_found(found)) {
+            // Somebody may just be making the store.
+            Err(OpenError::NotFound | OpenError::Corrupt { .. })
+                if files::may_be_changing(&disk) => {}
+            looked => looked?,
         }
-        self.start(Box::new(disk))
+        let signed = disk.lock(self.wait_for_lock);
+        let signed = signed.map_err(|error| OpenError::io("lock the store's directory", error))?;
+        let found = Found::in_directory(&disk, signed)?;
+        self.check_found(found)?;
+        match found {
+            Found::Nothing => self.make(&disk)?,
+            Found::Unnamed => name_new(&disk)?,
+            // The open that gave the files their names may have ended before they were durable, and
+            // nothing must be acknowledged in a store that a power cut could leave without them.
+            Found::Store => {
+                disk.sync_names().map_err(|error| OpenError::io("sync the directory", error))?;
+            }
+        }
+        self.start(Arc::new(disk))
     }
 
-    fn check(&self) -> Result<(), OpenError> {
+    /// Enters the directory, and makes it if it is missing and a store is to be made.
+    fn enter(&self, disk: &mut impl Disk) -> Result<(), OpenError> {
+        let failed = |error| OpenError::io("open the store's directory", error);
+        match disk.enter(false) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.check_found(Found::Nothing)?;
+                // What would be refused later is refused before the directory is made.
+                self.begin()?;
+                disk.enter(true).map_err(failed)
+            }
+            entered => entered.map_err(failed),
+        }
+    }
+
+    fn check_found(&self, found: Found) -> Result<(), OpenError> {
+        match found {
+            Found::Store if self.create_new => Err(OpenError::Exists),
+            Found::Nothing if !self.create && !self.create_new => Err(OpenError::NotFound),
+            Found::Store | Found::Unnamed | Found::Nothing => Ok(()),
+        }
+    }
+
+    /// The time at which a store is made, if it can be made with these options.
+    fn begin(&self) -> Result<Stamp, OpenError> {
         bounded("log_bytes", self.log_bytes, LOG_BYTES_MIN, LOG_BYTES_MAX)?;
-        self.check_result_len_max(longest_result(self.log_bytes / 2 - segment::FRAMES_AT))
+        self.result_len_max_in(self.log_bytes)?;
+        let time = Time::begin(self.time_source()).map_err(untimely(self.terms))?;
+        Ok(time.stamp())
     }
 
-    fn check_result_len_max(&self, max: u64) -> Result<(), OpenError> {
-        bounded("result_len_max", self.result_len_max as u64, 0, max)
+    /// Makes an empty store.
+    fn make(&self, disk: &dyn Disk) -> Result<(), OpenError> {
+        let stamp = self.begin()?;
+        files::remove_temporary(disk)?;
+        let secrets = Secrets::draw().map_err(|error| OpenError::io("draw a secret", error))?;
+        let meta = Meta { secrets, settled: 0, stamp, next_serial: 0, is_current: true };
+        Log::create(disk, Temporary::New, &meta.secrets.key, self.log_bytes)?;
+        Vault::create(disk, Temporary::New, self.cache_bytes, &meta)?;
+        name_new(disk)
     }
 
-    /// Makes an empty store. The vault gets its name last, so that a kill on the way leaves a
-    /// directory that the next open starts afresh.
-    fn create(&self, disk: &dyn Disk) -> Result<(), OpenError> {
-        segment::check_unused(disk)?;
-        let mut key = StoreKey::default();
-        let random = std::iter::repeat_with(|| random().to_le_bytes()).flatten();
-        key.iter_mut().zip(random).for_each(|(to, from)| *to = from);
-        Log::create(disk, &key, self.log_bytes)?;
-        let meta = Meta { key, settled: 0, high_water: self.now(), next_serial: 0 };
-        Vault::create(disk, self.cache_bytes, &meta)
+    fn time_source(&self) -> Arc<dyn Clock> {
+        self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::new()))
     }
 
-    fn now(&self) -> crate::clock::Timestamp {
-        self.clock.as_ref().map_or_else(|| SystemClock::new().now(), |clock| clock.now())
+    /// The longest result for a store with so large a log.
+    fn result_len_max_in(&self, log_bytes: u64) -> Result<usize, OpenError> {
+        let max = result_len_max(log_bytes);
+        let Some(asked) = self.result_len_max else {
+            return Ok(usize::try_from(max).unwrap_or(usize::MAX).min(RESULT_LEN_DEFAULT));
+        };
+        bounded("result_len_max", asked as u64, 0, max)?;
+        Ok(asked)
     }
 
-    fn start(self, disk: Box<dyn Disk>) -> Result<Store, OpenError> {
-        let opened = journal::open(disk, self.cache_bytes, self.hash_mask)?;
-        self.check_result_len_max(longest_result(opened.log.payload_max() as u64))?;
-        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let time = Arc::new(Time::new(clock, opened.meta.high_water));
-        let (index, wake) = (Arc::clone(&opened.index), Arc::<Wake>::default());
-        let journal = Arc::new(Journal::new(opened, Arc::clone(&time), Arc::clone(&wake)));
+    fn start(self, disk: Arc<dyn Disk>) -> Result<Store, OpenError> {
+        let found = journal::find(Arc::clone(&disk), self.cache_bytes, self.hash_mask)?;
+        let options = Options {
+            retention: self.retention,
+            result_len_max: self.result_len_max_in(found.log_bytes())?,
+            keys_max: self.keys_max,
+        };
+        let time = self.resume(found.stamp())?;
+        let wake = Arc::<Wake>::default();
+        // What was found is whole, so what is left of anything else is not needed.
+        files::remove_temporary(&*disk)?;
+        disk.sign().map_err(|error| OpenError::io("sign the store's directory", error))?;
+        let exposed = disk.is_exposed();
+        if exposed {
+            observe::exposed();
+        }
+        drop(disk);
+        let journal = Arc::new(Journal::open(found, Arc::clone(&time), Arc::clone(&wake))?);
         let sweeper = if self.sweeper {
             Some(sweeper::spawn(Arc::clone(&journal), Arc::clone(&wake))?)
         } else {
             None
         };
-        let options = Options {
-            retention: self.retention,
-            result_len_max: self.result_len_max,
-            keys_max: self.keys_max,
-        };
-        let sweeper = Mutex::new(sweeper);
-        let shared = Shared { index, journal, time, options, wake, sweeper };
+        let (index, sweeper) = (Arc::clone(journal.index()), Mutex::new(sweeper));
+        let shared = Shared { index, journal, time, options, wake, sweeper, exposed };
         Ok(Store { shared: Arc::new(shared) })
+    }
+
+    /// The store's time, on from what it has written last.
+    fn resume(&self, last: Stamp) -> Result<Arc<Time>, OpenError> {
+        let time = Time::resume(self.time_source(), last, self.terms);
+        time.map(Arc::new).map_err(untimely(self.terms))
     }
 }
 
-/// The longest result that fits this much of a log segment, if that is shorter than what any
-/// store takes.
-fn longest_result(segment_bytes: u64) -> u64 {
-    segment_bytes.saturating_sub(2 * CHANGE_OVERHEAD_MAX as u64).min(RESULT_LEN_MAX as u64)
+/// Gives the files of a new store their names. Before that the next open would start afresh, after it
+/// the store is whole.
+fn name_new(disk: &dyn Disk) -> Result<(), OpenError> {
+    Temporary::New.name_all(disk).map_err(|error| OpenError::io("name the store's files", error))
+}
+
+fn untimely(terms: Terms) -> impl Fn(Untimely) -> OpenError {
+    move |untimely| match untimely {
+        Untimely::Beyond => OpenError::Clock,
+        Untimely::Jumped(moved_ms) => OpenError::ClockJump {
+            moved_ms,
+            max_ms: terms
+                .jump_max
+                .and_then(|max| u64::try_from(max.as_millis()).ok())
+                .unwrap_or(u64::MAX),
+        },
+    }
 }
 
 fn bounded(option: &'static str, value: u64, min: u64, max: u64) -> Result<(), OpenError> {
@@ -223,6 +358,9 @@ impl fmt::Debug for Builder {
             .field("log_bytes", &self.log_bytes)
             .field("cache_bytes", &self.cache_bytes)
             .field("sweeper", &self.sweeper)
+            .field("create", &self.create)
+            .field("create_new", &self.create_new)
+            .field("wait_for_lock", &self.wait_for_lock)
             .finish_non_exhaustive()
     }
 }

@@ -1,10 +1,13 @@
 //! Time: the [`Clock`] a store reads, and what it makes of it.
 
 use std::fmt;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+#[cfg(doc)]
+use std::time::Instant;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::limits::PACKED_BITS;
-use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::observe;
+use crate::sync::{Arc, AtomicI64, AtomicU64, Ordering};
 
 /// A point in time: whole milliseconds since the Unix epoch.
 ///
@@ -59,28 +62,38 @@ impl fmt::Debug for Timestamp {
 
 /// Where a store gets the time from.
 ///
+/// A store needs two readings. Retentions run by [`now`](Clock::now), which must not step while the
+/// store is open. [`wall`](Clock::wall) is what the machine takes for the time of day, and may be set
+/// at any moment; it tells how long the store was closed.
+///
 /// A store never lets time run backwards: a clock that steps back is held at the latest time it
 /// has shown, also across restarts.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now.
+    /// The time now, by a clock that does not step while the store is open.
     fn now(&self) -> Timestamp;
+
+    /// The time of day now, as the machine has it; that of [`Clock::now`] by default.
+    fn wall(&self) -> Timestamp {
+        self.now()
+    }
 }
 
-/// The wall clock as it was when this was created, advanced by the monotonic clock.
+/// The wall clock as it was when this was created, advanced by a clock that nobody can set and that
+/// goes on while the machine is suspended.
 ///
-/// Setting the machine's clock does nothing to a store that is already open.
+/// That clock is `CLOCK_BOOTTIME` on Linux and Android, and `CLOCK_MONOTONIC` on Apple's systems.
+/// Elsewhere it is [`Instant`], which may stand still meanwhile.
 #[derive(Debug)]
 pub struct SystemClock {
     wall: Timestamp,
-    monotonic: Instant,
+    since: Steady,
 }
 
 impl SystemClock {
     /// A clock anchored at the present wall time.
     #[must_use]
     pub fn new() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { wall: Timestamp::default().saturating_add(since_epoch), monotonic: Instant::now() }
+        Self { wall: wall(), since: Steady::now() }
     }
 }
 
@@ -92,7 +105,57 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        self.wall.saturating_add(self.monotonic.elapsed())
+        self.wall.saturating_add(self.since.elapsed())
+    }
+
+    fn wall(&self) -> Timestamp {
+        wall()
+    }
+}
+
+fn wall() -> Timestamp {
+    // A machine without a battery may start before 1970, by its own account.
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::default().saturating_add(since_epoch)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const STEADY: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+#[cfg(target_vendor = "apple")]
+const STEADY: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+
+/// A moment of a clock that is never set.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+#[derive(Debug)]
+struct Steady(Duration);
+
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+impl Steady {
+    fn now() -> Self {
+        let now = rustix::time::clock_gettime(STEADY);
+        Self(Duration::new(
+            u64::try_from(now.tv_sec).unwrap_or_default(),
+            u32::try_from(now.tv_nsec).unwrap_or_default(),
+        ))
+    }
+
+    fn elapsed(&self) -> Duration {
+        Self::now().0.saturating_sub(self.0)
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+#[derive(Debug)]
+struct Steady(std::time::Instant);
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+impl Steady {
+    fn now() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 
@@ -139,72 +202,176 @@ impl Clock for ManualClock {
     }
 }
 
+/// The latest time that a clock can show, the end of the year 2200. A clock beyond it shows
+/// something else than milliseconds since 1970.
+pub(crate) const LATEST: Timestamp = Timestamp(7_289_654_399_999);
+
+/// How far the wall may move against the store's time before that is noted.
+const DRIFT_MAX_MS: u64 = 1_000;
+
+/// How far forward it may have moved while the store was closed before that is worth an event.
+const CLOSED_MAX_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// The store's time when something was written, and the wall then. Formats 1 and 2 have no wall.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stamp {
+    pub(crate) at: Timestamp,
+    pub(crate) wall: Option<Timestamp>,
+}
+
+impl Stamp {
+    /// The store's time when the store is opened again: on from the last that it knows, by what has
+    /// gone by since. That is what the wall says, and no more than brings the store up to the wall.
+    ///
+    /// The store's time may be behind the wall, after the machine slept or its clock was set right:
+    /// then the jump from the one to the other would cut every retention short.
+    fn resume(self, wall: Timestamp) -> Timestamp {
+        let since_wall = wall.saturating_since(self.wall.unwrap_or(self.at));
+        let to_wall = wall.saturating_since(self.at);
+        self.at.saturating_add(since_wall.min(to_wall))
+    }
+
+    /// By how many milliseconds the wall has moved since.
+    fn moved(self, wall: Timestamp) -> i64 {
+        difference(wall, self.wall.unwrap_or(self.at))
+    }
+}
+
+/// `one - other`, in milliseconds.
+fn difference(one: Timestamp, other: Timestamp) -> i64 {
+    // Both are below 2^48.
+    one.0.cast_signed() - other.0.cast_signed()
+}
+
+/// Why the time cannot be gone by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Untimely {
+    /// The clock, or what the store has seen of it, is beyond [`LATEST`].
+    Beyond,
+    /// The wall has moved by so many milliseconds since the store was written last.
+    Jumped(i64),
+}
+
 /// The store's own time: the caller's clock, kept from ever running back.
 pub(crate) struct Time {
     clock: Arc<dyn Clock>,
-    /// What is added to the clock, because an earlier run of the store had seen a later time.
-    ahead: Duration,
+    /// What the clock showed when the store was opened, and the store's time then.
+    opened: Timestamp,
+    resumed: Timestamp,
     latest_unix_ms: AtomicU64,
+    /// The wall less the clock, as it was written last.
+    drift_ms: AtomicI64,
+    /// The last jump of the wall.
+    jump_ms: AtomicI64,
+}
+
+/// Both readings of a clock, of one moment: a thread may be held up between the two, and the wall that
+/// it reads then is that of a later time. If it never gets through, the store's time is the one that
+/// stays behind, which keeps records longer.
+fn read(clock: &dyn Clock) -> (Timestamp, Timestamp) {
+    const TRIES: u32 = 8;
+    let mut now = clock.now();
+    for _ in 0..TRIES {
+        let (before, wall) = (now, clock.wall());
+        now = clock.now();
+        if now == before {
+            return (now, wall);
+        }
+    }
+    (now, clock.wall())
+}
+
+/// How a store takes the time that it finds when it is opened.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Terms {
+    /// The farthest that the wall may have moved.
+    pub(crate) jump_max: Option<Duration>,
+    /// Whether a wall that is behind the store's time is right.
+    pub(crate) accept: bool,
 }
 
 impl Time {
-    /// Goes on from `high_water`, the latest time that an earlier run has seen, or from the
-    /// clock's time if that is later.
-    pub(crate) fn new(clock: Arc<dyn Clock>, high_water: Timestamp) -> Self {
-        let ahead = high_water.saturating_since(clock.now());
-        Self { clock, ahead, latest_unix_ms: AtomicU64::new(high_water.as_unix_ms()) }
+    /// Goes on from `last`, what the store has written last.
+    pub(crate) fn resume(
+        clock: Arc<dyn Clock>,
+        last: Stamp,
+        terms: Terms,
+    ) -> Result<Self, Untimely> {
+        let (opened, wall) = read(&*clock);
+        if LATEST < wall || LATEST < opened || LATEST < last.at && !terms.accept {
+            return Err(Untimely::Beyond);
+        }
+        let jump_ms = last.moved(wall);
+        if terms.jump_max.is_some_and(|max| max < Duration::from_millis(jump_ms.unsigned_abs())) {
+            return Err(Untimely::Jumped(jump_ms));
+        }
+        if !(-DRIFT_MAX_MS.cast_signed()..=CLOSED_MAX_MS).contains(&jump_ms) {
+            observe::clock_moved(jump_ms);
+        }
+        let resumed = last.resume(wall);
+        let resumed = if terms.accept { resumed.min(wall) } else { resumed };
+        Ok(Self {
+            opened,
+            resumed,
+            latest_unix_ms: AtomicU64::new(resumed.as_unix_ms()),
+            drift_ms: AtomicI64::new(difference(wall, opened)),
+            jump_ms: AtomicI64::new(jump_ms),
+            clock,
+        })
+    }
+
+    /// Begins with what the clock shows.
+    pub(crate) fn begin(clock: Arc<dyn Clock>) -> Result<Self, Untimely> {
+        let (_, wall) = read(&*clock);
+        Self::resume(clock, Stamp { at: wall, wall: Some(wall) }, Terms::default())
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        let now = self.clock.now().saturating_add(self.ahead).as_unix_ms();
+        self.at(self.clock.now())
+    }
+
+    /// The store's time, if the clock can be gone by.
+    pub(crate) fn checked_now(&self) -> Option<Timestamp> {
+        let clock = self.clock.now();
+        (clock <= LATEST).then(|| self.at(clock))
+    }
+
+    fn at(&self, clock: Timestamp) -> Timestamp {
         let latest = self.latest_unix_ms.load(Ordering::Relaxed);
-        if now <= latest {
+        let now = self.resumed.saturating_add(clock.saturating_since(self.opened)).as_unix_ms();
+        // A clock that shows nonsense is not followed: no time that comes after would be right.
+        if now <= latest || LATEST < clock {
             return Timestamp::from_unix_ms(latest);
         }
         let latest = self.latest_unix_ms.fetch_max(now, Ordering::Relaxed);
         Timestamp::from_unix_ms(now.max(latest))
     }
+
+    /// The time to write, and the wall beside it.
+    pub(crate) fn stamp(&self) -> Stamp {
+        let (clock, wall) = read(&*self.clock);
+        let (drift, before) = (difference(wall, clock), self.drift_ms.load(Ordering::Relaxed));
+        if DRIFT_MAX_MS < drift.abs_diff(before) {
+            self.drift_ms.store(drift, Ordering::Relaxed);
+            self.jump_ms.store(drift - before, Ordering::Relaxed);
+            observe::clock_moved(drift - before);
+        }
+        Stamp { at: self.at(clock), wall: Some(wall) }
+    }
+
+    /// Whether the wall has moved against the clock since the last [`Time::stamp`].
+    pub(crate) fn has_drifted(&self) -> bool {
+        let (clock, wall) = read(&*self.clock);
+        let drift = difference(wall, clock);
+        DRIFT_MAX_MS < drift.abs_diff(self.drift_ms.load(Ordering::Relaxed))
+    }
+
+    /// The last jump of the wall, in milliseconds: what it had moved by when the store was opened,
+    /// or a jump since.
+    pub(crate) fn jump_ms(&self) -> i64 {
+        self.jump_ms.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(ms: u64) -> Timestamp {
-        Timestamp::from_unix_ms(ms)
-    }
-
-    #[test]
-    fn a_part_of_a_millisecond_counts_as_one() {
-        assert_eq!(at(5).saturating_add(Duration::from_nanos(1)), at(6));
-        assert_eq!(at(5).saturating_add(Duration::from_millis(1)), at(6));
-        assert_eq!(at(5).saturating_add(Duration::ZERO), at(5));
-    }
-
-    #[test]
-    fn arithmetic_stops_at_both_ends() {
-        assert_eq!(at(1).saturating_add(Duration::MAX), Timestamp::MAX);
-        assert_eq!(at(u64::MAX), Timestamp::MAX);
-        assert_eq!(at(1).saturating_since(at(2)), Duration::ZERO);
-    }
-
-    #[test]
-    fn time_is_held_when_the_clock_steps_back() {
-        let clock = ManualClock::new(at(100));
-        let time = Time::new(Arc::new(clock.clone()), at(0));
-        assert_eq!(time.now(), at(100));
-        clock.set(at(40));
-        assert_eq!(time.now(), at(100));
-        clock.set(at(101));
-        assert_eq!(time.now(), at(101));
-    }
-
-    #[test]
-    fn time_goes_on_from_the_high_water_mark() {
-        let clock = ManualClock::new(at(40));
-        let time = Time::new(Arc::new(clock.clone()), at(100));
-        assert_eq!(time.now(), at(100));
-        clock.advance(Duration::from_millis(7));
-        assert_eq!(time.now(), at(107));
-    }
-}
+mod tests;

@@ -37,14 +37,51 @@ pub enum KeyError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Another handle, in this process or in another one, has the store open.
+    /// Another handle, in this process or in another one, has the store open, and kept it open for as
+    /// long as [`Builder::wait_for_lock`](crate::Builder::wait_for_lock) says. A store that was closed
+    /// in this process stays locked while an [`Execution`] of it lives.
     #[error(
-        "the store is open elsewhere: close it there, or share one `Store` (it is cheap to clone)"
+        "the store is open elsewhere: close it there and drop its executions, share one `Store` (it \
+         is cheap to clone), or wait longer with `wait_for_lock`"
     )]
     Locked,
+    /// There is no store, and none was to be made.
+    #[error(
+        "there is no store in this directory: check the path, and that its volume is mounted; \
+         `create(true)` makes one"
+    )]
+    NotFound,
+    /// There is a store, and a new one was to be made.
+    #[error("there is a store in this directory already: open it without `create_new`")]
+    Exists,
+    /// There is no store, and the directory has files of somebody else's, among which none is made.
+    #[error(
+        "there is no store in this directory, but other files: check the path, or choose an empty \
+         directory"
+    )]
+    NotEmpty,
     /// The path is there, but is not a directory.
-    #[error("a store is a directory, and the path is something else")]
+    #[error("a store is a directory, and the path is something else: choose another path")]
     NotADirectory,
+    /// The clock, or the latest time that the store has seen, is after the year 2200. Keys would
+    /// expire at once.
+    #[error(
+        "the clock or the store's time is after the year 2200: set the machine's clock, or give a \
+         clock that shows milliseconds; if it is right now, open once with `accept_clock(true)`"
+    )]
+    Clock,
+    /// The wall clock has moved farther since the store was written last than
+    /// [`Builder::clock_jump_max`](crate::Builder::clock_jump_max) allows.
+    #[error(
+        "the wall clock has moved by {moved_ms} ms since the store was written last, more than the \
+         {max_ms} ms of `clock_jump_max`: check the clock, then open with a larger bound"
+    )]
+    ClockJump {
+        /// Milliseconds by which it has moved; negative if it was set back.
+        moved_ms: i64,
+        /// Most milliseconds that were allowed.
+        max_ms: u64,
+    },
     /// A file of the directory has the name of a store's file, but is not one.
     #[error("`{file}` is not a file of an idemstore store: choose another directory")]
     NotAStore {
@@ -52,13 +89,16 @@ pub enum OpenError {
         file: &'static str,
     },
     /// The store was written by a version with another format.
-    #[error("`{file}` has format version {found}, this version of idemstore reads {supported}")]
+    #[error(
+        "`{file}` has format version {found}, and this version of idemstore reads up to {supported}: \
+         use a newer one"
+    )]
     UnsupportedVersion {
         /// Name of the file within the store's directory.
         file: &'static str,
         /// Format version of the file.
         found: u32,
-        /// Format version that can be read.
+        /// The latest format version that can be read.
         supported: u32,
     },
     /// The store is damaged, and to go on could run an operation a second time. Restore a backup.
@@ -84,7 +124,7 @@ pub enum OpenError {
     /// The place is read-only, or may not be written by this user; or the store is to be made in a
     /// directory that this user may not read, so that its name could not be made durable. A store
     /// cannot be opened for reading only.
-    #[error("the store's directory cannot be written: {source}")]
+    #[error("the store's directory cannot be written, give this user the right to: {source}")]
     NotWritable {
         /// What the operating system said.
         source: io::Error,
@@ -112,6 +152,7 @@ impl OpenError {
     pub(crate) fn io(action: &'static str, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::WouldBlock => Self::Locked,
+            io::ErrorKind::NotADirectory => Self::NotADirectory,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Self::NotWritable { source }
             }
@@ -139,7 +180,8 @@ pub enum Error {
     /// open of the store can tell. The operation must not be taken as done, nor as not done.
     #[error("the outcome is unknown until the store is opened again: {0}")]
     OutcomeUnknown(StorageError),
-    /// An earlier write failed. Results that were durable before are still replayed, as far as they
+    /// An earlier write failed, or a file of the store was removed, moved or replaced. Results that were
+    /// durable before are still replayed, as far as they
     /// can be read: after a failure of the vault's own file, redb reads only what it has in its
     /// cache. Everything else waits until the store is opened again.
     #[error("an earlier write failed, open the store again: {0}")]
@@ -151,6 +193,14 @@ pub enum Error {
     /// The handle is of another store than the one that was called. Nothing was changed.
     #[error("the handle is of another store")]
     OtherStore,
+    /// This process was forked from the one that opened the store. Nothing was changed. Open a store
+    /// after the fork, in the process that uses it.
+    #[error("another process has opened this store, and this one was forked from it")]
+    OtherProcess,
+    /// The clock is after the year 2200, so that the operation's retention cannot be told. Nothing
+    /// was changed.
+    #[error("the store's clock is after the year 2200: it must show milliseconds since 1970")]
+    Clock,
     /// Reading failed, or the operating system gave no thread for the first future. Nothing was
     /// changed.
     #[error("could not read the store: {0}")]
@@ -169,9 +219,9 @@ pub enum Error {
 #[non_exhaustive]
 pub enum CompleteError<H> {
     /// The result is longer than the store takes. Complete with a shorter one, or as a tombstone.
-    #[error("the result has {len} bytes, the store takes at most {max}")]
+    #[error("the result or checkpoint has {len} bytes, the store takes at most {max}")]
     TooLarge {
-        /// Bytes of the result.
+        /// Bytes of the result or checkpoint.
         len: usize,
         /// Most that the store takes.
         max: usize,
@@ -355,7 +405,7 @@ pub enum TransactionError<E> {
     #[error("the closure left the transaction in no state to be committed")]
     Unfinished,
     /// The closure asked for one of the store's own tables.
-    #[error("the tables `records`, `results` and `meta` are the store's own")]
+    #[error("the tables `records`, `results`, `meta` and `idemstore-doubts` are the store's own")]
     ReservedTable,
     /// The result is longer than the store takes.
     #[error("the result has {len} bytes, the store takes at most {max}")]
@@ -370,12 +420,25 @@ pub enum TransactionError<E> {
     Store(#[from] Error),
 }
 
-/// Why a store could not be backed up or compacted. Nothing of the store has changed.
+#[cfg(feature = "transaction")]
+impl<E> TransactionError<E> {
+    /// The failure of the store, if it is one.
+    pub(crate) fn of_store(&self) -> Option<&dyn fmt::Display> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::Unfinished => Some(&"the transaction was left unfinished"),
+            Self::Operation(_) | Self::ReservedTable | Self::TooLarge { .. } => None,
+        }
+    }
+}
+
+/// Why a store could not be backed up or compacted. Nothing of the store has changed, unless the error
+/// is that of a store that has failed: then the next open finds one vault or the other, whole.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CopyError {
-    /// There is a store in the directory already, or part of one.
-    #[error("there is a store in the directory already: choose another one")]
+    /// There is a store in the directory already, or part of one, or another file.
+    #[error("there is a store in the directory already, or another file: choose an empty one")]
     Exists,
     /// The operating system refused to write the copy, or to read what is copied.
     #[error("could not write the copy: {0}")]
@@ -392,7 +455,7 @@ impl From<OpenError> for CopyError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Io { source, .. } | OpenError::NotWritable { source } => Self::Io(source),
-            OpenError::Locked | OpenError::Corrupt { .. } => Self::Exists,
+            OpenError::Locked | OpenError::Corrupt { .. } | OpenError::NotEmpty => Self::Exists,
             other => Self::Io(io::Error::other(other)),
         }
     }

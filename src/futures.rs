@@ -406,7 +406,7 @@ impl InFlight {
     /// # Errors
     ///
     /// As [`InFlight::wait`].
-    pub async fn wait_async(self) -> Result<Begin, Error> {
+    pub async fn wait_async(mut self) -> Result<Begin, Error> {
         self.store().shared.journal.employ_steward()?;
         loop {
             if let Some(waiters) = self.join()
@@ -416,7 +416,7 @@ impl InFlight {
             }
             match self.ask()? {
                 // Somebody else was faster: wait for them.
-                Begin::InFlight(_) => {}
+                Begin::InFlight(newer) => self = newer,
                 begin => return Ok(begin),
             }
         }

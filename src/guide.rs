@@ -1,5 +1,6 @@
 //! A chapter for each kind of program: the problem, the pattern as code that compiles, what a kill
-//! leaves at each point, what to choose, and common mistakes.
+//! leaves at each point, what to choose, and common mistakes. The last two chapters are on running a
+//! store and on testing code that uses one.
 //!
 //! It is there in the documentation only.
 
@@ -28,3 +29,6 @@ pub mod business_data {}
 
 #[doc = include_str!("../docs/guide/operations.md")]
 pub mod operations {}
+
+#[doc = include_str!("../docs/guide/testing.md")]
+pub mod testing {}

@@ -52,7 +52,7 @@ impl KeyInfo {
         self.record.as_ref().map(|record| record.id.expires_at)
     }
 
-    /// How many executions of it have been started.
+    /// How many executions of it have been started since the key was last free.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.record.as_ref().map_or(0, |record| record.attempt)
@@ -111,8 +111,8 @@ impl Store {
     /// `Closed`, `Storage` and `Corrupt` of [`Error`].
     pub fn get(&self, key: &Key) -> Result<Option<KeyInfo>, Error> {
         let Shared { index, time, journal, .. } = &*self.shared;
-        if let Err(Error::Closed) = journal.check() {
-            return Err(Error::Closed);
+        if let Err(error @ (Error::Closed | Error::OtherProcess)) = journal.check() {
+            return Err(error);
         }
         let hash = index.hash(key.framed());
         loop {

@@ -123,6 +123,7 @@ pub struct Fingerprint {
 /// Stored with each digest made by [`Fingerprint::of_parts`].
 const ALGORITHM_NONE: u8 = 0;
 const ALGORITHM_BLAKE3: u8 = 1;
+const ALGORITHM_KEYED_BLAKE3: u8 = 2;
 const CONTEXT: &str = "idemstore 2026-11-24 request fingerprint v1";
 static CONTEXT_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(CONTEXT));
 /// Most bytes of parts that are hashed together.
@@ -142,20 +143,29 @@ impl Fingerprint {
     /// The fingerprint of a request that has several parts, in this order.
     #[must_use]
     pub fn of_parts<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> Self {
-        let mut hasher = blake3::Hasher::new_from_context_key(&CONTEXT_KEY);
-        // Short parts are hashed together, since each update takes as long as many bytes.
-        let mut gathered = Vec::with_capacity(GATHERED_LEN);
-        for part in parts {
-            let part = part.as_ref();
-            gathered.extend((part.len() as u64).to_le_bytes());
-            if gathered.len() + part.len() <= GATHERED_LEN {
-                gathered.extend(part);
-            } else {
-                hasher.update(&gathered).update(part);
-                gathered.clear();
-            }
-        }
-        Self { algorithm: ALGORITHM_BLAKE3, digest: hasher.update(&gathered).finalize() }
+        let hasher = blake3::Hasher::new_from_context_key(&CONTEXT_KEY);
+        Self { algorithm: ALGORITHM_BLAKE3, digest: digest(hasher, parts) }
+    }
+
+    /// The fingerprint of a request whose content can be guessed, such as a card number: whoever
+    /// reads the store's files and lacks `secret` cannot try one guess after the other.
+    ///
+    /// Keep the secret outside of the store, and the same for as long as its records live: with
+    /// another one each request that comes again is a mismatch. A record whose fingerprint was made
+    /// without a secret matches, as any other algorithm's does.
+    ///
+    /// ```
+    /// use idemstore::Fingerprint;
+    ///
+    /// # let secret = [7; 32];
+    /// let request = Fingerprint::keyed(&secret, ["POST", "/cards", "4111 1111 1111 1111"]);
+    /// let other = Fingerprint::keyed(&secret, ["POST", "/cards", "4111 1111 1111 1112"]);
+    /// assert!(!request.matches(&other));
+    /// ```
+    #[must_use]
+    pub fn keyed<P: AsRef<[u8]>>(secret: &[u8; 32], parts: impl IntoIterator<Item = P>) -> Self {
+        let hasher = blake3::Hasher::new_keyed(secret);
+        Self { algorithm: ALGORITHM_KEYED_BLAKE3, digest: digest(hasher, parts) }
     }
 
     /// Whether both stand for the same request, as far as that can be told: fingerprints of
@@ -173,6 +183,26 @@ impl Fingerprint {
     pub(crate) fn from_stored(algorithm: u8, digest: [u8; 32]) -> Self {
         Self { algorithm, digest: digest.into() }
     }
+}
+
+/// The digest of parts, each behind its length.
+fn digest<P: AsRef<[u8]>>(
+    mut hasher: blake3::Hasher,
+    parts: impl IntoIterator<Item = P>,
+) -> blake3::Hash {
+    // Short parts are hashed together, since each update takes as long as many bytes.
+    let mut gathered = Vec::with_capacity(GATHERED_LEN);
+    for part in parts {
+        let part = part.as_ref();
+        gathered.extend((part.len() as u64).to_le_bytes());
+        if gathered.len() + part.len() <= GATHERED_LEN {
+            gathered.extend(part);
+        } else {
+            hasher.update(&gathered).update(part);
+            gathered.clear();
+        }
+    }
+    hasher.update(&gathered).finalize()
 }
 
 impl fmt::Debug for Fingerprint {
@@ -200,5 +230,23 @@ mod tests {
             let expected = blake3::derive_key(CONTEXT, &framed);
             assert_eq!((algorithm, digest), (ALGORITHM_BLAKE3, expected), "{first} {second}");
         }
+    }
+
+    #[test]
+    fn a_keyed_fingerprint_is_the_keyed_digest_of_its_parts_and_an_algorithm_of_its_own() {
+        let (secret, other) = ([7; 32], [8; 32]);
+        let parts = ["POST", "/cards", "4111 1111 1111 1111"];
+        let framed: Vec<u8> = parts
+            .iter()
+            .flat_map(|part| [&(part.len() as u64).to_le_bytes(), part.as_bytes()].concat())
+            .collect();
+        let keyed = Fingerprint::keyed(&secret, parts);
+        let expected = *blake3::keyed_hash(&secret, &framed).as_bytes();
+        assert_eq!(keyed.to_stored(), (ALGORITHM_KEYED_BLAKE3, expected));
+        assert!(keyed.matches(&Fingerprint::keyed(&secret, parts)));
+        assert!(!keyed.matches(&Fingerprint::keyed(&other, parts)));
+        assert!(!keyed.matches(&Fingerprint::keyed(&secret, ["POST", "/cards", "4111"])));
+        // As any other algorithm's does, what was stored before matches.
+        assert!(keyed.matches(&Fingerprint::of_parts(parts)));
     }
 }

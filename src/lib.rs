@@ -36,12 +36,15 @@ mod canary;
 mod codec;
 #[doc(hidden)]
 pub mod disk;
+mod files;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod limits;
 mod observe;
+mod origin;
 mod record;
+mod secret;
 #[cfg(feature = "serde")]
 mod shape;
 mod sync;

@@ -57,13 +57,23 @@ pub(crate) const LIST_RECORDS_MAX: usize = 1024;
 /// times, numbers and the lengths in front of them.
 pub(crate) const CHANGE_OVERHEAD_MAX: usize = 1024;
 
+/// What a segment of the log keeps free beside the longest result: its first page, two changes' worth
+/// of overhead, and the marks around them.
+const SEGMENT_OVERHEAD: u64 = 4096 + 2 * CHANGE_OVERHEAD_MAX as u64 + 136;
+
+/// The longest result that a store can be configured for whose log has so many bytes.
+pub(crate) const fn result_len_max(log_bytes: u64) -> u64 {
+    let fits = (log_bytes / 2).saturating_sub(SEGMENT_OVERHEAD);
+    if fits < RESULT_LEN_MAX as u64 { fits } else { RESULT_LEN_MAX as u64 }
+}
+
 /// Bits of a record's serial number and of its expiry in the live table.
 pub(crate) const PACKED_BITS: u32 = 48;
 
 // The key frame stores the length of the scope in one byte, and that byte is the scope's bound.
 const _: () = assert!(SCOPE_LEN_MAX == u8::MAX as usize);
-// Scope and key, a fingerprint and six numbers of at most nine bytes fit what we reserve for them.
-const _: () = assert!(1 + SCOPE_LEN_MAX + KEY_LEN_MAX + 33 + 6 * 9 + 16 < CHANGE_OVERHEAD_MAX);
+// Scope and key, a fingerprint and nine numbers of at most nine bytes fit what we reserve for them.
+const _: () = assert!(1 + SCOPE_LEN_MAX + KEY_LEN_MAX + 33 + 9 * 9 + 16 < CHANGE_OVERHEAD_MAX);
 // Lengths in frames are 32-bit numbers.
 const _: () = assert!(RESULT_LEN_MAX + CHANGE_OVERHEAD_MAX < u32::MAX as usize);
 // The default log takes the default result many times over.

@@ -10,6 +10,8 @@
     expect(clippy::unused_self, reason = "not all work is measured")
 )]
 
+use std::fmt::Display;
+
 use crate::begin::Begin;
 use crate::error::{Error, StorageError};
 
@@ -123,7 +125,7 @@ pub(crate) enum Made {
 }
 
 /// A step was made durable, or not.
-pub(crate) fn made(step: Made, failure: Option<&Error>) {
+pub(crate) fn made(step: Made, failure: Option<&dyn Display>) {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
     let step = match step {
         Made::Started => "start",
@@ -151,6 +153,18 @@ pub(crate) fn poisoned(error: &StorageError) {
     tracing::error!(target: TARGET, %error, "poisoned");
     #[cfg(feature = "metrics")]
     metrics::counter!(numbers::POISONED).increment(1);
+}
+
+/// The wall clock has moved against the store's time, by so many milliseconds.
+pub(crate) fn clock_moved(moved_ms: i64) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: TARGET, moved_ms, "the wall clock has moved");
+}
+
+/// Others than the owner and the group may read or write the files, or anybody the directory.
+pub(crate) fn exposed() {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: TARGET, "others may read or write the store's files");
 }
 
 /// A number of things, which is far below where a float has no room for it.

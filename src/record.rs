@@ -7,7 +7,8 @@ use crate::sync::Arc;
 /// Where a record stands in the vault. In this order records expire, and nearly in this order
 /// they are made: new ones go in at the right, expired ones are cut off at the left.
 ///
-/// It stays the same for the whole life of a record, from start to expiry.
+/// It stays the same for the whole life of a record, from start to expiry, but for one that is
+/// completed after its retention was over: that one begins a new retention, in another place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RecordId {
     pub(crate) expires_at: Timestamp,
@@ -24,6 +25,10 @@ pub(crate) struct Record {
     pub(crate) begun_at: Timestamp,
     /// Counts the executions from 1; a retry of an interrupted one is the next.
     pub(crate) attempt: u32,
+    /// Whether it stays past its retention for as long as it is interrupted.
+    pub(crate) keep: bool,
+    /// What was stored at the start, for whoever has to finish it.
+    pub(crate) note: Option<Box<[u8]>>,
     pub(crate) state: State,
 }
 
@@ -62,13 +67,15 @@ impl Record {
     /// The same record in another state. The state that it had may hold many bytes, and is not
     /// copied for this.
     pub(crate) fn with_state(&self, state: State) -> Self {
-        let Self { id, key, fingerprint, begun_at, attempt, state: _ } = self;
+        let Self { id, key, fingerprint, begun_at, attempt, keep, note, state: _ } = self;
         Self {
             id: *id,
             key: key.clone(),
             fingerprint: *fingerprint,
             begun_at: *begun_at,
             attempt: *attempt,
+            keep: *keep,
+            note: note.clone(),
             state,
         }
     }
@@ -122,6 +129,8 @@ pub(crate) struct Change {
 pub(crate) enum ChangeKind {
     /// This is what is known of the key from now on.
     Put(Arc<Record>),
+    /// The same, and the record of the key leaves this other place.
+    Move { from: RecordId, to: Arc<Record> },
     /// Nothing is stored of the key any more: it is free again.
     Remove(Arc<Record>),
 }
@@ -129,7 +138,22 @@ pub(crate) enum ChangeKind {
 impl ChangeKind {
     pub(crate) fn record(&self) -> &Arc<Record> {
         match self {
-            Self::Put(record) | Self::Remove(record) => record,
+            Self::Put(record) | Self::Move { to: record, .. } | Self::Remove(record) => record,
         }
+    }
+
+    /// A new record of a key whose record stood there before.
+    pub(crate) fn put(from: RecordId, record: Arc<Record>) -> Self {
+        if record.id == from { Self::Put(record) } else { Self::Move { from, to: record } }
+    }
+
+    /// What it makes of each place that it changes: a record, or none.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (RecordId, Option<&Record>)> {
+        let (from, to) = match self {
+            Self::Put(record) => (None, (record.id, Some(&**record))),
+            Self::Move { from, to } => (Some((*from, None)), (to.id, Some(&**to))),
+            Self::Remove(record) => (None, (record.id, None)),
+        };
+        from.into_iter().chain([to])
     }
 }

@@ -6,7 +6,7 @@ use crate::store::Shared;
 use crate::sync::Ordering;
 
 /// A snapshot of a store. The numbers are read one after the other, while the store goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Durable records, also those that have expired and are not swept yet.
@@ -39,10 +39,21 @@ pub struct Stats {
     pub settles: u64,
     /// Expired records deleted since the store was opened.
     pub swept: u64,
+    /// The last jump of the wall clock, in milliseconds; negative if it was set back. That is how far
+    /// it had moved between the last write of an earlier run and this open, or a jump of more than a
+    /// second against the store's time since. 0 for a new store.
+    pub clock_jump: i64,
+    /// Whether others than the owner and the group may read or write the store's files, or anybody
+    /// may write its directory, as it was when the store was opened. `chmod` ends that.
+    pub exposed: bool,
 }
 
 impl Stats {
-    pub(crate) fn of(Shared { index, journal, time, .. }: &Shared) -> Self {
+    pub(crate) fn of(Shared { index, journal, time, exposed, .. }: &Shared) -> Self {
+        // A forked child may find a lock held by a thread that it does not have.
+        if journal.check_process().is_err() {
+            return Self::default();
+        }
         let (unsettled, counters) = (journal.unsettled(), journal.counters());
         let counts = index.count(time.now());
         Self {
@@ -61,6 +72,8 @@ impl Stats {
             batch_changes_max: counters.batch_changes_max.load(Ordering::Relaxed),
             settles: counters.settles.load(Ordering::Relaxed),
             swept: counters.swept.load(Ordering::Relaxed),
+            clock_jump: time.jump_ms(),
+            exposed: *exposed,
         }
     }
 }

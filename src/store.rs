@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) wake: Arc<Wake>,
     pub(crate) sweeper: Mutex<Option<JoinHandle<()>>>,
+    /// Whether others may read or write the files, as the open found them.
+    pub(crate) exposed: bool,
 }
 
 /// What the calls need to know of how the store was built.
@@ -67,13 +69,22 @@ impl Store {
     /// Opens the store in this directory, and makes it if it is not there.
     ///
     /// What an earlier run has started and not completed is interrupted from now on: the lock on
-    /// the directory proves that nobody is left who runs it.
+    /// the directory proves that no other process has it, and that no handle of it lives in this one.
     ///
     /// # Errors
     ///
     /// [`OpenError`] says what to do.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::builder().open(path)
+    }
+
+    /// A store in memory with the default options, for tests of what uses a store. It keeps nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::open_in_memory`], which takes options.
+    pub fn in_memory() -> Result<Self, OpenError> {
+        Self::builder().open_in_memory()
     }
 
     /// A store with other than the default options.
@@ -97,6 +108,8 @@ impl Store {
     }
 
     fn checked_answer(&self, key: &Key, fingerprint: Fingerprint) -> Result<Begin, Error> {
+        // Before any lock is taken, which a thread that the child does not have may hold.
+        self.shared.journal.check_process()?;
         let begin = self.answer(key, fingerprint)?;
         match self.shared.journal.check() {
             // What was durable when writing failed is durable now.
@@ -274,7 +287,7 @@ impl Store {
         let Shared { index, time, journal, .. } = &*self.shared;
         journal.check()?;
         // Nothing is taken in hand that could not be put down again.
-        journal.check_outside()?;
+        journal.check_caller()?;
         let hash = index.hash(key.framed());
         loop {
             let now = time.now();
@@ -296,17 +309,22 @@ impl Store {
         }
     }
 
-    /// Closes the store for all clones and handles, and says whether everything is in its place.
+    /// Closes the store for all clones and handles, and says how many started operations still have a
+    /// handle.
     ///
     /// Calls that are waiting for their fsync get their answer; later calls get
     /// [`Error::Closed`]. An execution that is under way is interrupted when the store is opened
-    /// again. Closing twice is no error.
+    /// again. **The directory stays locked until the last [`Execution`] of this store is dropped**:
+    /// until then its effect may be at work, and nobody is to be told that it was interrupted.
+    /// Closing twice is no error, and the second time says 0.
+    ///
+    /// In a process that was forked from the one that opened the store this does nothing.
     ///
     /// # Errors
     ///
     /// `Poisoned` if the log could not be settled, `OutcomeUnknown` if the vault's file could not
     /// be closed. What was acknowledged is safe in the log either way.
-    pub fn close(self) -> Result<(), Error> {
+    pub fn close(self) -> Result<usize, Error> {
         self.shared.close()
     }
 }
@@ -329,15 +347,18 @@ impl Shared {
         Err(Error::Overloaded { bound: "the number of keys", max: max as u64 })
     }
 
-    fn close(&self) -> Result<(), Error> {
-        self.journal.check_outside()?;
+    fn close(&self) -> Result<usize, Error> {
+        if self.journal.check_process().is_err() {
+            return Ok(0);
+        }
+        self.journal.check_caller()?;
         self.wake.stop();
         if let Some(sweeper) = self.sweeper.lock().take() {
             // A sweeper that panicked has nothing more to say: what matters was said below.
             let _ = sweeper.join();
         }
         match self.journal.close() {
-            Err(Error::Closed) => Ok(()),
+            Err(Error::Closed) => Ok(0),
             closed => closed,
         }
     }

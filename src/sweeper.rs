@@ -1,7 +1,9 @@
-//! The background thread: it settles the log and sweeps, and is asleep in between.
+//! The background thread: it settles the log, sweeps, and writes down that the wall clock has moved.
+//! It is asleep in between.
 //!
-//! Nothing depends on it. Whether a key has expired is decided when it is asked for, and a full
-//! log is settled by whoever finds it full.
+//! Little depends on it. Whether a key has expired is decided when it is asked for, a full log is
+//! settled by the call that finds it full, and the next write has what the wall clock shows. Only
+//! records that have expired count towards the number of keys until they are swept.
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +20,11 @@ const SETTLE_AFTER: Duration = Duration::from_secs(5);
 /// The least time between two sweeps, so that keys which expire one by one are swept in bulk.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// The longest sleep. It bounds how late a sweep is after the clock was moved by hand.
-const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// The longest time between two sweeps. It bounds how late one is after the clock was moved by hand.
+const SWEEP_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often the wall clock is looked at. It bounds for how long a jump of it is not written down.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) fn spawn(journal: Arc<Journal>, wake: Arc<Wake>) -> Result<JoinHandle<()>, OpenError> {
     Builder::new()
@@ -36,6 +41,7 @@ fn run(journal: &Journal, wake: &Wake) -> Result<(), Error> {
     let mut next_sweep = Duration::ZERO;
     let mut started = Instant::now();
     loop {
+        journal.note_clock()?;
         let (age, sealed) = journal.unsettled_for();
         if sealed || age.is_some_and(|age| SETTLE_AFTER <= age) {
             if sealed { journal.settle_full() } else { journal.settle() }?;
@@ -46,11 +52,12 @@ fn run(journal: &Journal, wake: &Wake) -> Result<(), Error> {
         if next_sweep <= started.elapsed() {
             sweep(journal, wake)?;
             started = Instant::now();
-            next_sweep = journal.next_expiry()?.unwrap_or(SLEEP_MAX).clamp(SWEEP_EVERY, SLEEP_MAX);
+            next_sweep =
+                journal.next_expiry()?.unwrap_or(SWEEP_WITHIN).clamp(SWEEP_EVERY, SWEEP_WITHIN);
         }
-        let until_settle = age.map_or(SLEEP_MAX, |age| SETTLE_AFTER.saturating_sub(age));
+        let until_settle = age.map_or(LOOK_EVERY, |age| SETTLE_AFTER.saturating_sub(age));
         let until_sweep = next_sweep.saturating_sub(started.elapsed());
-        if !wake.sleep(until_settle.min(until_sweep)) {
+        if !wake.sleep(until_settle.min(until_sweep).min(LOOK_EVERY)) {
             return Ok(());
         }
     }

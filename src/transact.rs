@@ -44,7 +44,9 @@ impl Store {
 
     /// A snapshot of the store's redb file, to read tables of the caller's own with.
     ///
-    /// Drop it soon: while it lives, the file cannot use the room of what is deleted again. When
+    /// **Drop it soon: while it lives, the file grows** with each settle and each sweep, since the room
+    /// of what is deleted cannot be used again. One that was kept open made a file eight times as
+    /// large within six rounds of new keys for old ones. When
     /// the store is closed or compacted, it can read no more, and a store that is closed cannot be
     /// opened again before its last reader is gone.
     ///

@@ -9,6 +9,8 @@
 //!                `-> completed
 //! ```
 
+use std::time::Duration;
+
 use crate::canary;
 use crate::clock::Timestamp;
 use crate::key::{Fingerprint, Key};
@@ -36,7 +38,7 @@ pub enum Status {
     Reserved,
     /// The operation runs.
     Executing,
-    /// The operation was started, and nobody is left who runs it.
+    /// The operation was started, and no handle of it is left.
     Interrupted,
     /// The operation is done, and its result is kept.
     Completed,
@@ -148,7 +150,7 @@ pub(crate) fn start(
     begun_at: Timestamp,
 ) -> Record {
     let state = State::Started { checkpoint: None };
-    Record { id, key, fingerprint, begun_at, attempt: 1, state }
+    Record { id, key, fingerprint, begun_at, attempt: 1, keep: false, note: None, state }
 }
 
 /// The operation has come this far.
@@ -160,6 +162,21 @@ pub(crate) fn checkpoint(record: &Record, progress: Box<[u8]>) -> Record {
 /// its first begin.
 pub(crate) fn retry(record: &Record) -> Record {
     Record { attempt: record.attempt.saturating_add(1), ..record.clone() }
+}
+
+/// When a record expires that was begun then and is started now. A permit that was held for longer
+/// than its retention would else start an operation whose record counts for nothing.
+pub(crate) fn expiry(begun_at: Timestamp, retention: Duration, now: Timestamp) -> Timestamp {
+    let expires_at = begun_at.saturating_add(retention);
+    if now < expires_at { expires_at } else { now.saturating_add(retention) }
+}
+
+/// When a record expires that is completed now, if that is another time than before: one whose
+/// retention is over begins a new one, as long as the first, or it would be free the moment after.
+pub(crate) fn renewed_expiry(record: &Record, now: Timestamp) -> Option<Timestamp> {
+    let RecordId { expires_at, .. } = record.id;
+    let retention = expires_at.saturating_since(record.begun_at);
+    (!is_live(record.id, now)).then(|| now.saturating_add(retention))
 }
 
 /// The operation is done, and this is kept of its result.
@@ -271,6 +288,21 @@ mod tests {
         check(Holder::Nobody, Some(&tombstone), "b", EXPIRY - 1, Mismatch);
         check(Holder::Nobody, Some(&tombstone), "a", EXPIRY, Fresh);
         assert_eq!(status(Holder::Nobody, Some(&tombstone), at(1)), Some(Status::Tombstone));
+    }
+
+    #[test]
+    fn a_record_that_is_completed_late_begins_a_new_retention() {
+        assert_eq!(renewed_expiry(&started(), at(EXPIRY - 1)), None);
+        assert_eq!(renewed_expiry(&started(), at(EXPIRY)), Some(at(2 * EXPIRY)));
+        assert_eq!(renewed_expiry(&started(), at(5 * EXPIRY)), Some(at(6 * EXPIRY)));
+    }
+
+    #[test]
+    fn a_permit_that_is_older_than_its_retention_starts_a_new_one() {
+        let retention = Duration::from_millis(EXPIRY);
+        assert_eq!(expiry(at(1), retention, at(EXPIRY)), at(EXPIRY + 1));
+        assert_eq!(expiry(at(1), retention, at(EXPIRY + 1)), at(2 * EXPIRY + 1));
+        assert_eq!(expiry(at(1), Duration::ZERO, at(7)), at(7));
     }
 
     #[test]

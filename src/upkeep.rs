@@ -1,13 +1,13 @@
 //! Looking after a store: what the background thread does by itself, and what it does not.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::disk::{Directory, Disk};
 use crate::error::{CopyError, Error};
-use crate::log::segment;
+use crate::files;
 use crate::stats::Stats;
 use crate::store::Store;
-use crate::vault::Vault;
 
 impl Store {
     /// Deletes one bounded slice of expired records, and says how many those were; 0 when none is
@@ -52,10 +52,13 @@ impl Store {
     /// Calls go on while most of the copying is done. For the rest, writes go on for as long as
     /// the log has room.
     ///
+    /// The copy is a store of its own: no file of it fits into this store, nor the other way round.
+    /// A backup that fails leaves nothing behind but the directory. What a kill leaves is refused by an
+    /// open, and replaced by the next backup into this directory.
+    ///
     /// # Errors
     ///
-    /// [`CopyError`]. A directory with part of a copy in it can be used for the next one. If only
-    /// the very last step has failed, the copy is there, and may not survive a power cut.
+    /// [`CopyError`].
     pub fn backup(&self, path: impl AsRef<Path>) -> Result<(), CopyError> {
         self.backup_on(Directory::new(path.as_ref()))
     }
@@ -63,15 +66,21 @@ impl Store {
     /// Backs the store up on another disk than the file system's. For the store's own tests.
     #[doc(hidden)]
     pub fn backup_on(&self, mut disk: impl Disk) -> Result<(), CopyError> {
-        disk.lock().map_err(|error| match error.kind() {
+        self.shared.journal.check()?;
+        disk.enter(true)?;
+        files::check_room_for_copy(&disk)?;
+        disk.lock(Duration::ZERO).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => CopyError::Exists,
             _ => CopyError::Io(error),
         })?;
-        if Vault::exists(&disk)? {
-            return Err(CopyError::Exists);
+        files::check_room_for_copy(&disk)?;
+        files::remove_copy(&disk)?;
+        let copied = self.shared.journal.backup(&disk).and_then(|()| Ok(disk.sign()?));
+        if copied.is_err() {
+            // What cannot be removed is refused by an open.
+            let _ = files::remove_copy(&disk);
         }
-        segment::check_unused(&disk)?;
-        self.shared.journal.backup(&disk)
+        copied
     }
 
     /// Makes the vault's file as small as it can be, and says by how many bytes it has shrunk.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use idemstore::disk::{Directory, Disk, DiskFile};
 use parking_lot::Mutex;
@@ -55,8 +56,28 @@ impl CountingDisk {
 }
 
 impl Disk for CountingDisk {
-    fn lock(&mut self) -> io::Result<()> {
-        self.directory.lock()
+    fn enter(&mut self, make: bool) -> io::Result<()> {
+        self.directory.enter(make)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.directory.names()
+    }
+
+    fn lock(&mut self, wait: Duration) -> io::Result<bool> {
+        self.directory.lock(wait)
+    }
+
+    fn sign(&self) -> io::Result<()> {
+        self.directory.sign()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.directory.check()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.directory.remove(name)
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {

@@ -185,7 +185,8 @@ pub(crate) fn child(args: &Args, place: &Path, generation: u32) -> Result<()> {
         }
     });
     failure.into_inner().unwrap_or_else(PoisonError::into_inner)?;
-    Ok(agency.store.close()?)
+    agency.store.close()?;
+    Ok(())
 }
 
 /// A parent that is gone cannot kill this process any more. It holds the other end of our standard

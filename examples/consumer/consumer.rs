@@ -24,7 +24,8 @@ pub(crate) fn run(args: &Args, generation: u32) -> Result<()> {
     for batch in messages.chunks(usize::try_from(args.batch)?) {
         consumer.consume(batch)?;
     }
-    Ok(consumer.store.close()?)
+    consumer.store.close()?;
+    Ok(())
 }
 
 /// A parent that is gone cannot kill this process any more. It holds the other end of our standard

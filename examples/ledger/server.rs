@@ -27,7 +27,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let server = Server { store: store.clone(), sabotage: args.sabotage };
     thread::spawn(move || or_exit(server.listen(&listener)));
     io::copy(&mut io::stdin().lock(), &mut io::sink())?;
-    Ok(store.close()?)
+    store.close()?;
+    Ok(())
 }
 
 /// An error means that the store did what it must not do, or that the harness itself is broken.

@@ -61,7 +61,8 @@ impl Server {
     }
 
     pub(crate) fn close(self) -> Result<()> {
-        Ok(self.store.close()?)
+        self.store.close()?;
+        Ok(())
     }
 
     /// Asks until there is an answer.

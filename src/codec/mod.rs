@@ -32,6 +32,23 @@ struct WireRecord<'a> {
     state: WireState<'a>,
 }
 
+/// What format 3 added, in front of what a record was before.
+#[derive(Encode, BorrowDecode)]
+#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
+struct WireNoted<'a> {
+    keep: bool,
+    note: Option<&'a [u8]>,
+    record: WireRecord<'a>,
+}
+
+/// The place that a record has left.
+#[derive(Encode, BorrowDecode)]
+#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
+struct WirePlace {
+    expires_at: u64,
+    serial: u64,
+}
+
 #[derive(Encode, BorrowDecode)]
 #[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
 enum WireState<'a> {
@@ -70,21 +87,44 @@ struct WireApart {
 #[derive(Encode, BorrowDecode)]
 #[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
 enum WireChange<'a> {
-    Put { expires_at: u64, serial: u64, record: WireRecord<'a> },
-    Remove { expires_at: u64, serial: u64 },
-    Mark { serial: u64 },
+    /// As formats 1 and 2 wrote it.
+    OldPut {
+        expires_at: u64,
+        serial: u64,
+        record: WireRecord<'a>,
+    },
+    Remove {
+        expires_at: u64,
+        serial: u64,
+    },
+    Mark {
+        serial: u64,
+    },
+    Wall {
+        at: u64,
+    },
+    Put {
+        from: Option<WirePlace>,
+        expires_at: u64,
+        serial: u64,
+        noted: WireNoted<'a>,
+    },
 }
 
 /// What stands in the log.
 pub(crate) enum Logged {
-    /// The new record of this place, or none.
-    Change(RecordId, Option<Record>),
+    /// The new record of a key, and the place that it has left for this one.
+    Put { from: Option<RecordId>, record: Record },
+    /// Nothing is in this place any more.
+    Remove(RecordId),
     /// The vault has given out this serial number.
     Mark(u64),
+    /// The wall when the frame was written.
+    Wall(Timestamp),
 }
 
-/// Most bytes of a mark in the log: its variant and a number.
-pub(crate) const MARK_LEN_MAX: usize = 1 + 9;
+/// Most bytes of a mark or of a wall in the log: the variant and a number.
+pub(crate) const NUMBER_LEN_MAX: usize = 1 + 9;
 
 /// A record as its row has it.
 pub(crate) enum Row {
@@ -115,8 +155,9 @@ impl Apart {
     }
 }
 
-/// First byte of each row.
-const ROW_VERSION: u8 = 1;
+/// First byte of each row, and what it was in formats 1 and 2.
+const ROW_VERSION: u8 = 2;
+const ROW_VERSION_OLD: u8 = 1;
 /// Bytes of the checksum at the end of each row.
 const ROW_CHECKSUM_LEN: usize = 8;
 
@@ -129,7 +170,7 @@ pub(crate) fn encode_row(record: &Record) -> Result<(Vec<u8>, Option<&[u8]>), Ma
     };
     let apart = bytes.filter(|bytes| RESULT_INLINE_MAX < bytes.len());
     let mut row = vec![ROW_VERSION];
-    row.extend(encode(wire_record(record, apart.is_some())?)?);
+    row.extend(encode(wire_noted(record, apart.is_some())?)?);
     let checksum = row_checksum(record.id, &row);
     row.extend(checksum);
     Ok((row, apart))
@@ -150,11 +191,17 @@ fn decode_body(id: RecordId, body: &[u8]) -> Result<Row, Malformed> {
     row_of(id, &decode_wire(body)?)
 }
 
-fn decode_wire(body: &[u8]) -> Result<WireRecord<'_>, Malformed> {
+fn decode_wire(body: &[u8]) -> Result<WireNoted<'_>, Malformed> {
     match body.split_first() {
         Some((&ROW_VERSION, body)) => decode(body),
+        Some((&ROW_VERSION_OLD, body)) => decode(body).map(without_note),
         _ => Err(Malformed),
     }
+}
+
+/// A record as formats 1 and 2 had it.
+fn without_note(record: WireRecord<'_>) -> WireNoted<'_> {
+    WireNoted { keep: false, note: None, record }
 }
 
 /// What a scan needs of a row. It borrows.
@@ -165,13 +212,15 @@ pub(crate) struct Scanned<'a> {
     pub(crate) started: bool,
     /// Whether result or checkpoint have a row of their own.
     pub(crate) apart: bool,
+    /// Whether it stays past its retention while it is interrupted.
+    pub(crate) keep: bool,
 }
 
 /// The parts of a row that a scan needs, once its checksum is found true. That redb has checked its
 /// pages is not enough: a row that rots while the store is open gets a true page with the next
 /// change of a row beside it.
 pub(crate) fn scan_row(id: RecordId, row: &[u8]) -> Result<Scanned<'_>, Malformed> {
-    let wire = decode_wire(checked(id, row)?)?;
+    let WireNoted { keep, record: wire, .. } = decode_wire(checked(id, row)?)?;
     let (started, apart) = match wire.state {
         WireState::Started | WireState::StartedAt { .. } => (true, false),
         WireState::StartedAtApart { .. } => (true, true),
@@ -179,7 +228,7 @@ pub(crate) fn scan_row(id: RecordId, row: &[u8]) -> Result<Scanned<'_>, Malforme
         WireState::CompletedApart { .. } => (false, true),
     };
     let begun_at = Timestamp::from_unix_ms(wire.begun_at);
-    Ok(Scanned { framed_key: wire.key, begun_at, started, apart })
+    Ok(Scanned { framed_key: wire.key, begun_at, started, apart, keep })
 }
 
 /// Covers the row's place too, so that a row that has strayed is noticed. The place is the key
@@ -201,17 +250,26 @@ fn prefix<const LEN: usize>(hash: &blake3::Hash) -> [u8; LEN] {
 
 /// The bytes of a change in the log.
 pub(crate) fn encode_change(change: &ChangeKind) -> Result<Vec<u8>, Malformed> {
-    encode(match change {
-        ChangeKind::Put(record) => WireChange::Put {
+    let put = |from: Option<RecordId>, record: &Record| {
+        encode(WireChange::Put {
+            from: from.map(wire_place),
             expires_at: record.id.expires_at.as_unix_ms(),
             serial: record.id.serial,
-            record: wire_record(record, false)?,
-        },
-        ChangeKind::Remove(record) => WireChange::Remove {
-            expires_at: record.id.expires_at.as_unix_ms(),
-            serial: record.id.serial,
-        },
-    })
+            noted: wire_noted(record, false)?,
+        })
+    };
+    match change {
+        ChangeKind::Put(record) => put(None, record),
+        ChangeKind::Move { from, to } => put(Some(*from), to),
+        ChangeKind::Remove(record) => {
+            let WirePlace { expires_at, serial } = wire_place(record.id);
+            encode(WireChange::Remove { expires_at, serial })
+        }
+    }
+}
+
+fn wire_place(id: RecordId) -> WirePlace {
+    WirePlace { expires_at: id.expires_at.as_unix_ms(), serial: id.serial }
 }
 
 /// The bytes of a mark in the log.
@@ -220,27 +278,48 @@ pub(crate) fn encode_mark(serial: u64) -> Result<Vec<u8>, Malformed> {
     encode(WireChange::Mark { serial })
 }
 
-/// What a change or a mark in the log says.
+/// The bytes of a wall in the log, and how many they are. Each frame has one, so they are not
+/// allocated.
+#[expect(clippy::expect_used, reason = "the length is a constant, and tested")]
+pub(crate) fn encode_wall(wall: Timestamp) -> ([u8; NUMBER_LEN_MAX], usize) {
+    let mut bytes = [0; NUMBER_LEN_MAX];
+    let wire = WireChange::Wall { at: wall.as_unix_ms() };
+    let len = bincode::encode_into_slice(wire, &mut bytes, CONFIG)
+        .expect("a variant and a number have at most so many bytes");
+    (bytes, len)
+}
+
+/// What an item of a frame says.
 pub(crate) fn decode_logged(bytes: &[u8]) -> Result<Logged, Malformed> {
+    let place =
+        |expires_at, serial| RecordId { expires_at: Timestamp::from_unix_ms(expires_at), serial };
+    let put = |from: Option<WirePlace>, id, noted: &WireNoted<'_>| match row_of(id, noted)? {
+        Row::Whole(record) => {
+            Ok(Logged::Put { from: from.map(|from| place(from.expires_at, from.serial)), record })
+        }
+        Row::Apart(_) => Err(Malformed),
+    };
     match decode(bytes)? {
-        WireChange::Put { expires_at, serial, record } => {
-            let id = RecordId { expires_at: Timestamp::from_unix_ms(expires_at), serial };
-            match row_of(id, &record)? {
-                Row::Whole(record) => Ok(Logged::Change(id, Some(record))),
-                Row::Apart(_) => Err(Malformed),
-            }
+        WireChange::OldPut { expires_at, serial, record } => {
+            put(None, place(expires_at, serial), &without_note(record))
         }
-        WireChange::Remove { expires_at, serial } => {
-            let id = RecordId { expires_at: Timestamp::from_unix_ms(expires_at), serial };
-            Ok(Logged::Change(id, None))
+        WireChange::Put { from, expires_at, serial, noted } => {
+            put(from, place(expires_at, serial), &noted)
         }
+        WireChange::Remove { expires_at, serial } => Ok(Logged::Remove(place(expires_at, serial))),
         WireChange::Mark { serial } => Ok(Logged::Mark(serial)),
+        WireChange::Wall { at } => Ok(Logged::Wall(Timestamp::from_unix_ms(at))),
     }
 }
 
 /// Tells bytes that are stored apart from any others.
 fn digest(bytes: &[u8]) -> [u8; 16] {
     prefix(&blake3::hash(bytes))
+}
+
+fn wire_noted(record: &Record, apart: bool) -> Result<WireNoted<'_>, Malformed> {
+    let (keep, note) = (record.keep, record.note.as_deref());
+    Ok(WireNoted { keep, note, record: wire_record(record, apart)? })
 }
 
 fn wire_record(record: &Record, apart: bool) -> Result<WireRecord<'_>, Malformed> {
@@ -282,13 +361,16 @@ fn wire_apart(bytes: &[u8]) -> Result<WireApart, Malformed> {
     Ok(WireApart { len, digest: digest(bytes) })
 }
 
-fn row_of(id: RecordId, wire: &WireRecord<'_>) -> Result<Row, Malformed> {
+fn row_of(id: RecordId, noted: &WireNoted<'_>) -> Result<Row, Malformed> {
+    let WireNoted { keep, note, record: wire } = noted;
     let record = Record {
         id,
         key: Key::from_framed(wire.key).ok_or(Malformed)?,
         fingerprint: Fingerprint::from_stored(wire.fingerprint_algorithm, wire.fingerprint),
         begun_at: Timestamp::from_unix_ms(wire.begun_at),
         attempt: wire.attempt,
+        keep: *keep,
+        note: note.map(Into::into),
         state: State::Started { checkpoint: None },
     };
     let complete = |record: Record, kept, at| {

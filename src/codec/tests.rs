@@ -13,6 +13,8 @@ fn started() -> Record {
         fingerprint: Fingerprint::from_stored(1, [0xAB; 32]),
         begun_at: at(1_700_000_000_000),
         attempt: 3,
+        keep: false,
+        note: None,
         state: State::Started { checkpoint: None },
     }
 }
@@ -34,9 +36,15 @@ fn long() -> Record {
     completed(&[b'x'; RESULT_INLINE_MAX + 1])
 }
 
+/// One that is to be kept, with a note.
+fn noted() -> Record {
+    Record { keep: true, note: Some(Box::from(*b"ask the bank")), ..started() }
+}
+
 /// A record of every kind.
-fn all() -> [Record; 8] {
+fn all() -> [Record; 9] {
     [
+        noted(),
         started(),
         at_checkpoint(b""),
         at_checkpoint(b"step 2"),
@@ -53,43 +61,88 @@ const HEAD: &str = "0c0473686f706f726465722d31\
     01abababababababababababababababababababababababababababababababab\
     fd0068e5cf8b01000003";
 
+/// What stands in front of it since format 3: it is not kept, and has no note.
+const PLAIN: &str = "0000";
+
 #[track_caller]
-fn check_row(record: &Record, state: &str, checksum: &str) {
+fn check_row(record: &Record, noted: &str, state: &str, checksum: &str) {
     let (row, _) = encode_row(record).expect("it can be encoded");
-    assert_eq!(row, from_hex(&format!("01{HEAD}{state}{checksum}")));
+    assert_eq!(hex(&row), format!("02{noted}{HEAD}{state}{checksum}"));
 }
+
+/// A row of formats 1 and 2.
+#[track_caller]
+fn check_old_row(record: &Record, state: &str, checksum: &str) {
+    let row = from_hex(&format!("01{HEAD}{state}{checksum}"));
+    let read = match decode_row(record.id, &row).expect("it can be decoded") {
+        Row::Whole(record) => record,
+        Row::Apart(row) => row.join(&[b'x'; RESULT_INLINE_MAX + 1]).expect("it fits"),
+    };
+    assert_eq!(shown(&read), shown(record));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
+const DONE: &str = "01fdfa68e5cf8b01000004646f6e65";
+const LONG: &str = "02fdfa68e5cf8b010000fb0102eb23a27559ad3d5cecbdaef9ee269264";
+const AT_STEP_2: &str = "0306737465702032";
+const AT_LONG: &str = "04fb0102eb23a27559ad3d5cecbdaef9ee269264";
+const NOT_KEPT: &str = "05fdfa68e5cf8b010000fb5802\
+    139eed502863beeb7f525dfa5431d62a3baa863763a31003e9111ae74c5e1122";
 
 #[test]
 fn the_bytes_of_a_row_stay_what_they_are() {
-    check_row(&started(), "00", "0419aead9a466f7b");
-    check_row(&completed(b"done"), "01fdfa68e5cf8b01000004646f6e65", "e8d803a21f139f66");
-    check_row(
-        &long(),
-        "02fdfa68e5cf8b010000fb0102eb23a27559ad3d5cecbdaef9ee269264",
-        "c3786a2d4a54d912",
-    );
-    check_row(&at_checkpoint(b"step 2"), "0306737465702032", "1f09cab4ce100294");
-    check_row(
-        &at_checkpoint(&[b'x'; RESULT_INLINE_MAX + 1]),
-        "04fb0102eb23a27559ad3d5cecbdaef9ee269264",
-        "81652261802e5f13",
-    );
-    check_row(
-        &tombstone(),
-        "05fdfa68e5cf8b010000fb5802\
-         139eed502863beeb7f525dfa5431d62a3baa863763a31003e9111ae74c5e1122",
-        "a03d16829e31e0dd",
-    );
+    check_row(&started(), PLAIN, "00", "ca6cd273b6e12d7e");
+    check_row(&completed(b"done"), PLAIN, DONE, "a733943e206ebc59");
+    check_row(&long(), PLAIN, LONG, "9b404d46669ebc58");
+    check_row(&at_checkpoint(b"step 2"), PLAIN, AT_STEP_2, "e0851a0f866ca639");
+    let at_long = at_checkpoint(&[b'x'; RESULT_INLINE_MAX + 1]);
+    check_row(&at_long, PLAIN, AT_LONG, "487332b3d2227cc4");
+    check_row(&tombstone(), PLAIN, NOT_KEPT, "a21ca8953790f0ac");
+    check_row(&noted(), "01010c61736b207468652062616e6b", "00", "f74026c0112d74d6");
+}
+
+#[test]
+fn the_bytes_of_a_row_of_formats_1_and_2_are_read() {
+    check_old_row(&started(), "00", "0419aead9a466f7b");
+    check_old_row(&completed(b"done"), DONE, "e8d803a21f139f66");
+    check_old_row(&long(), LONG, "c3786a2d4a54d912");
+    check_old_row(&at_checkpoint(b"step 2"), AT_STEP_2, "1f09cab4ce100294");
+    let at_long = at_checkpoint(&[b'x'; RESULT_INLINE_MAX + 1]);
+    check_old_row(&at_long, AT_LONG, "81652261802e5f13");
+    check_old_row(&tombstone(), NOT_KEPT, "a03d16829e31e0dd");
 }
 
 #[test]
 fn the_bytes_of_a_change_stay_what_they_are() {
     const PLACE: &str = "fd80b9e6cf8b01000007";
-    let change = |change| encode_change(&change).expect("it can be encoded");
+    let change = |change| hex(&encode_change(&change).expect("it can be encoded"));
     let put = change(ChangeKind::Put(completed(b"done").into()));
-    assert_eq!(put, from_hex(&format!("00{PLACE}{HEAD}01fdfa68e5cf8b01000004646f6e65")));
+    assert_eq!(put, format!("0400{PLACE}{PLAIN}{HEAD}{DONE}"));
+    let from = RecordId { expires_at: at(1_700_000_000_000), serial: 6 };
+    let moved = change(ChangeKind::Move { from, to: completed(b"done").into() });
+    assert_eq!(moved, format!("0401fd0068e5cf8b01000006{PLACE}{PLAIN}{HEAD}{DONE}"));
+    let put = change(ChangeKind::Put(noted().into()));
+    assert_eq!(put, format!("0400{PLACE}01010c61736b207468652062616e6b{HEAD}00"));
     let remove = change(ChangeKind::Remove(started().into()));
-    assert_eq!(remove, from_hex(&format!("01{PLACE}")));
+    assert_eq!(remove, format!("01{PLACE}"));
+    // As formats 1 and 2 had it.
+    let put = from_hex(&format!("00{PLACE}{HEAD}{DONE}"));
+    let Ok(Logged::Put { from: None, record }) = decode_logged(&put) else {
+        panic!("it is no put")
+    };
+    assert_eq!(shown(&record), shown(&completed(b"done")));
+}
+
+#[test]
+fn the_bytes_of_a_wall_stay_what_they_are() {
+    for (ms, bytes) in [(7, "0307"), (1_700_000_000_000, "03fd0068e5cf8b010000")] {
+        let (wall, len) = encode_wall(at(ms));
+        assert_eq!(hex(&wall[..len]), bytes);
+        assert!(matches!(decode_logged(&wall[..len]), Ok(Logged::Wall(read)) if read == at(ms)));
+    }
 }
 
 #[test]
@@ -98,7 +151,7 @@ fn the_bytes_of_a_mark_stay_what_they_are() {
     for (serial, bytes) in [(7, "0207"), (1_000, "02fbe803"), (longest, "02fdffffffffffff0000")] {
         let mark = encode_mark(serial).expect("it can be encoded");
         assert_eq!(mark, from_hex(bytes));
-        assert!(mark.len() <= MARK_LEN_MAX);
+        assert!(mark.len() <= NUMBER_LEN_MAX);
         assert!(matches!(decode_logged(&mark), Ok(Logged::Mark(read)) if read == serial));
     }
 }
@@ -115,8 +168,9 @@ fn shown(record: &Record) -> String {
             format!("{completed_at:?} {len} {digest:?}")
         }
     };
-    let Record { id, key, begun_at, attempt, .. } = record;
-    format!("{id:?} {:?} {algorithm} {digest:?} {begun_at:?} {attempt} {state}", key.framed())
+    let Record { id, key, begun_at, attempt, keep, note, .. } = record;
+    let key = key.framed();
+    format!("{id:?} {key:?} {algorithm} {digest:?} {begun_at:?} {attempt} {keep} {note:?} {state}")
 }
 
 #[test]
@@ -134,16 +188,18 @@ fn rows_and_changes_come_back_as_they_were() {
         assert_eq!(scanned.started, record.state.is_started());
         assert_eq!(scanned.apart, apart.is_some());
 
-        let change = ChangeKind::Put(record.clone().into());
-        let change = encode_change(&change).expect("it can be encoded");
-        let Ok(Logged::Change(id, read)) = decode_logged(&change) else {
-            panic!("it is not decoded as a change")
-        };
-        assert_eq!(id, record.id);
-        assert_eq!(read.map(|read| shown(&read)), Some(shown(&record)));
+        for from in [record.id, RecordId { serial: 3, ..record.id }] {
+            let change = ChangeKind::put(from, record.clone().into());
+            let change = encode_change(&change).expect("it can be encoded");
+            let Ok(Logged::Put { from: left, record: read }) = decode_logged(&change) else {
+                panic!("it is not decoded as a put")
+            };
+            assert_eq!(left, (from != record.id).then_some(from));
+            assert_eq!(shown(&read), shown(&record));
+        }
     }
     let change = encode_change(&ChangeKind::Remove(started().into())).expect("it can be");
-    assert!(matches!(decode_logged(&change), Ok(Logged::Change(id, None)) if id == started().id));
+    assert!(matches!(decode_logged(&change), Ok(Logged::Remove(id)) if id == started().id));
 }
 
 #[test]
@@ -191,7 +247,7 @@ fn what_asks_for_too_much_or_leaves_something_over_is_refused() {
     assert!(decode_logged(b"").is_err());
     assert!(decode_logged(b"\x02").is_err());
     assert!(decode_logged(b"\x02\x07\x00").is_err());
-    assert!(decode_logged(b"\x03\x07").is_err());
+    assert!(decode_logged(b"\x05\x07").is_err());
 }
 
 /// The way out, should bincode have to go: another crate reads and writes the same bytes.
@@ -201,13 +257,14 @@ fn wincode_reads_and_writes_the_same_bytes() {
         wincode::config::Configuration::default().with_varint_encoding().with_tag_encoding::<u8>();
     for record in all().into_iter().chain([completed(&[b'x'; 300])]) {
         for apart in [false, true] {
-            let ours = encode(wire_record(&record, apart).expect("it fits")).expect("it can be");
-            let theirs: WireRecord<'_> =
+            let ours = encode(wire_noted(&record, apart).expect("it fits")).expect("it can be");
+            let theirs: WireNoted<'_> =
                 wincode::config::deserialize_exact(&ours, config).expect("it can be decoded");
             assert_eq!(theirs, decode(&ours).expect("it can be decoded"));
             assert_eq!(wincode::config::serialize(&theirs, config).expect("it can be"), ours);
         }
-        let change = encode_change(&ChangeKind::Put(record.into())).expect("it can be");
+        let from = RecordId { serial: 3, ..record.id };
+        let change = encode_change(&ChangeKind::put(from, record.into())).expect("it can be");
         let theirs: WireChange<'_> =
             wincode::config::deserialize_exact(&change, config).expect("it can be decoded");
         assert_eq!(theirs, decode(&change).expect("it can be decoded"));

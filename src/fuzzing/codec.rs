@@ -1,11 +1,16 @@
 //! Rows, changes and marks.
 
-use super::{Source, encoded};
+use super::{Source, encoded, encoded_logged};
 use crate::clock::Timestamp;
 use crate::codec::{
-    Logged, MARK_LEN_MAX, Row, decode_logged, decode_row, encode_mark, encode_row, scan_row,
+    Logged, NUMBER_LEN_MAX, Row, decode_logged, decode_row, encode_mark, encode_row, encode_wall,
+    scan_row,
 };
 use crate::record::{Record, RecordId};
+
+/// By so many bytes a put is longer than formats 1 and 2 had it: whether it is kept, whether it has a
+/// note, and whether it comes from another place.
+const LONGER_THAN_OLD: usize = 3;
 
 pub(super) fn run(bytes: &[u8]) {
     arbitrary_logged(bytes);
@@ -14,21 +19,26 @@ pub(super) fn run(bytes: &[u8]) {
     let record = source.record(1_200);
     row_comes_back(&record);
     row_is_told_from_others(&record, &mut source);
-    change_comes_back(record.id, Some(&record));
-    change_comes_back(source.id(), None);
-    mark_comes_back(source.number());
+    logged_comes_back(&encoded(Some(source.id()), record.id, Some(&record)));
+    logged_comes_back(&encoded(None, record.id, Some(&record)));
+    logged_comes_back(&encoded(None, source.id(), None));
+    number_comes_back(&encode_mark(source.number()).expect("it is short"));
+    let (wall, len) = encode_wall(source.time());
+    number_comes_back(&wall[..len]);
 }
 
 /// All that a record says.
 type Facts<'r> = (
     (RecordId, &'r [u8], (u8, [u8; 32]), Timestamp, u32, bool),
+    (bool, Option<&'r [u8]>),
     (Option<&'r [u8]>, Option<&'r [u8]>, Option<(u64, [u8; 32])>, Option<Timestamp>),
 );
 
 fn facts(record: &Record) -> Facts<'_> {
-    let Record { id, key, fingerprint, begun_at, attempt, state } = record;
+    let Record { id, key, fingerprint, begun_at, attempt, keep, note, state } = record;
     (
         (*id, key.framed(), fingerprint.to_stored(), *begun_at, *attempt, state.is_started()),
+        (*keep, note.as_deref()),
         (state.checkpoint(), state.result(), state.tombstone(), state.completed_at()),
     )
 }
@@ -36,39 +46,28 @@ fn facts(record: &Record) -> Facts<'_> {
 /// What is decoded holds no more than it was decoded from, and comes back from bytes that are as
 /// short as they can be.
 fn arbitrary_logged(bytes: &[u8]) {
-    let (id, record) = match decode_logged(bytes) {
-        Ok(Logged::Change(id, record)) => (id, record),
-        Ok(Logged::Mark(serial)) => return mark_comes_back(serial),
-        Err(_) => return,
-    };
-    if let Some(record) = &record {
+    let Ok(logged) = decode_logged(bytes) else { return };
+    if let Logged::Put { record, .. } = &logged {
         let held = record.state.result().or(record.state.checkpoint()).unwrap_or_default();
-        assert!(record.key.framed().len() + held.len() <= bytes.len());
+        let note = record.note.as_deref().unwrap_or_default();
+        assert!(record.key.framed().len() + held.len() + note.len() <= bytes.len());
     }
-    assert!(encoded(id, record.as_ref()).len() <= bytes.len());
-    change_comes_back(id, record.as_ref());
+    let again = encoded_logged(logged);
+    assert!(again.len() <= bytes.len() + LONGER_THAN_OLD);
+    logged_comes_back(&again);
 }
 
-fn change_comes_back(id: RecordId, record: Option<&Record>) {
-    let bytes = encoded(id, record);
-    let read = match decode_logged(&bytes).expect("it can be decoded") {
-        Logged::Change(id, record) => Some((id, record)),
-        Logged::Mark(_) => None,
-    };
-    let (read_id, read) = read.expect("it is decoded as a change");
-    assert_eq!(read_id, id);
-    assert_eq!(read.as_ref().map(facts), record.map(facts));
-    assert_eq!(encoded(read_id, read.as_ref()), bytes);
-    let longer = [bytes.as_slice(), &[0]].concat();
+fn logged_comes_back(bytes: &[u8]) {
+    let read = decode_logged(bytes).expect("it can be decoded");
+    assert_eq!(encoded_logged(read), bytes);
+    let longer = [bytes, &[0]].concat();
     assert!(decode_logged(&longer).is_err(), "a byte is left over");
 }
 
-fn mark_comes_back(serial: u64) {
-    let bytes = encode_mark(serial).expect("it is short");
-    assert!(bytes.len() <= MARK_LEN_MAX);
-    assert!(matches!(decode_logged(&bytes), Ok(Logged::Mark(read)) if read == serial));
-    let longer = [bytes.as_slice(), &[0]].concat();
-    assert!(decode_logged(&longer).is_err(), "a byte is left over");
+/// A mark or a wall.
+fn number_comes_back(bytes: &[u8]) {
+    assert!(bytes.len() <= NUMBER_LEN_MAX);
+    logged_comes_back(bytes);
 }
 
 fn arbitrary_row(bytes: &[u8]) {

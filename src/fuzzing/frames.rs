@@ -1,9 +1,9 @@
 //! The log: what recovery makes of arbitrary bytes, and of frames that were written and damaged.
 
-use super::memory::Memory;
-use super::{Source, encoded};
-use crate::clock::Timestamp;
-use crate::codec::{Logged, decode_logged, encode_mark};
+use super::{Source, encoded, encoded_logged};
+use crate::clock::{Stamp, Timestamp};
+use crate::codec::{Logged, decode_logged, encode_mark, encode_wall};
+use crate::disk::Memory;
 use crate::error::OpenError;
 use crate::log::frame::{self, FrameNumber, change_len};
 use crate::log::segment::{FRAMES_AT, NAMES, StoreKey};
@@ -79,9 +79,16 @@ impl Acknowledged {
         self.changes.iter().all(|change| decode_logged(change).is_ok())
     }
 
-    /// What its changes say, without its marks.
+    /// What its changes make of each place.
     fn said(&self) -> impl Iterator<Item = Vec<u8>> {
-        self.changes.iter().filter(|change| marked(change).is_none()).cloned()
+        self.changes.iter().flat_map(|change| match decode_logged(change) {
+            Ok(Logged::Put { from, record }) => {
+                let left = from.map(|from| encoded(None, from, None));
+                left.into_iter().chain([encoded(None, record.id, Some(&record))]).collect()
+            }
+            Ok(Logged::Remove(id)) => vec![encoded(None, id, None)],
+            Ok(Logged::Mark(_) | Logged::Wall(_)) | Err(_) => Vec::new(),
+        })
     }
 }
 
@@ -145,27 +152,41 @@ impl Written {
             self.switch();
         }
         self.clock += u64::from(source.byte());
-        let at = Timestamp::from_unix_ms(self.clock);
+        let stamp = self.stamp();
         let offset = START + usize::try_from(self.log.used()).expect("it is short");
-        self.log.append(at, changes.iter().map(Vec::as_slice)).expect("memory does not fail");
+        self.log.append(stamp, changes.iter().map(Vec::as_slice)).expect("memory does not fail");
         let changes = self.marked(changes);
         self.mark = None;
-        let frame = self.written(self.log.last(), at, offset, changes);
+        let frame = self.written(self.log.last(), stamp.at, offset, changes);
         self.frames.push(frame);
     }
 
     /// There is room for it at any time.
     fn mark(&mut self, source: &mut Source<'_>) {
         let mark = encode_mark(source.number()).expect("it is short");
-        let at = Timestamp::from_unix_ms(self.clock);
+        let stamp = self.stamp();
         let offset = START + usize::try_from(self.log.used()).expect("it is short");
-        self.log.mark(at, mark.clone()).expect("memory does not fail");
-        self.mark = Some(self.written(self.log.last() + 1, at, offset, vec![mark]));
+        self.log.mark(stamp, mark.clone()).expect("memory does not fail");
+        let changes = vec![mark, self.wall()];
+        self.mark = Some(self.written(self.log.last() + 1, stamp.at, offset, changes));
     }
 
-    /// What a frame says that comes next: the mark that none has said yet, and these changes.
+    fn stamp(&self) -> Stamp {
+        let at = Timestamp::from_unix_ms(self.clock);
+        Stamp { at, wall: Some(at.saturating_add(std::time::Duration::from_secs(3_600))) }
+    }
+
+    /// What each frame says of the wall.
+    fn wall(&self) -> Vec<u8> {
+        let (wall, len) = encode_wall(self.stamp().wall.expect("it has one"));
+        wall[..len].to_vec()
+    }
+
+    /// What a frame says that comes next: the mark that none has said yet, the wall, and these
+    /// changes.
     fn marked(&self, changes: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-        self.mark.iter().flat_map(|mark| mark.changes.clone()).chain(changes).collect()
+        let mark = self.mark.iter().filter_map(|mark| mark.changes.first().cloned());
+        mark.chain([self.wall()]).chain(changes).collect()
     }
 
     /// The frame that the log has just written here.
@@ -304,10 +325,10 @@ impl Written {
         assert!(found.iter().all(|frame| frame.is_sound()), "what is no change was read as one");
         assert!(!intact[count..].contains(&true), "an acknowledged frame is lost without a word");
         let written = found.iter().flat_map(|frame| frame.said());
-        let read = recovered.changes.iter().map(|(id, record)| encoded(*id, record.as_ref()));
+        let read = recovered.changes.iter().map(|(id, record)| encoded(None, *id, record.as_ref()));
         assert!(written.eq(read), "what was not written was read");
         let latest = found.iter().map(|frame| frame.at).max().unwrap_or_default();
-        assert_eq!(recovered.high_water, latest);
+        assert_eq!(recovered.stamp.at, latest);
         let marks = found.iter().flat_map(|frame| frame.changes.iter().filter_map(|it| marked(it)));
         let given_out = marks.map(|serial| serial.saturating_add(1)).max().unwrap_or_default();
         assert_eq!(recovered.given_out, given_out);
@@ -320,16 +341,12 @@ fn some_change(source: &mut Source<'_>) -> Vec<u8> {
         0 => {
             let bytes = source.take(20);
             // In the shortest form, if it happens to be a change: the one that comes back.
-            match decode_logged(bytes) {
-                Ok(Logged::Change(id, record)) => encoded(id, record.as_ref()),
-                Ok(Logged::Mark(serial)) => encode_mark(serial).expect("it is short"),
-                Err(_) => bytes.to_vec(),
-            }
+            decode_logged(bytes).map_or(bytes.to_vec(), encoded_logged)
         }
-        kind if kind % 2 == 0 => encoded(source.id(), None),
-        _ => {
+        kind if kind % 2 == 0 => encoded(None, source.id(), None),
+        kind => {
             let record = source.record(600);
-            encoded(record.id, Some(&record))
+            encoded((kind % 3 == 0).then(|| source.id()), record.id, Some(&record))
         }
     }
 }

@@ -9,14 +9,13 @@
 
 mod codec;
 mod frames;
-mod memory;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "serde")]
 mod typed;
 
 use crate::clock::Timestamp;
-use crate::codec::encode_change;
+use crate::codec::{Logged, encode_change, encode_mark, encode_wall};
 use crate::key::{Fingerprint, Key};
 use crate::record::{ChangeKind, Kept, Record, RecordId, State};
 use crate::sync::Arc;
@@ -117,6 +116,8 @@ impl<'a> Source<'a> {
             fingerprint: Fingerprint::from_stored(algorithm, digest),
             begun_at: self.time(),
             attempt: u32::try_from(self.number() >> 32).unwrap_or_default(),
+            keep: self.byte() & 1 == 1,
+            note: if self.byte() & 1 == 1 { Some(self.filled(9).into()) } else { None },
             state: self.state(len_max),
         }
     }
@@ -139,11 +140,28 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The bytes of the change that puts this record, or removes the one of this place.
-fn encoded(id: RecordId, record: Option<&Record>) -> Vec<u8> {
+/// The bytes of the change that puts this record, from another place, or removes the one of this
+/// place.
+fn encoded(from: Option<RecordId>, id: RecordId, record: Option<&Record>) -> Vec<u8> {
     let change = match record {
-        Some(record) => ChangeKind::Put(Arc::new(record.clone())),
+        Some(record) => {
+            let to = Arc::new(record.clone());
+            from.map_or(ChangeKind::Put(Arc::clone(&to)), |from| ChangeKind::Move { from, to })
+        }
         None => ChangeKind::Remove(Arc::new(Record { id, ..Source(&[]).record(0) })),
     };
     encode_change(&change).expect("it is as long as the codec takes")
+}
+
+/// The bytes of what was read from the log.
+fn encoded_logged(logged: Logged) -> Vec<u8> {
+    match logged {
+        Logged::Put { from, record } => encoded(from, record.id, Some(&record)),
+        Logged::Remove(id) => encoded(None, id, None),
+        Logged::Mark(serial) => encode_mark(serial).expect("it is short"),
+        Logged::Wall(wall) => {
+            let (bytes, len) = encode_wall(wall);
+            bytes[..len].to_vec()
+        }
+    }
 }

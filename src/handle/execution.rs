@@ -2,6 +2,7 @@
 
 use super::sealed::Sealed;
 use super::{Completed, Hold, Tombstone};
+use crate::disk::Disk;
 use crate::error::{CompleteError, Error};
 use crate::observe::{self, Made};
 use crate::record::Record;
@@ -12,16 +13,26 @@ use crate::transition;
 ///
 /// Dropping it, by a panic too, does **not** free the key, because the effect may have happened:
 /// the next `begin` is told that the operation was interrupted. [`Execution::abandon`] frees the
-/// key. An execution that is leaked stays in flight until the process ends.
+/// key. An execution that is leaked stays in flight, and keeps the store's directory locked, until
+/// the process ends.
 #[must_use = "dropping an execution leaves the key interrupted: call `complete` or `abandon`"]
 pub struct Execution {
     pub(crate) hold: Hold,
     pub(crate) record: Arc<Record>,
+    _lock: Option<Arc<dyn Disk>>,
 }
 
 impl Execution {
+    /// An execution that had no handle until now.
     pub(crate) fn new(hold: Hold, record: Arc<Record>) -> Self {
-        Self { hold, record }
+        let lock = hold.shared().journal.lock();
+        Self::started(hold, record, lock)
+    }
+
+    /// An execution that was started under this lock, which it keeps: while its effect may be at work
+    /// the store is not opened again, and nobody is told that it was interrupted.
+    pub(crate) fn started(hold: Hold, record: Arc<Record>, lock: Option<Arc<dyn Disk>>) -> Self {
+        Self { hold, record, _lock: lock }
     }
 
     /// Stores how far the operation has come, in place of the last checkpoint. If it is
@@ -68,7 +79,7 @@ impl Execution {
         record: Arc<Record>,
         appended: Result<(), Error>,
     ) -> Result<(), CompleteError<()>> {
-        observe::made(Made::Checkpointed, appended.as_ref().err());
+        observe::made(Made::Checkpointed, appended.as_ref().err().map(|error| error as _));
         appended.map_err(|error| CompleteError::refused((error, ())))?;
         self.record = record;
         Ok(())
@@ -112,8 +123,9 @@ impl Execution {
 
     /// Leaves the operation running without a handle: it ends elsewhere, and is finished by its
     /// key with [`Store::complete`](crate::Store::complete) or
-    /// [`Store::abandon`](crate::Store::abandon). It stays in flight until then, or until the
-    /// process ends.
+    /// [`Store::abandon`](crate::Store::abandon). It stays in flight until then, or until the store is
+    /// closed or the process ends: then it is interrupted, and can be finished in the same way. It does
+    /// not keep the directory locked.
     pub fn detach(self) {
         self.hold.detach();
     }

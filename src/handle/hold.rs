@@ -45,6 +45,12 @@ impl Hold {
         &self.shared
     }
 
+    /// Whether this is a copy in a forked child. The key is held in the parent, and a lock may be held
+    /// by a thread that the child does not have.
+    fn is_elsewhere(&self) -> bool {
+        self.shared.journal.check_process().is_err()
+    }
+
     /// A step in the life of the key, on its way into the journal.
     pub(crate) fn change(&self, kind: ChangeKind) -> Change {
         Change { hash: self.hash, kind }
@@ -65,7 +71,7 @@ impl Hold {
 
     /// What becomes of the hold when its record was to be removed, as the journal says.
     pub(crate) fn removed(self, appended: Result<(), Error>) -> Result<(), Error> {
-        observe::made(Made::Freed, appended.as_ref().err());
+        observe::made(Made::Freed, appended.as_ref().err().map(|error| error as _));
         appended?;
         self.has_ended();
         Ok(())
@@ -78,6 +84,9 @@ impl Hold {
 
     /// Leaves the execution to whoever finishes it by its key.
     pub(crate) fn detach(self) {
+        if self.is_elsewhere() {
+            return;
+        }
         self.shared.index.detach(&self.key, self.hash);
         self.has_ended();
     }
@@ -149,7 +158,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if !self.held {
+        if !self.held || self.is_elsewhere() {
             return;
         }
         #[cfg(feature = "async")]

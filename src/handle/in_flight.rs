@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use crate::begin::Begin;
 use crate::clock::Timestamp;
 use crate::error::Error;
-use crate::index::{Outcome, Waiters};
+use crate::index::{Look, Outcome, Waiters};
 use crate::key::{Fingerprint, Key};
 use crate::observe;
 use crate::record::Record;
-use crate::store::Store;
+use crate::store::{Shared, Store};
 use crate::sync::Arc;
 
 /// An operation that another caller runs now, or is about to.
@@ -33,7 +33,7 @@ impl InFlight {
         Self { store, key, hash, fingerprint, since }
     }
 
-    /// When the caller that holds the key began.
+    /// When the caller that holds the key began, as it was found last.
     #[must_use]
     pub fn since(&self) -> Timestamp {
         self.since
@@ -53,7 +53,8 @@ impl InFlight {
     /// # Errors
     ///
     /// As [`Store::begin`](crate::Store::begin).
-    pub fn wait(self, timeout: Duration) -> Result<Begin, Error> {
+    pub fn wait(mut self, timeout: Duration) -> Result<Begin, Error> {
+        self.store.shared.journal.check_process()?;
         // A time-out beyond what a clock can tell is none.
         let deadline = Instant::now().checked_add(timeout);
         loop {
@@ -61,6 +62,7 @@ impl InFlight {
                 match waiters.wait_until(deadline) {
                     None => {
                         self.leave(waiters);
+                        self.look();
                         return Ok(Begin::InFlight(self));
                     }
                     Some(Outcome::Gone) => {}
@@ -69,7 +71,10 @@ impl InFlight {
             }
             match self.ask()? {
                 // Somebody else was faster: wait for them.
-                Begin::InFlight(_) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
+                Begin::InFlight(newer)
+                    if deadline.is_none_or(|deadline| Instant::now() < deadline) =>
+                {
+                    self = newer;
                 }
                 begin => return Ok(begin),
             }
@@ -89,7 +94,18 @@ impl InFlight {
 
     /// Stops waiting.
     pub(crate) fn leave(&self, waiters: Arc<Waiters>) {
+        if self.store.shared.journal.check_process().is_err() {
+            return;
+        }
         self.store.shared.index.leave_waiters(&self.key, self.hash, waiters);
+    }
+
+    /// Looks since when the key is held: another caller may have it by now.
+    fn look(&mut self) {
+        let Shared { index, time, .. } = &*self.store.shared;
+        if let Look::Known { since, .. } = index.look(&self.key, self.hash, time.now()) {
+            self.since = since;
+        }
     }
 
     /// Asks once more.

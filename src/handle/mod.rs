@@ -22,10 +22,11 @@ pub use permit::Permit;
 use std::fmt;
 
 use crate::clock::Timestamp;
+use crate::disk::Disk;
 use crate::error::{CompleteError, Error};
 use crate::key::Key;
 use crate::observe::{self, Made};
-use crate::record::{Change, ChangeKind, Kept, Record};
+use crate::record::{Change, ChangeKind, Kept, Record, RecordId};
 use crate::store::Shared;
 use crate::sync::Arc;
 use crate::transition;
@@ -47,7 +48,7 @@ impl Startable for Permit {}
 impl Startable for Interrupted {}
 
 pub(crate) mod sealed {
-    use super::{Arc, Error, Hold, Record};
+    use super::{Arc, Error, Hold, Record, Timestamp, transition};
 
     /// Nobody else can write a handle.
     #[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
@@ -70,6 +71,12 @@ pub(crate) mod sealed {
         #[doc(hidden)]
         fn completing(&self) -> Result<Arc<Record>, Error> {
             self.started()
+        }
+
+        /// When the completed record expires, if that is another time than before.
+        #[doc(hidden)]
+        fn renewed_expiry(&self, started: &Record, now: Timestamp) -> Option<Timestamp> {
+            transition::renewed_expiry(started, now)
         }
     }
 }
@@ -111,11 +118,14 @@ pub(crate) fn start<H: Startable>(handle: H) -> Result<Execution, Error> {
 pub(crate) struct Start<H> {
     handle: H,
     record: Arc<Record>,
+    /// Taken before the start is durable: from then on the operation counts as started.
+    lock: Option<Arc<dyn Disk>>,
 }
 
 impl<H: Startable> Start<H> {
     pub(crate) fn new(handle: H) -> Result<Self, Error> {
-        Ok(Self { record: handle.started()?, handle })
+        let lock = handle.hold().shared().journal.lock();
+        Ok(Self { record: handle.started()?, lock, handle })
     }
 }
 
@@ -143,8 +153,8 @@ impl<H: Startable> Step for Start<H> {
     }
 
     fn conclude(self, appended: Result<(), Error>) -> Result<Execution, Error> {
-        observe::made(Made::Started, appended.as_ref().err());
-        appended.map(|()| Execution::new(self.handle.into_hold(), self.record))
+        observe::made(Made::Started, appended.as_ref().err().map(|error| error as _));
+        appended.map(|()| Execution::started(self.handle.into_hold(), self.record, self.lock))
     }
 }
 
@@ -186,18 +196,25 @@ pub(crate) fn whole(shared: &Shared, bytes: &[u8]) -> Result<Box<[u8]>, TooLarge
 /// A completion on its way into the journal.
 pub(crate) struct Completion<H> {
     handle: H,
+    /// Where the record of the key stands until now.
+    from: RecordId,
     record: Arc<Record>,
 }
 
 impl<H: Completable> Completion<H> {
     /// The completion, or the handle and why there is none.
     pub(crate) fn new(handle: H, kept: Kept) -> Result<Self, (Error, H)> {
-        let now = handle.hold().shared().time.now();
-        match handle.completing() {
-            Ok(started) => {
-                let record = Arc::new(transition::complete(&started, kept, now));
-                Ok(Self { handle, record })
+        let Shared { time, index, .. } = &**handle.hold().shared();
+        let now = time.now();
+        let completed = handle.completing().and_then(|started| {
+            let mut record = transition::complete(&started, kept, now);
+            if let Some(expires_at) = handle.renewed_expiry(&started, now) {
+                record.id = RecordId { expires_at, serial: index.take_serial()? };
             }
+            Ok((started.id, Arc::new(record)))
+        });
+        match completed {
+            Ok((from, record)) => Ok(Self { handle, from, record }),
             Err(error) => Err((error, handle)),
         }
     }
@@ -242,7 +259,7 @@ impl<H: Completable> Step for Completion<H> {
     }
 
     fn change(&self) -> Change {
-        self.hold().change(ChangeKind::Put(Arc::clone(&self.record)))
+        self.hold().change(ChangeKind::put(self.from, Arc::clone(&self.record)))
     }
 
     fn conclude(self, appended: Result<(), Error>) -> Result<Arc<Record>, CompleteError<H>> {
@@ -266,7 +283,11 @@ macro_rules! record_facts {
                 &self.record.key
             }
 
-            /// When the operation was begun for the first time. Its retention runs from here.
+            /// When the operation was begun for the first time. Its retention runs from here, unless
+            /// it was completed after that was over.
+            ///
+            /// Times are the store's: those of the wall clock, for as long as that is right. They stay
+            /// what they are when the clock is set right later.
             #[must_use]
             pub fn begun_at(&self) -> Timestamp {
                 self.record.begun_at
@@ -279,7 +300,10 @@ macro_rules! record_facts {
                 self.record.id.expires_at
             }
 
-            /// Which execution of the operation this is, counted from 1.
+            /// Which execution of the operation this is, counted from 1 since the key was last free.
+            /// After `abandon`, `forget` or the retention it is 1 again, so that key and attempt may
+            /// be the same for two executions that were both wanted. A callee that keeps keys gets
+            /// the key alone; [`begun_at`](Self::begun_at) beside it tells two lives of a key apart.
             #[must_use]
             pub fn attempt(&self) -> u32 {
                 self.record.attempt

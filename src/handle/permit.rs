@@ -13,7 +13,12 @@ use crate::record::{Record, RecordId};
 use crate::sync::Arc;
 use crate::transition;
 #[cfg(feature = "transaction")]
-use crate::{error::TransactionError, record::Kept, vault::Transaction};
+use crate::{
+    error::TransactionError,
+    observe::{self, Made},
+    record::Kept,
+    vault::Transaction,
+};
 
 /// The right to run an operation that has not started. Nothing of it is stored.
 ///
@@ -43,7 +48,8 @@ impl Permit {
     }
 
     /// Keeps the result of this operation for as long as this, in place of the store's retention.
-    /// It runs from the `begin` that gave this permit, in whole milliseconds.
+    /// It runs from the `begin` that gave this permit, in whole milliseconds, and to the year 10889 at
+    /// the longest. If it is over when the operation is started or completed, it runs from then.
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = retention;
         self
@@ -133,7 +139,7 @@ impl Permit {
         operation: impl FnOnce(&Transaction<'_>) -> Result<R, E>,
     ) -> Result<Completed, TransactionError<E>> {
         let shared = Arc::clone(self.hold.shared());
-        let completion = shared.journal.transact(|transaction| {
+        let transacted = shared.journal.transact(|transaction| {
             let result = operation(transaction).map_err(TransactionError::Operation)?;
             let result = super::whole(&shared, result.as_ref())
                 .map_err(|TooLarge { len, max }| TransactionError::TooLarge { len, max })?;
@@ -141,8 +147,17 @@ impl Permit {
                 .map_err(|(error, _)| TransactionError::Store(error))?;
             let change = completion.change();
             Ok((completion, Some(change)))
-        })?;
-        Ok(Completed::new(completion.into_durable()))
+        });
+        match transacted {
+            Ok(completion) => Ok(Completed::new(completion.into_durable())),
+            Err(error) => {
+                // What the operation has refused is no failure of the store.
+                if let Some(failure) = error.of_store() {
+                    observe::made(Made::Completed, Some(failure));
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Gives the key up, as if it had never been asked for. Dropping the permit does the same.
@@ -164,8 +179,14 @@ impl Sealed for Permit {
         self.hold
     }
 
+    /// What it completes was not stored before, and has its expiry as of now.
+    fn renewed_expiry(&self, _: &Record, _: Timestamp) -> Option<Timestamp> {
+        None
+    }
+
     fn started(&self) -> Result<Arc<Record>, Error> {
-        let expires_at = self.begun_at.saturating_add(self.retention);
+        let now = self.hold.shared().time.checked_now().ok_or(Error::Clock)?;
+        let expires_at = transition::expiry(self.begun_at, self.retention, now);
         let serial = self.hold.shared().index.take_serial()?;
         let id = RecordId { expires_at, serial };
         let key = self.key().clone();

@@ -7,8 +7,8 @@ use crate::key::Key;
 /// The operation that a request names: it is in the extensions of each request that may run and
 /// has a key.
 ///
-/// Key and attempt make a good idempotency key for whoever the handler calls: see the
-/// [guide](crate#after-an-interruption).
+/// A service that the handler calls, and that keeps idempotency keys, gets the key alone, with its scope:
+/// see [what is said of attempts](crate#after-an-interruption).
 #[derive(Clone)]
 pub struct Operation {
     key: Key,
@@ -26,7 +26,8 @@ impl Operation {
         &self.key
     }
 
-    /// Which attempt this is, counted from 1. All before it were interrupted.
+    /// Which attempt this is, counted from 1 since the key was last free. All before it were
+    /// interrupted.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt

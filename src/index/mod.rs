@@ -11,10 +11,9 @@ mod loading;
 mod slot;
 mod waiters;
 
-use std::hash::{BuildHasher, RandomState};
-
 use hashbrown::HashTable;
 use hashbrown::hash_table::OccupiedEntry;
+use siphasher::sip::SipHasher13;
 
 use crate::canary;
 use crate::clock::Timestamp;
@@ -32,10 +31,26 @@ pub(crate) use waiters::{Outcome, Waiters};
 
 const SHARD_BITS: u32 = 8;
 
+/// The hash of the live table: SipHash-1-3, with a key of the store's, so that no client can choose
+/// keys that collide. It is the same for each version and each machine, so that it can be stored.
+pub(crate) struct Hash {
+    hasher: SipHasher13,
+    /// The bits that are used: all of them, unless a test wants keys to collide.
+    mask: u64,
+}
+
+impl Hash {
+    pub(crate) fn new(key: &[u8; 16], mask: u64) -> Self {
+        Self { hasher: SipHasher13::new_with_key(key), mask }
+    }
+
+    fn of(&self, framed_key: &[u8]) -> u64 {
+        self.hasher.hash(framed_key) & self.mask
+    }
+}
+
 pub(crate) struct Index {
-    hasher: RandomState,
-    /// The bits of a hash that are used: all of them, unless a test wants keys to collide.
-    hash_mask: u64,
+    hash: Hash,
     shards: Vec<Mutex<Shard>>,
     /// Entries of all shards.
     records: AtomicUsize,
@@ -102,24 +117,17 @@ pub(crate) struct Candidates {
 
 impl Index {
     /// A table with room for this many records.
-    pub(crate) fn with_capacity(records: usize, hash_mask: u64, steward: Arc<Steward>) -> Self {
+    pub(crate) fn with_capacity(records: usize, hash: Hash, steward: Arc<Steward>) -> Self {
         let shard = || {
             let entries = HashTable::with_capacity(records >> SHARD_BITS);
             Mutex::new(Shard { entries, ..Shard::default() })
         };
         let shards = std::iter::repeat_with(shard).take(1 << SHARD_BITS).collect();
-        Self {
-            hasher: RandomState::new(),
-            hash_mask,
-            shards,
-            records: AtomicUsize::new(0),
-            next_serial: AtomicU64::new(0),
-            steward,
-        }
+        Self { hash, shards, records: AtomicUsize::new(0), next_serial: AtomicU64::new(0), steward }
     }
 
     pub(crate) fn hash(&self, framed_key: &[u8]) -> u64 {
-        self.hasher.hash_one(framed_key) & self.hash_mask
+        self.hash.of(framed_key)
     }
 
     #[expect(clippy::indexing_slicing, reason = "there are as many shards as the bits can say")]
@@ -158,6 +166,22 @@ impl Index {
         let mut shard = self.shards[at].lock();
         let new = entries.into_iter().filter(|entry| shard.insert_entry(*entry)).count();
         self.records.fetch_add(new, Ordering::Relaxed);
+    }
+
+    /// Takes in a record that only the log has, before anybody can ask for its key.
+    pub(crate) fn put_at_rest(&self, record: &Record) {
+        let hash = self.hash(record.key.framed());
+        let entry = Entry::new(hash, record.id, record.state.is_started());
+        self.insert_all(Self::shard_at(hash), [entry]);
+        self.skip_serials_to(record.id.serial + 1);
+    }
+
+    /// Forgets a record that the log says is gone.
+    pub(crate) fn remove_at_rest(&self, framed_key: &[u8], id: RecordId) {
+        let hash = self.hash(framed_key);
+        if self.shard(hash).lock().remove_entry(hash, id) {
+            self.records.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Answers `begin` from memory, and reserves the key if the answer is one to go on with.
@@ -216,8 +240,13 @@ impl Index {
         let Change { hash, kind } = change;
         let mut shard = self.shard(*hash).lock();
         shard.version += 1;
+        if let ChangeKind::Move { from, .. } = kind
+            && shard.remove_entry(*hash, *from)
+        {
+            self.records.fetch_sub(1, Ordering::Relaxed);
+        }
         match kind {
-            ChangeKind::Put(record) => {
+            ChangeKind::Put(record) | ChangeKind::Move { to: record, .. } => {
                 if shard.insert_entry(Entry::new(*hash, record.id, record.state.is_started())) {
                     self.records.fetch_add(1, Ordering::Relaxed);
                 }

@@ -9,7 +9,7 @@ fn at(ms: u64) -> Timestamp {
 }
 
 fn index() -> Index {
-    Index::with_capacity(0, u64::MAX, Arc::default())
+    Index::with_capacity(0, Hash::new(&[7; 16], u64::MAX), Arc::default())
 }
 
 fn started(key: &Key, serial: u64) -> Arc<Record> {
@@ -82,3 +82,18 @@ fn an_open_leaves_out_no_record_of_the_vault() {
     };
     assert_eq!(index.shards.iter().map(started).sum::<usize>(), 20_000);
 }
+
+/// It may be stored: it must be the same for each version, toolchain and machine.
+#[test]
+fn the_hash_of_a_key_stays_what_it_is() {
+    let of = |key: &[u8; 16], framed: &[u8]| Hash::new(key, u64::MAX).of(framed);
+    let counted = std::array::from_fn(|at| u8::try_from(at).expect("it is small"));
+    assert_eq!(of(&[0; 16], b""), GOLDEN[0]);
+    assert_eq!(of(&counted, b"\0order-1"), GOLDEN[1]);
+    assert_eq!(of(&counted, b"\x04shoporder-1"), GOLDEN[2]);
+    assert_eq!(of(&counted, &[0xFF; 511]), GOLDEN[3]);
+}
+
+/// Computed by another implementation, which gives the reference's values.
+const GOLDEN: [u64; 4] =
+    [0xD1FB_A762_150C_532C, 0xC977_77B8_CE74_DC1E, 0x8ABB_64F3_D2E5_1A10, 0xD556_CD9B_DB54_B8A8];

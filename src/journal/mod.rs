@@ -6,9 +6,10 @@
 //! into the vault while the other one fills; if that one is full too before the settle is done,
 //! the leader waits for it, and with the leader all who write.
 //!
-//! Lock order: that of copies, then `settling`, then `tail`, then `sealed`, then `active` or a shard
-//! of the live table.
+//! Lock order: that of copies, then `settling`, then `tail`, then `sealed`, then `active`, `disk` or
+//! a shard of the live table.
 
+mod recovery;
 #[cfg(feature = "transaction")]
 mod transact;
 mod upkeep;
@@ -20,20 +21,21 @@ use crate::clock::Time;
 use crate::codec;
 use crate::disk::Disk;
 use crate::error::{Error, OpenError, StorageError};
-use crate::index::{Index, Loading};
+use crate::index::Index;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, SEGMENT_CHANGES_MAX};
 use crate::log::Log;
 #[cfg(feature = "async")]
 use crate::log::commit::Pending;
 use crate::log::commit::{GroupCommit, WriterPanicked};
 use crate::log::frame::{self, FrameNumber};
-use crate::log::segment::StoreKey;
 use crate::observe::{self, Work};
-use crate::record::{Change, ChangeKind, Record, RecordId};
+use crate::origin::Origin;
+use crate::record::{Change, Record, RecordId};
 use crate::steward::Steward;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
-use crate::vault::{Listed, Meta, Vault};
+use crate::vault::{Listed, Secrets, Vault};
 use crate::wake::Wake;
+pub(crate) use recovery::{Found, find};
 
 pub(crate) struct Journal {
     commit: GroupCommit<Item>,
@@ -46,11 +48,14 @@ pub(crate) struct Journal {
     sealed: Mutex<Option<Arc<Sealed>>>,
     /// Held by whoever writes the vault.
     settling: Mutex<Settled>,
+    /// Keeps the store's directory locked. `None` once closed.
+    disk: Mutex<Option<Arc<dyn Disk>>>,
     /// Why no call that writes is taken any more. `ended` says without a lock whether there is a
     /// reason at all.
     end: Mutex<Option<Error>>,
     ended: AtomicBool,
-    key: StoreKey,
+    secrets: Secrets,
+    origin: Origin,
     vault: Vault,
     index: Arc<Index>,
     time: Arc<Time>,
@@ -77,8 +82,6 @@ struct Sealed {
 
 struct Settled {
     last: FrameNumber,
-    /// Keeps the store's directory locked. `None` once closed.
-    disk: Option<Box<dyn Disk>>,
 }
 
 /// A change on its way into the log.
@@ -128,48 +131,6 @@ impl Counters {
     }
 }
 
-/// All that a journal is made of, as it was found on the disk.
-pub(crate) struct Opened {
-    vault: Vault,
-    pub(crate) log: Log,
-    pub(crate) meta: Meta,
-    pub(crate) index: Arc<Index>,
-    steward: Arc<Steward>,
-    disk: Box<dyn Disk>,
-}
-
-/// Opens log and vault, makes the vault have all that the log has, and loads the live table.
-pub(crate) fn open(disk: Box<dyn Disk>, cache: usize, hash_mask: u64) -> Result<Opened, OpenError> {
-    let work = Work::open();
-    let (vault, mut meta) = Vault::open(&*disk, cache)?;
-    let (log, recovered) = Log::open(&*disk, &meta.key, meta.settled)?;
-    // redb names its last commit with one bit that no checksum covers, and the commit before it is
-    // whole as well. What a settle has moved out of the log would leave a gap there. A transaction
-    // was never in it, so that it left a mark.
-    if meta.next_serial < recovered.given_out {
-        let detail = "a transaction is missing".to_owned();
-        return Err(OpenError::Corrupt { file: crate::vault::NAME, detail });
-    }
-    let serials = recovered.changes.iter().map(|(id, _)| id.serial + 1);
-    meta.next_serial = serials.max().unwrap_or(0).max(meta.next_serial);
-    meta.high_water = meta.high_water.max(recovered.high_water);
-    // One past the last: see `Log::open`. So every open writes the vault, and finds out at once
-    // if it cannot.
-    meta.settled = recovered.last + 1;
-    let changes = latest(recovered.changes.iter().map(|(id, record)| (*id, record.as_ref())));
-    vault
-        .settle(changes, &meta)
-        .map_err(|source| OpenError::Storage { file: crate::vault::NAME, source })?;
-    let steward = Arc::<Steward>::default();
-    let empty = Index::with_capacity(vault.records()?, hash_mask, Arc::clone(&steward));
-    let mut loading = Loading::new(empty);
-    vault.scan(|id, row| loading.add(row.framed_key, id, row.started))?;
-    let index = loading.finish();
-    index.skip_serials_to(meta.next_serial);
-    work.opened(index.records(), recovered.changes.len());
-    Ok(Opened { vault, log, meta, index: Arc::new(index), steward, disk })
-}
-
 /// What each place holds in the end, in the order of the vault.
 fn latest<'r>(
     changes: impl Iterator<Item = (RecordId, Option<&'r Record>)>,
@@ -187,44 +148,54 @@ fn latest<'r>(
     })
 }
 
-impl Change {
-    /// What it makes of its record's place.
-    fn place(&self) -> (RecordId, Option<&Record>) {
-        match &self.kind {
-            ChangeKind::Put(record) => (record.id, Some(record)),
-            ChangeKind::Remove(record) => (record.id, None),
-        }
-    }
-}
-
 impl Journal {
-    pub(crate) fn new(opened: Opened, time: Arc<Time>, wake: Arc<Wake>) -> Self {
-        let Opened { vault, log, meta, index, steward, disk } = opened;
+    /// Goes on with what was found. This is the first write of an open.
+    pub(crate) fn open(
+        mut found: Found,
+        time: Arc<Time>,
+        wake: Arc<Wake>,
+    ) -> Result<Self, OpenError> {
+        found
+            .settle(&time)
+            .map_err(|source| OpenError::Storage { file: crate::vault::NAME, source })?;
+        let Found { disk, vault, log, meta, index, steward, recovered, work } = found;
+        work.opened(index.records(), recovered.changes.len());
         let batch_bytes_max = log.payload_max().min(BATCH_BYTES_MAX);
         let log_bytes = log.file_bytes();
         let tail = Tail { log, changes: Vec::new() };
-        Self {
+        Ok(Self {
             commit: GroupCommit::new(batch_bytes_max, Arc::clone(&steward)),
             tail: Mutex::new(Some(tail)),
             active: Mutex::default(),
             log_bytes,
             sealed: Mutex::default(),
-            settling: Mutex::new(Settled { last: meta.settled, disk: Some(disk) }),
+            settling: Mutex::new(Settled { last: meta.settled }),
+            disk: Mutex::new(Some(disk)),
             end: Mutex::default(),
             ended: AtomicBool::new(false),
-            key: meta.key,
+            secrets: meta.secrets,
+            origin: Origin::here(),
             vault,
-            index,
+            index: Arc::new(index),
             time,
             wake,
             steward,
             counters: Counters::default(),
-        }
+        })
+    }
+
+    pub(crate) fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// The lock of the directory, for a handle that must have ended before another open gets it.
+    pub(crate) fn lock(&self) -> Option<Arc<dyn Disk>> {
+        self.disk.lock().clone()
     }
 
     /// Returns once the change is durable and true in the live table.
     pub(crate) fn append(&self, change: Change) -> Result<(), Error> {
-        self.check_outside()?;
+        self.check_caller()?;
         let (item, bytes) = Item::new(change)?;
         self.commit.submit(item, bytes, |batch| self.write(batch))
     }
@@ -245,7 +216,7 @@ impl Journal {
     /// The changes in groups that a batch has room for, so that however many there are, the queue
     /// takes them one group after the other.
     pub(crate) fn group(&self, changes: Vec<Change>) -> Result<Vec<Vec<(Item, usize)>>, Error> {
-        self.check_outside()?;
+        self.check_caller()?;
         let mut groups: Vec<Vec<_>> = Vec::new();
         let mut group_bytes = 0;
         for change in changes {
@@ -267,7 +238,7 @@ impl Journal {
     /// Hands a change in for a future, which waits for it.
     #[cfg(feature = "async")]
     pub(crate) fn submit(self: &Arc<Self>, change: Change) -> Pending {
-        let item = self.check_outside().and_then(|()| Item::new(change));
+        let item = self.check_caller().and_then(|()| Item::new(change));
         match item.and_then(|item| self.employ_steward().map(|()| item)) {
             Ok((item, bytes)) => self.commit.hand_in(item, bytes),
             Err(error) => Pending::refused(error),
@@ -286,6 +257,7 @@ impl Journal {
     /// Whoever waits as a future calls this first.
     #[cfg(feature = "async")]
     pub(crate) fn employ_steward(self: &Arc<Self>) -> Result<(), Error> {
+        self.check_process()?;
         let lead = || {
             let journal = Arc::clone(self);
             move || journal.commit.lead(|batch| journal.write(batch))
@@ -300,11 +272,8 @@ impl Journal {
         let unwinding = PoisonIfPanicking(self);
         let written = self.with_room(payload, batch.len(), |tail| {
             let encoded = batch.iter().map(|item| item.encoded.as_slice());
-            tail.log.append(self.time.now(), encoded).map_err(|error| {
-                let error = StorageError::from(error);
-                self.poison(&error);
-                Error::OutcomeUnknown(error)
-            })?;
+            let appended = tail.log.append(self.time.stamp(), encoded);
+            appended.map_err(|error| self.unknown(error.into()))?;
             self.counters.count(batch.len() as u64);
             for item in &batch {
                 self.index.apply(&item.change);
@@ -325,6 +294,27 @@ impl Journal {
             work.committed(changes);
         }
         written
+    }
+
+    /// Writes into the log what the wall shows, if it has moved: a retention must not be cut short
+    /// by a jump that nothing was written after.
+    pub(crate) fn note_clock(&self) -> Result<(), Error> {
+        if !self.time.has_drifted() {
+            return Ok(());
+        }
+        let unwinding = PoisonIfPanicking(self);
+        let noted = self.with_room(0, 0, |tail| {
+            let appended = tail.log.append(self.time.stamp(), []);
+            appended.map_err(|error| self.unknown(error.into()))
+        });
+        mem::forget(unwinding);
+        noted
+    }
+
+    /// Poisons the store after a write of the log that may be durable or not.
+    fn unknown(&self, error: StorageError) -> Error {
+        self.poison(&error);
+        Error::OutcomeUnknown(error)
     }
 
     /// Calls `write` once the active segment has room for a frame of this payload.
@@ -354,6 +344,7 @@ impl Journal {
         if self.sealed.lock().is_some() {
             return Ok(false);
         }
+        self.check_place()?;
         tail.log.switch()?;
         let (changes, last) = (mem::take(&mut tail.changes), tail.log.last());
         let mut sealed = self.sealed.lock();
@@ -399,8 +390,23 @@ impl Journal {
         self.vault.read(id)
     }
 
+    /// Whether the store's files are still where they were. What is not could be replaced by
+    /// another store, which would know nothing of what is written here.
+    fn check_place(&self) -> Result<(), StorageError> {
+        match &*self.disk.lock() {
+            Some(disk) => Ok(disk.check()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the store is this process's.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        if self.origin.is_elsewhere() { Err(Error::OtherProcess) } else { Ok(()) }
+    }
+
     /// Whether the store takes calls that write.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        self.check_process()?;
         if self.ended.load(Ordering::Acquire) {
             self.end.lock().clone().map_or(Ok(()), Err)
         } else {
@@ -408,15 +414,17 @@ impl Journal {
         }
     }
 
+    /// Whether the caller may call: in the process that opened the store, and not from within a
+    /// transaction of its own.
     #[cfg(not(feature = "transaction"))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "nobody can be inside")]
-    pub(crate) fn check_outside(&self) -> Result<(), Error> {
-        Ok(())
+    pub(crate) fn check_caller(&self) -> Result<(), Error> {
+        self.check_process()
     }
 
     /// A transaction to read the caller's own tables with.
     #[cfg(feature = "transaction")]
     pub(crate) fn read_transaction(&self) -> Result<redb::ReadTransaction, Error> {
+        self.check_process()?;
         self.vault.read_transaction()
     }
 
@@ -431,27 +439,46 @@ impl Journal {
         self.end(Error::Poisoned(error.clone()));
     }
 
-    /// Takes nothing any more. The first reason stays.
+    /// Takes nothing any more. The first reason stays, except that a failure tells more than a close.
     fn end(&self, reason: Error) {
-        let reason = self.end.lock().get_or_insert(reason).clone();
-        self.ended.store(true, Ordering::Release);
+        let reason = self.hand_out_nothing(reason);
         self.commit.refuse(&reason);
         self.index.wake_all();
     }
 
-    /// Settles what was taken, takes nothing any more, and lets go of all files.
-    pub(crate) fn close(&self) -> Result<(), Error> {
+    /// Lets no call begin any more, and says why.
+    fn hand_out_nothing(&self, reason: Error) -> Error {
+        let mut end = self.end.lock();
+        let tells_more = match &*end {
+            None => true,
+            // A failure on the way to the end.
+            Some(Error::Closed) => matches!(reason, Error::Poisoned(_)),
+            Some(_) => false,
+        };
+        if tells_more {
+            *end = Some(reason.clone());
+        }
+        self.ended.store(true, Ordering::Release);
+        end.clone().unwrap_or(reason)
+    }
+
+    /// Settles what was taken, takes nothing any more, and lets go of all files. It says how many
+    /// handles of started operations keep the directory locked.
+    pub(crate) fn close(&self) -> Result<usize, Error> {
+        // Before a change is refused, which lets go of its key: nobody is to get that.
+        self.hand_out_nothing(Error::Closed);
         self.commit.close(|batch| self.write(batch));
-        let settled = self.settle();
+        let settled = self.tend(|settled| self.settle_all(settled));
         self.end(Error::Closed);
-        let mut settling = self.settling.lock();
+        let settling = self.settling.lock();
         let closed = self.vault.close().map_err(Error::OutcomeUnknown);
         *self.tail.lock() = None;
         // The lock of the directory goes last.
-        settling.disk = None;
+        let disk = self.disk.lock().take();
+        let left = disk.map_or(0, |disk| Arc::strong_count(&disk) - 1);
         drop(settling);
         self.steward.dismiss();
-        settled.and(closed)
+        settled.and(closed).map(|()| left)
     }
 }
 

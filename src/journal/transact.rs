@@ -21,9 +21,10 @@ impl Journal {
         &self,
         own: impl FnOnce(&Transaction<'_>) -> Result<(T, Option<Change>), TransactionError<E>>,
     ) -> Result<T, TransactionError<E>> {
-        self.check_outside()?;
+        self.check_caller()?;
         let mut settled = self.settling.lock();
         self.check()?;
+        self.check_place().map_err(|error| self.poisoned(error))?;
         let Ok(mark) = codec::encode_mark(self.index.take_serial()?) else {
             return Err(Error::Corrupt { detail: "a mark cannot be encoded".to_owned() }.into());
         };
@@ -36,7 +37,7 @@ impl Journal {
             sealed.iter().flat_map(|sealed| sealed.places()),
             || self.meta(last),
             own,
-            |(_, change)| change.as_ref().map(|change| &**change.kind.record()),
+            |(_, change)| change.as_ref().map(|change| &change.kind),
             |error| self.poison(error),
         );
         drop(inside);
@@ -69,15 +70,16 @@ impl Journal {
             return;
         }
         let unwinding = PoisonIfPanicking(self);
-        if let Err(error) = tail.log.mark(self.time.now(), mark) {
+        if let Err(error) = tail.log.mark(self.time.stamp(), mark) {
             self.poison(&error.into());
         }
         mem::forget(unwinding);
     }
 
-    /// Refuses a call that this thread makes from within a transaction of its own: it would wait
-    /// for itself.
-    pub(crate) fn check_outside(&self) -> Result<(), Error> {
+    /// Whether the caller may call: in the process that opened the store, and not from within a
+    /// transaction of its own, where the call would wait for itself.
+    pub(crate) fn check_caller(&self) -> Result<(), Error> {
+        self.check_process()?;
         let is_inside = INSIDE.with(|inside| inside.borrow().contains(&self.address()));
         if is_inside { Err(Error::InTransaction) } else { Ok(()) }
     }

@@ -8,11 +8,12 @@ use super::{Journal, PoisonIfPanicking, Sealed, Settled, latest};
 use crate::canary;
 use crate::disk::Disk;
 use crate::error::{CopyError, Error, StorageError};
+use crate::files::Temporary;
 use crate::limits::SWEEP_RECORDS_MAX;
 use crate::log::Log;
 use crate::log::frame::FrameNumber;
 use crate::observe::Work;
-use crate::record::{Change, Record, RecordId};
+use crate::record::{Record, RecordId};
 use crate::sync::{MutexGuard, Ordering};
 use crate::vault::{Compacted, Copying, Meta};
 
@@ -46,13 +47,30 @@ impl Journal {
         &self,
         write: impl FnOnce(&mut Settled) -> Result<T, StorageError>,
     ) -> Result<T, Error> {
-        self.check_outside()?;
-        let mut settled = self.settling.lock();
+        self.check_caller()?;
         self.check()?;
+        self.tend(write)
+    }
+
+    /// The same for a store that is being closed, and takes no other calls.
+    pub(super) fn tend<T>(
+        &self,
+        write: impl FnOnce(&mut Settled) -> Result<T, StorageError>,
+    ) -> Result<T, Error> {
+        let mut settled = self.settling.lock();
+        self.check_files()?;
         let unwinding = PoisonIfPanicking(self);
-        let written = write(&mut settled);
+        let written = self.check_place().and_then(|()| write(&mut settled));
         mem::forget(unwinding);
         written.map_err(|error| self.poisoned(error))
+    }
+
+    /// Whether the files can be written: they are open, and no write of them has failed.
+    pub(super) fn check_files(&self) -> Result<(), Error> {
+        match self.check() {
+            Err(Error::Closed) if self.disk.lock().is_some() => Ok(()),
+            checked => checked,
+        }
     }
 
     /// Poisons the store, and says so to whoever met the failure.
@@ -61,7 +79,7 @@ impl Journal {
         Error::Poisoned(error)
     }
 
-    fn settle_all(&self, settled: &mut Settled) -> Result<(), StorageError> {
+    pub(super) fn settle_all(&self, settled: &mut Settled) -> Result<(), StorageError> {
         self.seal_all(settled)?;
         self.settle_sealed(settled)
     }
@@ -102,10 +120,11 @@ impl Journal {
 
     pub(super) fn meta(&self, settled: FrameNumber) -> Meta {
         Meta {
-            key: self.key,
+            secrets: self.secrets.clone(),
             settled,
-            high_water: self.time.now(),
+            stamp: self.time.stamp(),
             next_serial: self.index.next_serial(),
+            is_current: true,
         }
     }
 
@@ -119,35 +138,43 @@ impl Journal {
 
     /// Writes a store into an empty directory that is what this one is now.
     pub(crate) fn backup(&self, to: &dyn Disk) -> Result<(), CopyError> {
-        self.check_outside()?;
+        self.check_caller()?;
+        self.check()?;
         let alone = self.vault.lock_copies();
         let log_bytes = self.tail.lock().as_ref().map(|tail| tail.log.file_bytes());
-        Log::create(to, &self.key, log_bytes.ok_or(Error::Closed)?)?;
-        let mut copying = self.vault.copy(alone, to)?;
+        let secrets = self.secrets.of_copy()?;
+        Log::create(to, Temporary::Part, &secrets.key, log_bytes.ok_or(Error::Closed)?)?;
+        let copying = self.vault.copy(alone, to, Temporary::Part)?;
         // A copy that fails is no failure of this store.
-        self.tend_vault(|settled| {
+        let (settled, caught_up) = self.tend_vault(|settled| {
             self.settle_all(settled)?;
-            Ok(copying.catch_up())
-        })??;
-        copying.check().map_err(CopyError::Storage)?;
-        Ok(copying.name(to)?)
+            Ok((settled.last, copying.catch_up()))
+        })?;
+        caught_up?;
+        let meta = Meta { secrets, ..self.meta(settled) };
+        copying.finish(&meta).map_err(CopyError::Storage)?;
+        Ok(Temporary::Part.name_all(to)?)
     }
 
     /// Makes the vault's file as small as it can be, and says by how many bytes it shrank.
     pub(crate) fn compact(&self) -> Result<u64, CopyError> {
-        self.check_outside()?;
+        self.check_caller()?;
         let alone = self.vault.lock_copies();
         self.tend_vault(|settled| {
             self.settle_all(settled)?;
             let file_bytes = || self.vault.file_bytes().unwrap_or_default();
             let before = file_bytes();
-            let Some(disk) = settled.disk.as_deref() else { return Ok(Err(Error::Closed.into())) };
-            let (mut copying, compacted) = match self.compacted(alone, disk, settled.last) {
+            let Some(disk) = self.lock() else { return Ok(Err(Error::Closed.into())) };
+            let (copying, compacted) = match self.compacted(alone, &*disk, settled.last) {
                 Ok(compacted) => compacted,
-                Err(error) => return Ok(Err(error)),
+                Err(error) => {
+                    // It should take no room. What cannot be removed is removed by the next open.
+                    let _ = disk.remove(&Temporary::Compact.of(crate::vault::NAME));
+                    return Ok(Err(error));
+                }
             };
             // From here on the store has one vault or the other, and a failure leaves open which.
-            copying.name(disk)?;
+            Temporary::Compact.name_all(&*disk)?;
             copying.replace(compacted);
             Ok(Ok(before.saturating_sub(file_bytes())))
         })?
@@ -160,7 +187,7 @@ impl Journal {
         disk: &dyn Disk,
         settled: FrameNumber,
     ) -> Result<(Copying<'j>, Compacted), CopyError> {
-        let copying = self.vault.copy(alone, disk)?;
+        let copying = self.vault.copy(alone, disk, Temporary::Compact)?;
         copying.catch_up()?;
         let compacted = copying.compact(&self.meta(settled)).map_err(CopyError::Storage)?;
         Ok((copying, compacted))
@@ -170,6 +197,6 @@ impl Journal {
 impl Sealed {
     /// What each place holds in the end.
     pub(super) fn places(&self) -> impl Iterator<Item = (RecordId, Option<&Record>)> {
-        latest(self.changes.iter().map(Change::place))
+        latest(self.changes.iter().flat_map(|change| change.kind.places()))
     }
 }

@@ -8,7 +8,7 @@
 //! | 16..24 | number of the frame: one more than the frame before it, never used twice |
 //! | 24..32 | the store's time when it was written, Unix milliseconds |
 //! | 32..48 | BLAKE3 over bytes 0..32 and the payload, keyed with the store's own key |
-//! | 48.. | marks and changes, each behind its length in four bytes; then zeros up to a multiple of 8 |
+//! | 48.. | marks, the wall and changes, each behind its length in four bytes; then zeros up to a multiple of 8 |
 //!
 //! A frame is written only when the one before it is durable. So a valid frame *proves* that all
 //! before it were acknowledged: what is invalid with a valid frame behind it has rotted, and only
@@ -141,6 +141,7 @@ pub(crate) fn find_all<'a>(bytes: &'a [u8], key: &[u8; 32]) -> impl Iterator<Ite
     let mut rest = bytes;
     std::iter::from_fn(move || {
         loop {
+            rest = skip_zeros(rest);
             // Most of a segment is no frame, and is passed over eight bytes at a time.
             let at = rest.chunks_exact(ALIGN).position(|bytes| bytes.starts_with(&MAGIC))?;
             rest = rest.get(at * ALIGN..)?;
@@ -151,6 +152,14 @@ pub(crate) fn find_all<'a>(bytes: &'a [u8], key: &[u8; 32]) -> impl Iterator<Ite
             }
         }
     })
+}
+
+/// Passes over pages of zeros, of which a segment mostly consists. Equal slices are compared fast,
+/// also in a build that is not optimised.
+fn skip_zeros(bytes: &[u8]) -> &[u8] {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let zeros = bytes.chunks_exact(ZEROS.len()).take_while(|page| *page == ZEROS).count();
+    bytes.get(zeros * ZEROS.len()..).unwrap_or_default()
 }
 
 #[cfg(test)]

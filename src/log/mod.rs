@@ -7,16 +7,18 @@ pub(crate) mod segment;
 use std::io;
 
 use crate::canary;
-use crate::clock::Timestamp;
+use crate::clock::Stamp;
 use crate::codec::{self, Logged};
 use crate::disk::Disk;
 use crate::error::OpenError;
+use crate::files::Temporary;
 use crate::record::{Record, RecordId};
+use crate::secret;
 use frame::FrameNumber;
 use segment::{Segment, StoreKey};
 
-/// Bytes of the longest mark within a payload.
-const MARK_LEN: usize = frame::change_len(codec::MARK_LEN_MAX);
+/// Bytes of the longest mark, and of a wall, within a payload.
+const PRELUDE_LEN: usize = 2 * frame::change_len(codec::NUMBER_LEN_MAX);
 
 /// Writes frames into two segments by turns.
 #[derive(Debug)]
@@ -41,19 +43,31 @@ pub(crate) struct Recovered {
     pub(crate) changes: Vec<(RecordId, Option<Record>)>,
     /// The last frame that is there.
     pub(crate) last: FrameNumber,
-    /// The latest time in any frame.
-    pub(crate) high_water: Timestamp,
+    /// The latest that the frames say of the time.
+    pub(crate) stamp: Stamp,
     /// The vault has given out all serial numbers below this one, as the marks say.
     pub(crate) given_out: u64,
 }
 
+impl Recovered {
+    /// What each change makes of its place.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (RecordId, Option<&Record>)> {
+        self.changes.iter().map(|(id, record)| (*id, record.as_ref()))
+    }
+}
+
 impl Log {
-    /// Writes the two empty segments of a new store.
-    pub(crate) fn create(disk: &dyn Disk, key: &StoreKey, bytes: u64) -> Result<(), OpenError> {
+    /// Writes the two empty segments of a new store or of a copy, which get their names later.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        names: Temporary,
+        key: &StoreKey,
+        bytes: u64,
+    ) -> Result<(), OpenError> {
         for name in segment::NAMES {
-            Segment::create(disk, name, key, bytes / 2)?;
+            Segment::create(disk, &names.of(name), key, bytes / 2)?;
         }
-        disk.sync_names().map_err(|error| OpenError::io("create the log", error))
+        Ok(())
     }
 
     /// Opens the log, and reads all that came after the frame `settled`. New frames are numbered
@@ -71,7 +85,7 @@ impl Log {
             segments,
             active: 0,
             used: 0,
-            salt: random(),
+            salt: secret::number().map_err(|error| OpenError::io("draw a number", error))?,
             next: recovered.last + 2,
             mark: None,
             key: *key,
@@ -83,14 +97,14 @@ impl Log {
     /// Whether the active segment has room for a frame with this payload and a mark, and for the
     /// frame of a mark behind it. So there is room for a mark at any time.
     pub(crate) fn has_room(&self, payload: usize) -> bool {
-        let len = frame::frame_len(MARK_LEN + payload) + frame::frame_len(MARK_LEN);
+        let len = frame::frame_len(PRELUDE_LEN + payload) + frame::frame_len(PRELUDE_LEN);
         self.used + len as u64 <= self.active_segment().capacity()
     }
 
     /// The longest payload that an empty segment has room for.
     pub(crate) fn payload_max(&self) -> usize {
         let capacity = usize::try_from(self.active_segment().capacity()).unwrap_or(usize::MAX);
-        capacity.saturating_sub(2 * frame::frame_len(MARK_LEN) + 8)
+        capacity.saturating_sub(2 * frame::frame_len(PRELUDE_LEN) + 8)
     }
 
     /// Bytes of frames in the active segment.
@@ -106,16 +120,12 @@ impl Log {
     /// Writes one batch as one frame, with one sync.
     pub(crate) fn append<'c>(
         &mut self,
-        at: Timestamp,
+        stamp: Stamp,
         changes: impl IntoIterator<Item = &'c [u8]>,
     ) -> io::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mark = self.mark.take();
-        let payload = mark
-            .as_deref()
-            .into_iter()
-            .chain(changes.into_iter().map(|change| -> &[u8] { change }));
-        frame::encode(&mut buffer, &self.key, self.salt, self.next, at, payload);
+        self.encode(&mut buffer, stamp, mark.as_deref(), changes);
         self.active_segment().write(self.used, &buffer)?;
         self.active_segment().sync()?;
         self.used += buffer.len() as u64;
@@ -128,13 +138,27 @@ impl Log {
     /// The next frame is written over it, and says the same. A mark that was written before and that
     /// no frame has said yet is replaced: it said less.
     #[cfg(any(feature = "transaction", test, fuzzing))]
-    pub(crate) fn mark(&mut self, at: Timestamp, mark: Vec<u8>) -> io::Result<()> {
+    pub(crate) fn mark(&mut self, stamp: Stamp, mark: Vec<u8>) -> io::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        frame::encode(&mut buffer, &self.key, self.salt, self.next, at, [mark.as_slice()]);
+        self.encode(&mut buffer, stamp, Some(&mark), []);
         self.active_segment().write(self.used, &buffer)?;
         self.mark = Some(mark);
         self.buffer = buffer;
         Ok(())
+    }
+
+    /// The next frame: the mark, the wall, the changes.
+    fn encode<'c>(
+        &self,
+        buffer: &mut Vec<u8>,
+        stamp: Stamp,
+        mark: Option<&[u8]>,
+        changes: impl IntoIterator<Item = &'c [u8]>,
+    ) {
+        let (wall, len) = codec::encode_wall(stamp.wall.unwrap_or(stamp.at));
+        let prelude = mark.into_iter().chain(wall.get(..len));
+        let payload = prelude.chain(changes.into_iter().map(|change| -> &[u8] { change }));
+        frame::encode(buffer, &self.key, self.salt, self.next, stamp.at, payload);
     }
 
     /// The last frame that was written.
@@ -157,7 +181,7 @@ impl Log {
         }
         self.active = 1 - self.active;
         self.used = 0;
-        self.salt = random();
+        self.salt = secret::number()?;
         Ok(())
     }
 
@@ -188,17 +212,23 @@ fn recover(
         if frame.number != recovered.last + 1 && !canary::sings("takes stale frames") {
             return Err(corrupt("an acknowledged frame is missing"));
         }
+        let mut stamp = Stamp { at: frame.at, wall: None };
         for logged in frame.changes() {
             let logged = logged.and_then(|logged| codec::decode_logged(logged).ok());
             match logged.ok_or_else(|| corrupt("a frame holds no change"))? {
-                Logged::Change(id, record) => recovered.changes.push((id, record)),
+                Logged::Put { from, record } => {
+                    recovered.changes.extend(from.map(|from| (from, None)));
+                    recovered.changes.push((record.id, Some(record)));
+                }
+                Logged::Remove(id) => recovered.changes.push((id, None)),
                 Logged::Mark(serial) => {
                     recovered.given_out = recovered.given_out.max(serial.saturating_add(1));
                 }
+                Logged::Wall(wall) => stamp.wall = Some(wall),
             }
         }
         recovered.last = frame.number;
-        recovered.high_water = recovered.high_water.max(frame.at);
+        recovered.stamp = recovered.stamp.max(stamp);
     }
     // A frame behind the last one of an unbroken row proves that something before it has rotted.
     let mut strays = bytes.iter().flat_map(|bytes| frame::find_all(bytes, key));
@@ -206,10 +236,4 @@ fn recover(
         return Err(corrupt("an acknowledged frame is damaged"));
     }
     Ok(recovered)
-}
-
-/// A number that nobody can guess, from the seed that the operating system gave the process.
-pub(crate) fn random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
 }

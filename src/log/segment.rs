@@ -33,16 +33,15 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Writes a new segment under a temporary name, and gives it its own when it is durable.
+    /// Writes a new segment, and makes it durable.
     pub(crate) fn create(
         disk: &dyn Disk,
         name: &str,
         key: &StoreKey,
         len: u64,
     ) -> Result<(), OpenError> {
-        let temporary = format!("{name}.new");
         let written = || -> io::Result<()> {
-            let file = disk.create(&temporary)?;
+            let file = disk.create(name)?;
             write_zeros(&*file, len)?;
             let header: Vec<u8> = MAGIC
                 .into_iter()
@@ -51,8 +50,7 @@ impl Segment {
                 .chain(mark(key, len))
                 .collect();
             file.write_at(0, &header)?;
-            file.sync()?;
-            disk.rename(&temporary, name)
+            file.sync()
         };
         written().map_err(|error| OpenError::io("create the log", error))
     }
@@ -71,8 +69,9 @@ impl Segment {
             opened => opened.map_err(|error| OpenError::io("open the log", error))?,
         };
         let len = file.len().map_err(|error| OpenError::io("read the log", error))?;
-        if len < FRAMES_AT {
-            return Err(corrupt("it was cut short"));
+        // Before so much is read.
+        if !(FRAMES_AT..=LOG_BYTES_MAX / 2).contains(&len) {
+            return Err(corrupt("it was cut short, or is longer than any"));
         }
         let mut header = [0; HEADER_LEN];
         file.read_at(0, &mut header).map_err(|error| OpenError::io("read the log", error))?;
@@ -125,40 +124,6 @@ fn mark(key: &StoreKey, len: u64) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_keyed(key);
     hasher.update(b"idemstore log segment").update(&len.to_le_bytes());
     *hasher.finalize().as_bytes()
-}
-
-/// Whether no segment has ever been written to, so that a store without a vault is one that was
-/// never finished, and not one that has lost its vault.
-pub(crate) fn check_unused(disk: &dyn Disk) -> Result<(), OpenError> {
-    let is_zero = |name: &str| -> io::Result<bool> {
-        let file = match disk.open(name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-            opened => opened?,
-        };
-        let mut page = vec![0; 64 * 1024];
-        let (mut offset, len) = (FRAMES_AT, file.len()?);
-        // No store has made so long a one, and to read it could take for ever.
-        if LOG_BYTES_MAX / 2 < len {
-            return Ok(false);
-        }
-        while offset < len {
-            let step = usize::try_from(len - offset).unwrap_or(usize::MAX).min(page.len());
-            let page = page.get_mut(..step).unwrap_or_default();
-            file.read_at(offset, page)?;
-            if page.iter().any(|byte| *byte != 0) {
-                return Ok(false);
-            }
-            offset += step as u64;
-        }
-        Ok(true)
-    };
-    for name in NAMES {
-        if !is_zero(name).map_err(|error| OpenError::io("read the log", error))? {
-            let detail = "it is missing, but there is a log".to_owned();
-            return Err(OpenError::Corrupt { file: crate::vault::NAME, detail });
-        }
-    }
-    Ok(())
 }
 
 fn write_zeros(file: &dyn DiskFile, len: u64) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use shuttle::rand::Rng;
 use shuttle::sync;
 
-pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
 pub(crate) use shuttle::thread;
 
 #[derive(Debug, Default)]
@@ -91,6 +91,10 @@ pub(crate) struct RwLock<T>(sync::RwLock<T>);
 impl<T> RwLock<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(sync::RwLock::new(value))
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn read(&self) -> sync::RwLockReadGuard<'_, T> {

@@ -2,16 +2,16 @@
 
 use std::io;
 
-use super::{Meta, NAME, NAME_NEW, Open, Vault, contained, safest};
+use super::{Backend, Meta, NAME, Open, Vault, contained, safest};
 use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
+use crate::files::Temporary;
 use crate::sync::{Arc, MutexGuard};
 
 /// A copy of the vault's file that is being made.
 pub(crate) struct Copying<'v> {
     vault: &'v Vault,
     file: Arc<dyn DiskFile>,
-    named: bool,
     _alone: MutexGuard<'v, ()>,
 }
 
@@ -32,9 +32,10 @@ impl Vault {
         &'v self,
         alone: MutexGuard<'v, ()>,
         to: &dyn Disk,
+        names: Temporary,
     ) -> io::Result<Copying<'v>> {
-        let file = to.create(NAME_NEW)?;
-        let copying = Copying { vault: self, file, named: false, _alone: alone };
+        let file = to.create(&names.of(NAME))?;
+        let copying = Copying { vault: self, file, _alone: alone };
         copying.with_open(|open| {
             open.backend.watch();
             open.backend.copy_all(&*copying.file)
@@ -54,28 +55,30 @@ impl Copying<'_> {
         self.with_open(|open| open.backend.copy_blocks(&open.backend.unwatch(), &*self.file))
     }
 
-    /// Lets redb read the whole copy, and leaves it closed properly.
-    pub(crate) fn check(&self) -> Result<(), StorageError> {
-        let checked = contained(|| Open::new(Arc::clone(&self.file), self.vault.cache)?.close());
-        Ok(checked?)
+    /// Lets redb read the whole copy, and makes it a store's of its own.
+    pub(crate) fn finish(&self, meta: &Meta) -> Result<(), StorageError> {
+        let finished = contained(|| {
+            let open = self.open()?;
+            open.commit(safest(&open.database)?, meta)?;
+            open.close()?;
+            Ok(self.file.sync()?)
+        });
+        Ok(finished?)
     }
 
-    /// Makes the copy durable, and gives it its name.
-    pub(crate) fn name(&mut self, disk: &dyn Disk) -> io::Result<()> {
-        self.file.sync()?;
-        self.named = true;
-        disk.rename(NAME_NEW, NAME)?;
-        disk.sync_names()
+    fn open(&self) -> Result<Open, redb::Error> {
+        Open::new(Backend::new(Arc::clone(&self.file)), self.vault.cache)
     }
 
     /// Opens the copy and makes it as small as it can be. The vault itself is left alone: not all
     /// of the commits that redb makes on the way are two-phase.
     pub(crate) fn compact(&self, meta: &Meta) -> Result<Compacted, StorageError> {
         let compacted = contained(|| {
-            let mut open = Open::new(Arc::clone(&self.file), self.vault.cache)?;
+            let mut open = self.open()?;
             open.database.compact()?;
             // With quick-repair again, which the commits of the compaction were without.
             open.commit(safest(&open.database)?, meta)?;
+            self.file.sync()?;
             Ok(Compacted(open))
         });
         Ok(compacted?)
@@ -84,6 +87,10 @@ impl Copying<'_> {
     /// From now on the vault is in the copy, which has its name already.
     pub(crate) fn replace(self, compacted: Compacted) {
         let before = self.vault.open.write().replace(compacted.0);
+        if let Some(before) = &before {
+            // Nobody will read what redb writes as it closes a file that has no name any more.
+            before.backend.hold();
+        }
         // Nothing is lost with it, whatever it says.
         let _ = contained(|| before.map_or(Ok(()), Open::close));
     }
@@ -94,13 +101,9 @@ pub(crate) struct Compacted(Open);
 
 impl Drop for Copying<'_> {
     fn drop(&mut self) {
-        if self.named {
-            return;
-        }
-        // A copy that was given up need not be kept up to date, and should take no room.
+        // A copy that was given up need not be kept up to date.
         if let Some(open) = &*self.vault.open.read() {
             open.backend.unwatch();
         }
-        let _ = self.file.set_len(0);
     }
 }

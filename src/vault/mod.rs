@@ -1,13 +1,15 @@
-//! The vault: where records live, in redb. The only folder that names redb.
+//! The vault: where records live, in redb. The only folder that calls redb.
 //!
-//! Three tables (`docs/FORMAT.md`): `records` by expiry and serial number, so that new records go
+//! Four tables (`docs/FORMAT.md`): `records` by expiry and serial number, so that new records go
 //! in at the right edge and expired ones are cut off at the left; `results` by serial number, for
-//! those too long to stand in their record; `meta`. Every commit is redb's safest: two-phase, so
+//! those too long to stand in their record; `meta`; and one that a later version will fill. Every
+//! commit is redb's safest: two-phase, so
 //! that a failed fsync never costs the file, and quick-repair, so that a kill costs no walk
 //! through it. Both are dear for a single call, and cheap for the thousands that one settle takes.
 
 mod backend;
 mod copy;
+mod header;
 mod meta;
 #[cfg(feature = "transaction")]
 mod transaction;
@@ -18,21 +20,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{
     Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
-    TableDefinition, WriteTransaction,
+    TableDefinition, TableError, WriteTransaction,
 };
 
-use crate::canary;
 use crate::clock::Timestamp;
 use crate::codec::{self, Malformed, Row, Scanned};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
 use crate::error::{Error, OpenError, StorageError};
+use crate::files::Temporary;
 use crate::key::Key;
 use crate::limits::PACKED_BITS;
+use crate::origin::Origin;
 use crate::record::{Record, RecordId};
 use crate::sync::{Arc, Mutex, RwLock};
 use backend::Backend;
 pub(crate) use copy::{Compacted, Copying};
-pub(crate) use meta::Meta;
+pub(crate) use meta::{Meta, Secrets};
 #[cfg(feature = "transaction")]
 pub use transaction::Transaction;
 #[cfg(feature = "transaction")]
@@ -40,7 +43,6 @@ pub(crate) use transaction::Uncommitted;
 
 /// Name of the vault's file.
 pub(crate) const NAME: &str = "vault.redb";
-const NAME_NEW: &str = "vault.redb.new";
 
 /// The last serial number that there is.
 const PACKED_MAX: u64 = (1 << PACKED_BITS) - 1;
@@ -49,6 +51,12 @@ const PACKED_MAX: u64 = (1 << PACKED_BITS) - 1;
 type RowKey = (u64, u64);
 const RECORDS: TableDefinition<RowKey, &[u8]> = TableDefinition::new("records");
 const RESULTS: TableDefinition<u64, &[u8]> = TableDefinition::new("results");
+/// Records that are kept past their retention. Nothing is put there yet. It came later than tables of
+/// callers, which may have any short name.
+const DOUBTS: TableDefinition<RowKey, &[u8]> = TableDefinition::new("idemstore-doubts");
+
+/// The fewest bytes that a record takes in the file, with its place.
+const RECORD_LEN_MIN: u64 = 64;
 
 pub(crate) struct Vault {
     /// `None` once closed.
@@ -56,6 +64,16 @@ pub(crate) struct Vault {
     /// Held by whoever copies the file.
     copying: Mutex<()>,
     cache: usize,
+    origin: Origin,
+}
+
+impl Drop for Vault {
+    fn drop(&mut self) {
+        if self.origin.is_elsewhere() {
+            // redb would write as it is dropped. A forked child has nothing to write.
+            std::mem::forget(self.open.get_mut().take());
+        }
+    }
 }
 
 struct Open {
@@ -89,44 +107,31 @@ pub(crate) struct Expired {
 }
 
 impl Vault {
-    /// Whether the directory has a vault.
-    pub(crate) fn exists(disk: &dyn Disk) -> Result<bool, OpenError> {
-        match disk.open(NAME) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(open_failed(error)),
-        }
-    }
-
-    /// Makes an empty vault. It gets its name last, when all of the store is durable: a directory
-    /// with this file in it is a whole store.
-    pub(crate) fn create(disk: &dyn Disk, cache: usize, meta: &Meta) -> Result<(), OpenError> {
-        let file = disk.create(NAME_NEW).map_err(open_failed)?;
+    /// Makes an empty vault, which gets its name last, when all of the store is durable.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        names: Temporary,
+        cache: usize,
+        meta: &Meta,
+    ) -> Result<(), OpenError> {
+        let file = disk.create(&names.of(NAME)).map_err(open_failed)?;
         let create = || -> Result<(), redb::Error> {
             let mut builder = redb::Builder::new();
             let builder = builder.set_cache_size(cache);
             let database = builder.create_with_backend(Backend::new(Arc::clone(&file)))?;
             let transaction = safest(&database)?;
-            transaction.open_table(RECORDS)?;
-            transaction.open_table(RESULTS)?;
+            make_tables(&transaction)?;
             meta.write(&transaction)?;
             transaction.commit()?;
             database.close()?;
             Ok(())
         };
         contained(create)?;
-        let named = || -> io::Result<()> {
-            file.sync()?;
-            disk.rename(NAME_NEW, NAME)?;
-            if canary::sings("leaves the directory unsynced") {
-                return Ok(());
-            }
-            disk.sync_names()
-        };
-        named().map_err(|error| OpenError::io("create the vault", error))
+        file.sync().map_err(|error| OpenError::io("create the vault", error))
     }
 
     /// Opens the vault, once redb has read the whole file and found each page as it was written.
+    /// Nothing is written to the file before [`Vault::let_through`].
     ///
     /// A missing record would mean a second execution, and only a check of the whole file can
     /// tell that nothing is missing (`docs/ARCHITECTURE.md` has the measurement).
@@ -136,15 +141,36 @@ impl Vault {
         if file.is_empty().map_err(open_failed)? {
             return Err(corrupt("it is empty"));
         }
-        let open = contained(|| Open::new(file, cache))?;
+        if !header::is_within(&*file).map_err(open_failed)? {
+            return Err(corrupt("its first page leads out of it"));
+        }
+        let backend = Backend::new(file);
+        backend.hold();
+        let open = contained(|| Open::new(backend, cache))?;
         let meta = Meta::read(&open.database)?;
-        Ok((Self { open: RwLock::new(Some(open)), copying: Mutex::new(()), cache }, meta))
+        open.check_tables(&meta)?;
+        let vault = Self {
+            open: RwLock::new(Some(open)),
+            copying: Mutex::new(()),
+            cache,
+            origin: Origin::here(),
+        };
+        Ok((vault, meta))
     }
 
-    /// Records that the vault has.
+    /// From now on the file is written, beginning with what redb has written while it was opened.
+    pub(crate) fn let_through(&self) -> Result<(), StorageError> {
+        Ok(self.with(|open| Ok(open.backend.let_through()?))?)
+    }
+
+    /// Records that the vault says it has, as far as its file has room for them.
     pub(crate) fn records(&self) -> Result<usize, OpenError> {
-        let records = self.look(|tables| Ok(tables.records.len()?));
-        Ok(usize::try_from(records?).unwrap_or(usize::MAX))
+        let records = self.look(|tables| Ok(tables.records.len()?))?;
+        let room = self.with(|open| Ok(open.backend.file_len()?))? / RECORD_LEN_MIN;
+        if room < records {
+            return Err(corrupt("it says that it has more records than it has room for"));
+        }
+        Ok(usize::try_from(records).unwrap_or(usize::MAX))
     }
 
     /// Shows every record to `each`.
@@ -153,15 +179,31 @@ impl Vault {
         mut each: impl FnMut(RecordId, Scanned<'_>),
     ) -> Result<(), OpenError> {
         let scanned = self.look(|tables| {
-            let mut places = Places::after(None);
+            let (mut places, mut seen) = (Places::after(None), 0);
             for row in tables.records.iter()? {
                 let (key, value) = row?;
                 let (id, row) = places.scan(key.value(), value.value())?;
                 each(id, row);
+                seen += 1;
+            }
+            if seen == tables.records.len()? {
+                Ok(())
+            } else {
+                Err(damaged("it has another number of records than it says"))
+            }
+        });
+        Ok(scanned?)
+    }
+
+    /// Shows the key of the record at this place to `look`, if there is one.
+    pub(crate) fn with_key(&self, id: RecordId, look: impl FnOnce(&[u8])) -> Result<(), OpenError> {
+        let looked = self.look(|tables| {
+            if let Some(row) = tables.records.get(row_key(id))? {
+                look(codec::scan_row(id, row.value()).map_err(malformed)?.framed_key);
             }
             Ok(())
         });
-        Ok(scanned?)
+        Ok(looked?)
     }
 
     /// The record at this place, if there is one.
@@ -275,6 +317,9 @@ impl Vault {
     ) -> Result<(), StorageError> {
         let written = self.with(|open| {
             let transaction = safest(&open.database)?;
+            if !meta.is_current {
+                make_tables(&transaction)?;
+            }
             change(&mut transaction.open_table(RECORDS)?, &mut transaction.open_table(RESULTS)?)?;
             open.commit(transaction, meta)
         });
@@ -294,12 +339,34 @@ impl Vault {
 
 impl Open {
     /// Opens the vault in this file, which redb reads as a whole to check it.
-    fn new(file: Arc<dyn DiskFile>, cache: usize) -> Result<Self, redb::Error> {
-        let backend = Backend::new(file);
+    fn new(backend: Backend, cache: usize) -> Result<Self, redb::Error> {
         let mut builder = redb::Builder::new();
         let builder = builder.set_cache_size(cache).set_check_integrity_on_open(true);
         let database = builder.create_with_backend(backend.clone())?;
         Ok(Self { tables: Mutex::new(None), database, backend })
+    }
+
+    /// Whether all tables are there that a store has. One that is missing would be made anew, empty,
+    /// and each key would be free.
+    fn check_tables(&self, meta: &Meta) -> Result<(), OpenError> {
+        let looked = contained(|| {
+            let transaction = self.database.begin_read()?;
+            let missing = |error: TableError| match error {
+                TableError::Storage(error) => redb::Error::from(error),
+                _ => damaged("one of its tables is missing, or is another"),
+            };
+            transaction.open_table(RECORDS).map_err(missing)?;
+            transaction.open_table(RESULTS).map_err(missing)?;
+            if !meta.is_current {
+                return Ok(0);
+            }
+            Ok(transaction.open_table(DOUBTS).map_err(missing)?.len()?)
+        });
+        if 0 < looked? {
+            Err(corrupt("it has doubts, which only a later version keeps"))
+        } else {
+            Ok(())
+        }
     }
 
     fn close(self) -> Result<(), redb::Error> {
@@ -421,6 +488,14 @@ impl Places {
         }
         Ok((id, codec::scan_row(id, row).map_err(malformed)?))
     }
+}
+
+/// The tables that each store has from the beginning.
+fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(RECORDS)?;
+    transaction.open_table(RESULTS)?;
+    transaction.open_table(DOUBTS)?;
+    Ok(())
 }
 
 fn safest(database: &Database) -> Result<WriteTransaction, redb::Error> {

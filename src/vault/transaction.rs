@@ -9,15 +9,16 @@ use redb::{
     ReadableDatabase, Table, TableDefinition, TableError, TableHandle, Value, WriteTransaction,
 };
 
-use super::{Failure, Meta, RECORDS, RESULTS, Vault, contained, meta, place, put, safest};
+use super::{DOUBTS, Failure, Meta, RECORDS, RESULTS, Vault, contained, meta, place, safest};
 use crate::error::{Error, StorageError};
-use crate::record::{Record, RecordId};
+use crate::record::{ChangeKind, Record, RecordId};
 
 /// A write transaction of the store's own redb file, for the caller's own tables.
 ///
 /// [`Permit::complete_with`](crate::Permit::complete_with) and
 /// [`Store::write`](crate::Store::write) give it to a closure, and commit it when the closure
-/// returns `Ok`. The tables `records`, `results` and `meta` are the store's, and are refused.
+/// returns `Ok`. The tables `records`, `results`,
+/// `idemstore-doubts` and `meta` are the store's, and are refused.
 pub struct Transaction<'t> {
     inner: &'t WriteTransaction,
     /// Whether one of the store's own tables was asked for.
@@ -81,7 +82,8 @@ impl Transaction<'_> {
 
     #[track_caller]
     fn check(&self, name: &str) -> Result<(), TableError> {
-        if [RECORDS.name(), RESULTS.name(), meta::META.name()].contains(&name) {
+        let own = [RECORDS.name(), RESULTS.name(), DOUBTS.name(), meta::META.name()];
+        if own.contains(&name) {
             self.reserved.set(true);
             return Err(TableError::TableAlreadyOpen(name.to_owned(), Location::caller()));
         }
@@ -121,7 +123,7 @@ impl Vault {
         Ok(self.with(|open| Ok(open.database.begin_read()?))?)
     }
 
-    /// Settles these changes, what `own` writes into the caller's tables, and the record that it
+    /// Settles these changes, what `own` writes into the caller's tables, and the change that it
     /// gives, in one transaction, or nothing of it.
     ///
     /// If redb fails, `poison` is called before anything of the caller's is dropped: what that
@@ -131,7 +133,7 @@ impl Vault {
         changes: impl IntoIterator<Item = (RecordId, Option<&'r Record>)>,
         meta: impl FnOnce() -> Meta,
         own: impl FnOnce(&Transaction<'_>) -> Result<R, E>,
-        record: impl FnOnce(&R) -> Option<&Record>,
+        own_change: impl FnOnce(&R) -> Option<&ChangeKind>,
         poison: impl Fn(&StorageError),
     ) -> Result<R, Uncommitted<E>> {
         let open = self.open.read();
@@ -163,8 +165,8 @@ impl Vault {
             for (id, record) in changes {
                 place(&mut records, &mut results, id, record)?;
             }
-            if let Some(record) = record(&written) {
-                put(&mut records, &mut results, record)?;
+            for (id, record) in own_change(&written).into_iter().flat_map(ChangeKind::places) {
+                place(&mut records, &mut results, id, record)?;
             }
             drop((records, results));
             open.commit(transaction, &meta())

@@ -324,7 +324,10 @@ fn a_checkpoint_is_taken_when_the_retention_is_over() {
         bench.begin("k", "request").in_flight();
         assert_eq!(execution.last_checkpoint(), Some(&b"step 2"[..]));
         if completes {
+            // It begins a new retention, from here on.
             execution.complete("late").expect("it completes");
+            bench.begin("k", "request").replay();
+            bench.tick(RETENTION_MS);
         } else {
             drop(execution);
         }
@@ -378,12 +381,22 @@ fn a_poisoned_store_takes_no_checkpoint() {
 }
 
 #[test]
+fn a_checkpoint_that_is_too_long_is_called_one() {
+    let bench = Bench::new();
+    let mut execution = bench.begin("k", "request").started();
+    let error = execution.checkpoint(vec![7; 16 * 1024 + 1]).expect_err("it is too long");
+    let text = "the result or checkpoint has 16385 bytes, the store takes at most 16384";
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
 fn a_closed_store_takes_no_checkpoint() {
     let bench = Bench::new();
     let mut execution = reached(&bench, "k", "step 1");
     bench.store.clone().close().expect("the store closes");
     let error = execution.checkpoint("step 2").expect_err("the store is closed");
     assert!(matches!(error, CompleteError::Store(Error::Closed)), "{error}");
+    drop(execution);
     let bench = Bench::on(bench.disk, bench.clock);
     assert_eq!(last(&bench, "k").as_deref(), Some(&b"step 1"[..]));
 }
@@ -455,7 +468,7 @@ fn work(store: &Store, notes: &mut Notes) -> Option<()> {
             _ => drop(execution),
         }
     }
-    store.clone().close().ok()
+    store.clone().close().ok().map(drop)
 }
 
 /// Each key must be what was acknowledged of it, or what was asked for and not answered.

@@ -1,7 +1,7 @@
 //! The table of states: each way into a state, and each way out of it.
 
-use crate::support::{Answers, Bench, RETENTION_MS, START_MS, Started, key};
-use idemstore::{Begin, Fingerprint, FinishError};
+use crate::support::{Answers, Bench, RETENTION_MS, START_MS, Started, builder, key};
+use idemstore::{Begin, Fingerprint, FinishError, OpenError};
 
 #[test]
 fn a_free_key_is_fresh() {
@@ -175,9 +175,14 @@ fn an_interrupted_operation_is_abandoned() {
 fn a_restart_interrupts_what_was_executing() {
     let bench = Bench::new();
     let execution = bench.begin("k", "request").started();
-    let bench = bench.reopen();
-    assert_eq!(bench.begin("k", "request").interrupted().attempt(), 1);
+    let Bench { disk, clock, store, .. } = bench;
+    assert_eq!(store.close().expect("the store closes"), 1);
+    // Its effect may still be at work.
+    let opened = builder(&clock).open_on(disk.clone());
+    assert!(matches!(opened, Err(OpenError::Locked)), "{opened:?}");
     drop(execution);
+    let bench = Bench::on(disk, clock);
+    assert_eq!(bench.begin("k", "request").interrupted().attempt(), 1);
 }
 
 #[test]

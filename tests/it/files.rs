@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use idemstore::{Fingerprint, OpenError, Store};
 
 use crate::support::{Answers, Bench, SimDisk, Started, builder, key};
 
 fn open(path: &Path) -> Result<Store, OpenError> {
-    Store::builder().log_bytes(64 * 1024).result_len_max(1024).open(path)
+    let builder = Store::builder().log_bytes(64 * 1024).result_len_max(1024);
+    builder.wait_for_lock(Duration::ZERO).open(path)
 }
 
 fn directory() -> tempfile::TempDir {
@@ -28,7 +30,7 @@ fn a_store_is_made_with_its_directory_and_found_again() {
         .map(|entry| entry.expect("it is readable").file_name())
         .collect();
     names.sort();
-    assert_eq!(names, ["log-0", "log-1", "vault.redb"]);
+    assert_eq!(names, ["lock", "log-0", "log-1", "vault.redb"]);
     let store = open(&path).expect("the store opens");
     let begin = store.begin(&key("k"), Fingerprint::of("request")).expect("begin answers");
     assert_eq!(begin.replay().result(), b"result");
@@ -108,7 +110,9 @@ fn a_file_of_that_name_is_no_vault() {
 fn another_redb_file_is_no_vault() {
     const TABLE: redb::TableDefinition<&str, u64> = redb::TableDefinition::new("meta");
     let directory = directory();
+    open(directory.path()).expect("the store opens").close().expect("the store closes");
     let path = directory.path().join("vault.redb");
+    fs::remove_file(&path).expect("it is ours");
     let database = redb::Database::create(&path).expect("redb works");
     let transaction = database.begin_write().expect("redb works");
     transaction.open_table(TABLE).expect("redb works").insert("a", 1).expect("redb works");
@@ -191,7 +195,7 @@ fn a_vault_of_another_version_is_refused() {
     let error = open(directory.path()).expect_err("it is from the future");
     let refused = matches!(
         error,
-        OpenError::UnsupportedVersion { file: "vault.redb", found: 7, supported: 2 }
+        OpenError::UnsupportedVersion { file: "vault.redb", found: 7, supported: 3 }
     );
     assert!(refused, "{error:?}");
 }
@@ -209,9 +213,52 @@ fn options_out_of_range_name_their_range() {
         Store::builder().log_bytes(64 * 1024).result_len_max(32 * 1024),
         "result_len_max is 32768",
     );
-    // Of a store that was made with a smaller log, its own size counts.
-    let bench = Bench::new();
-    bench.store.close().expect("the store closes");
-    let error = Store::builder().open_on(bench.disk).expect_err("its log is smaller");
+    // Of a store that was made with a smaller log, its own size counts, and what nobody asked for
+    // follows it.
+    let Bench { disk, clock, store, .. } = Bench::new();
+    store.close().expect("the store closes");
+    let open = |builder: idemstore::Builder| builder.clock(clock.clone()).open_on(disk.clone());
+    let error = open(Store::builder().result_len_max(1024 * 1024)).expect_err("it is smaller");
     assert!(error.to_string().starts_with("result_len_max is 1048576"), "{error}");
+    open(Store::builder()).expect("the store opens").close().expect("the store closes");
+}
+
+/// What a copy that was cut may consist of. Nothing of it is taken for an empty place.
+#[test]
+fn any_part_of_a_store_without_the_rest_is_refused() {
+    let bench = Bench::new();
+    bench.complete("k", "request", "result");
+    let Bench { disk, clock, store, .. } = bench;
+    store.close().expect("the store closes");
+    let files = disk.bytes();
+    let leftovers = ["vault.redb.compact", "vault.redb.new", "log-0.part", "vault.redb.part"];
+    let names = files.keys().map(String::as_str).chain(leftovers);
+    let subsets = 1..1_u32 << (files.len() + leftovers.len());
+    let mut refused = 0;
+    for subset in subsets {
+        let part = SimDisk::new();
+        for (_, name) in names.clone().enumerate().filter(|(at, _)| subset >> at & 1 == 1) {
+            part.put(name, files.get(name).cloned().unwrap_or(vec![1; 5_000]));
+        }
+        let is_whole = files.keys().all(|name| part.bytes().contains_key(name));
+        match builder(&clock).open_on(part.clone()) {
+            Ok(store) => {
+                assert!(is_whole, "{:?}", part.bytes().keys());
+                let begin = store.begin(&key("k"), Fingerprint::of("request"));
+                begin.expect("begin answers").replay();
+            }
+            Err(OpenError::Corrupt { .. }) => {
+                assert!(!is_whole, "{:?}", part.bytes().keys());
+                refused += 1;
+            }
+            Err(error) => panic!("{error:?} of {:?}", part.bytes().keys()),
+        }
+    }
+    assert_eq!(refused, 127 - 16);
+}
+
+#[test]
+fn a_directory_shows_its_path_to_nobody() {
+    let directory = idemstore::disk::Directory::new(Path::new("/secret/path"));
+    assert!(!format!("{directory:?} {directory:#?}").contains("secret"));
 }

@@ -1,14 +1,19 @@
 //! What is on the disk stays readable: a store that an earlier version has written.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use idemstore::{Begin, Fingerprint, Key, ManualClock, Store, Timestamp};
+use redb::ReadableDatabase;
 
 use crate::support::{Answers, SimDisk, Started, builder};
 
 const NAMES: [&str; 3] = ["vault.redb", "log-0", "log-1"];
 const MADE_AT_MS: u64 = 1_700_000_000_000;
+/// More than a retention before.
+const EARLY_MS: u64 = MADE_AT_MS - 1_000;
 
 fn fixture(version: u32) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/v{version}"))
@@ -78,19 +83,36 @@ fn check_version_2(store: &Store) {
     }
 }
 
-fn open(version: u32) -> (SimDisk, Store) {
+fn disk_of(version: u32) -> SimDisk {
     let disk = SimDisk::new();
     for name in NAMES {
         let bytes = fs::read(fixture(version).join(name)).expect("the fixture is there");
         disk.put(name, bytes);
     }
+    disk
+}
+
+fn open(version: u32) -> (SimDisk, Store) {
+    let disk = disk_of(version);
     let store = builder(&clock()).open_on(disk.clone()).expect("the store opens");
     (disk, store)
 }
 
+/// The number of the format, as the store's vault has it.
+fn format_of(disk: &SimDisk) -> Vec<u8> {
+    const META: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("meta");
+    let mut file = tempfile::NamedTempFile::new().expect("there is room for a file");
+    file.write_all(&disk.bytes()["vault.redb"]).expect("there is room for it");
+    let database = redb::Database::open(file.path()).expect("redb reads it");
+    let meta = database.begin_read().map(|read| read.open_table(META).expect("it is there"));
+    let format = meta.expect("redb reads it").get("format").expect("it can be read");
+    format.expect("it is there").value().to_vec()
+}
+
 #[test]
-fn a_store_of_version_1_is_read_and_goes_on_as_one_of_version_2() {
+fn a_store_of_version_1_is_read_and_goes_on_as_one_of_version_3() {
     let (disk, store) = open(1);
+    assert_eq!(format_of(&disk.after_kill()), 3_u32.to_le_bytes());
     check_version_1(&store);
     // The new states go into the old files.
     let mut execution = begin(&store, "settled", "executing").interrupted().retry().expect("so");
@@ -106,8 +128,50 @@ fn a_store_of_version_1_is_read_and_goes_on_as_one_of_version_2() {
 }
 
 #[test]
-fn a_store_of_version_2_is_read() {
-    check_version_2(&open(2).1);
+fn a_store_of_version_2_is_read_and_goes_on_as_one_of_version_3() {
+    let (disk, store) = open(2);
+    check_version_2(&store);
+    store.close().expect("the store closes");
+    assert_eq!(format_of(&disk), 3_u32.to_le_bytes());
+    check_version_2(&builder(&clock()).open_on(disk).expect("the store opens"));
+}
+
+#[test]
+fn a_store_of_version_3_is_read() {
+    let (_, store) = open(3);
+    check_version_2(&store);
+    for place in ["settled", "logged"] {
+        let late = begin(&store, place, "late").replay();
+        assert_eq!(
+            (late.result(), late.begun_at()),
+            (&b"late"[..], Timestamp::from_unix_ms(EARLY_MS))
+        );
+        assert_eq!(late.expires_at().as_unix_ms(), MADE_AT_MS + 1_000);
+    }
+    store.sweep().expect("it sweeps");
+    assert_eq!(store.stats().records, store.iter().count());
+}
+
+/// A migration that is cut off anywhere is made again.
+#[test]
+fn a_kill_while_an_older_store_is_opened_costs_nothing() {
+    for version in [1, 2] {
+        let (stages, seen) = (Arc::new(Mutex::new(Vec::new())), version);
+        let disk = disk_of(version);
+        let kept = Arc::clone(&stages);
+        disk.observe(move |disk| {
+            let stage = [disk.after_kill(), disk.after_power_cut(|_| 0)];
+            kept.lock().expect("no observer panics").push(stage);
+        });
+        drop(builder(&clock()).open_on(disk.clone()).expect("the store opens"));
+        disk.ignore();
+        let stages = std::mem::take(&mut *stages.lock().expect("no observer panics"));
+        assert!(5 < stages.len(), "it was hardly written");
+        for disk in stages.into_iter().flatten() {
+            let store = builder(&clock()).open_on(disk).expect("the store opens");
+            if seen == 1 { check_version_1(&store) } else { check_version_2(&store) }
+        }
+    }
 }
 
 /// Writes the fixture. Run once for each new version of the format:
@@ -116,10 +180,18 @@ fn a_store_of_version_2_is_read() {
 #[ignore = "writes the committed fixture"]
 fn write_fixture() {
     let disk = SimDisk::new();
-    let store = builder(&clock()).open_on(disk.clone()).expect("the store opens");
+    // What is completed late has its place changed.
+    let clock = ManualClock::new(Timestamp::from_unix_ms(EARLY_MS));
+    let store = builder(&clock).open_on(disk.clone()).expect("the store opens");
+    let late = ["settled", "logged"].map(|place| begin(&store, place, "late").started());
+    store.settle().expect("it settles");
+    clock.set(Timestamp::from_unix_ms(MADE_AT_MS));
+    let [settled, logged] = late;
+    settled.complete("late").expect("it completes");
     make(&store);
-    fs::create_dir_all(fixture(2)).expect("there is room for a directory");
+    logged.complete("late").expect("it completes");
+    fs::create_dir_all(fixture(3)).expect("there is room for a directory");
     for (name, bytes) in disk.after_kill().bytes() {
-        fs::write(fixture(2).join(name), bytes).expect("there is room for a file");
+        fs::write(fixture(3).join(name), bytes).expect("there is room for a file");
     }
 }

@@ -14,6 +14,7 @@ mod batches;
 #[cfg(canary)]
 mod canaries;
 mod checkpoints;
+mod clocks;
 mod contract;
 mod copies;
 mod corpora;

@@ -952,8 +952,28 @@ impl GatedDisk {
 }
 
 impl Disk for GatedDisk {
-    fn lock(&mut self) -> io::Result<()> {
-        self.disk.lock()
+    fn enter(&mut self, make: bool) -> io::Result<()> {
+        self.disk.enter(make)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.disk.names()
+    }
+
+    fn lock(&mut self, wait: Duration) -> io::Result<bool> {
+        self.disk.lock(wait)
+    }
+
+    fn sign(&self) -> io::Result<()> {
+        self.disk.sign()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.disk.check()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        Disk::remove(&self.disk, name)
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {

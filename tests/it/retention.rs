@@ -101,10 +101,28 @@ fn a_key_in_flight_never_becomes_free() {
     execution.complete("late").expect("it completes");
     permit.start().expect("it starts").complete("late").expect("it completes");
     bench.store.complete(&key("detached"), "late").expect("it completes");
-    // All of them have ended after their retention was over.
-    for name in ["executing", "reserved", "detached", "interrupted"] {
+    // All of them have ended after their retention was over, and begin a new one.
+    let names = ["executing", "reserved", "detached", "interrupted"];
+    let replayed = |bench: &Bench| {
+        for name in names {
+            assert_eq!(bench.begin(name, "request").replay().result(), b"late");
+        }
+        assert_eq!(bench.store.stats().records, 4);
+        assert_eq!(bench.store.iter().count(), 4);
+    };
+    replayed(&bench);
+    bench.tick(RETENTION_MS - 1);
+    assert_eq!(bench.store.sweep().expect("it sweeps"), 0);
+    let bench = bench.kill();
+    replayed(&bench);
+    let bench = bench.reopen();
+    replayed(&bench);
+    bench.tick(1);
+    for name in names {
         bench.begin(name, "request").fresh();
     }
+    assert_eq!(bench.store.sweep().expect("it sweeps"), 4);
+    assert_eq!(bench.store.stats().records, 0);
 }
 
 #[test]

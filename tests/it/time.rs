@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use idemstore::{
-    Begin, Clock, Completed, Effect, Fingerprint, ManualClock, Outcome, Status, Timestamp,
+    Begin, Clock, CompleteError, Completed, Effect, Error, Fingerprint, ManualClock, OpenError,
+    Outcome, Status, Timestamp,
 };
 
 use crate::support::model::splitmix;
@@ -152,10 +153,14 @@ fn who_holds_a_key_does_not_notice_the_boundary() {
         execution.complete("result").expect("it completes");
         bench.store.complete(&key("detached"), "result").expect("it completes");
         permit.complete("result").expect("it completes");
-        // Now that nobody does, the same boundary holds, counted from each begin.
-        for name in ["executing", "detached", "reserved"] {
-            let begin = bench.begin(name, "request");
-            assert_eq!(matches!(begin, Begin::Replay(_)), is_live, "{name} {after_ms}");
+        // What was completed in time expires as ever, and what was completed late begins anew.
+        let expires_in = if is_live { 1 } else { RETENTION_MS };
+        for (passed, is_kept) in [(expires_in - 1, true), (1, false)] {
+            bench.tick(passed);
+            for name in ["executing", "detached", "reserved"] {
+                let begin = bench.begin(name, "request");
+                assert_eq!(matches!(begin, Begin::Replay(_)), is_kept, "{name} {after_ms}");
+            }
         }
     }
 }
@@ -273,40 +278,74 @@ fn a_clock_that_was_far_ahead_expires_keys_early_and_time_goes_on_from_there() {
     }
 }
 
+/// The last moment of the year 2200.
+const LATEST_MS: u64 = 7_289_654_399_999;
+
 #[test]
-fn at_the_end_of_time_a_record_has_no_time_left_and_a_held_key_is_still_held() {
-    let last_ms = Timestamp::MAX.as_unix_ms();
-    for (now_ms, retention, is_kept) in [
-        (last_ms - 2, Duration::from_millis(1), true),
-        (last_ms - 1, Duration::MAX, true),
-        (last_ms, Duration::ZERO, false),
-        (last_ms, Duration::MAX, false),
-        (u64::MAX, Duration::from_secs(86_400), false),
-    ] {
+fn a_record_that_is_kept_for_ever_is_kept_to_the_end_of_time() {
+    for retention in [Duration::MAX, Duration::from_millis(u64::MAX)] {
         let mut bench =
-            Bench::on(SimDisk::new(), ManualClock::new(Timestamp::from_unix_ms(now_ms)));
+            Bench::on(SimDisk::new(), ManualClock::new(Timestamp::from_unix_ms(LATEST_MS)));
         let permit = bench.begin("k", "request").fresh().retention(retention);
-        let execution = permit.start().expect("it starts");
-        bench.begin("k", "request").in_flight();
-        let expiry = execution.complete("result").expect("it completes").expires_at();
-        assert_eq!(expiry, Timestamp::from_unix_ms(now_ms).saturating_add(retention));
-        drop(bench.begin("left", "request").fresh().retention(retention).start());
+        let completed =
+            permit.start().expect("it starts").complete("result").expect("it completes");
+        assert_eq!(completed.expires_at(), Timestamp::MAX);
         for _ in 0..2 {
-            let begin = bench.begin("k", "request");
-            assert_eq!(matches!(begin, Begin::Replay(_)), is_kept, "{now_ms} {retention:?}");
-            drop(begin);
-            let begin = bench.begin("left", "request");
-            assert_eq!(matches!(begin, Begin::Interrupted(_)), is_kept, "{now_ms} {retention:?}");
-            drop(begin);
-            assert_eq!(bench.store.iter().count(), if is_kept { 2 } else { 0 });
+            bench.begin("k", "request").replay();
+            assert_eq!(bench.store.sweep().expect("it sweeps"), 0);
             bench.store.settle().expect("it settles");
             bench = bench.kill();
         }
-        bench.tick(u64::MAX);
-        assert_eq!(bench.store.sweep().expect("it sweeps"), 2);
-        assert_eq!(bench.store.stats().records, 0);
-        bench.begin("k", "another").fresh();
     }
+}
+
+#[test]
+fn a_clock_beyond_the_year_2200_opens_no_store_and_makes_none() {
+    for beyond in [LATEST_MS + 1, 1_700_000_000_000_000, u64::MAX] {
+        let (disk, clock) = (SimDisk::new(), ManualClock::new(Timestamp::from_unix_ms(beyond)));
+        let made = builder(&clock).open_on(disk.clone());
+        assert!(matches!(made, Err(OpenError::Clock)), "{made:?}");
+        assert_eq!(disk.bytes().len(), 0);
+        clock.set(Timestamp::from_unix_ms(LATEST_MS));
+        let bench = Bench::on(disk, clock);
+        bench.complete("k", "request", "result");
+        let Bench { disk, clock, store, .. } = bench;
+        store.close().expect("the store closes");
+        let before = disk.bytes();
+        clock.set(Timestamp::from_unix_ms(beyond));
+        let opened = builder(&clock).open_on(disk.clone());
+        assert!(matches!(opened, Err(OpenError::Clock)), "{opened:?}");
+        assert!(disk.bytes() == before, "a refused open has written");
+        clock.set(Timestamp::from_unix_ms(LATEST_MS));
+        Bench::on(disk, clock).begin("k", "request").replay();
+    }
+}
+
+#[test]
+fn a_clock_that_shows_nonsense_once_costs_no_key() {
+    let mut bench = Bench::new();
+    bench.complete("k", "request", "result");
+    let permit = bench.begin("permit", "request").fresh();
+    let execution = bench.begin("executing", "request").started();
+    bench.clock.set(Timestamp::MAX);
+    // It is not followed, and nothing is started under it.
+    bench.begin("k", "request").replay();
+    assert!(matches!(permit.start(), Err(Error::Clock)));
+    let refused = bench.begin("permit", "request").fresh().complete("result");
+    assert!(matches!(refused, Err(CompleteError::Store(Error::Clock))));
+    assert_eq!(bench.store.sweep().expect("it sweeps"), 0);
+    // What was started can be finished.
+    execution.complete("result").expect("it completes");
+    bench.clock.set(Timestamp::from_unix_ms(START_MS + RETENTION_MS - 1));
+    for _ in 0..2 {
+        bench.begin("k", "request").replay();
+        bench.begin("executing", "request").replay();
+        bench.begin("permit", "request").fresh();
+        bench = bench.kill();
+    }
+    // The time up to the next open is not known, so that it is kept for so much longer.
+    bench.tick(RETENTION_MS);
+    bench.begin("k", "request").fresh();
 }
 
 #[test]

@@ -780,7 +780,12 @@ fn a_close_waits_for_a_closure() {
             // Until the close has begun, most likely. More than this the log has no room for.
             let others = scope.spawn(|| {
                 for step in 0..100 {
-                    let permit = bench.begin(&format!("{step}"), "request").fresh();
+                    let name = format!("{step}");
+                    let permit = match bench.store.begin(&key(&name), Fingerprint::of("request")) {
+                        Ok(begin) => begin.fresh(),
+                        Err(Error::Closed) => return,
+                        Err(error) => panic!("{error}"),
+                    };
                     match permit.complete("") {
                         Ok(_) => thread::yield_now(),
                         Err(CompleteError::Store(Error::Closed)) => return,
@@ -977,7 +982,8 @@ fn a_waiter_replays_a_result_whose_retention_is_over() {
         Ok("late")
     });
     assert_eq!(answer.expect("wait answers").replay().result(), b"late");
-    // For whoever comes now it counts for nothing.
+    bench.begin("k", "request").replay();
+    bench.tick(RETENTION_MS);
     bench.begin("k", "request").fresh();
 }
 
@@ -1115,7 +1121,7 @@ fn an_interrupted_key_that_expires_is_used_again() {
 }
 
 #[test]
-fn a_key_that_expires_while_its_closure_runs_is_free() {
+fn a_key_that_expires_while_its_closure_runs_begins_a_new_retention() {
     let bench = Bench::new();
     let permit = bench.begin("k", "request").fresh();
     let completed = permit.complete_with(|transaction| {
@@ -1123,7 +1129,11 @@ fn a_key_that_expires_while_its_closure_runs_is_free() {
         bench.tick(RETENTION_MS);
         Ok::<_, Infallible>("late")
     });
+    // It was over when it was completed, so that it begins a new one.
     assert_eq!(completed.expect("it is committed").result(), b"late");
+    bench.tick(RETENTION_MS - 1);
+    bench.begin("k", "request").replay();
+    bench.tick(1);
     complete_with_row(bench.begin("k", "another").fresh(), "second", "second");
     assert_eq!(bench.store.sweep().expect("it sweeps"), 1);
     let bench = bench.reopen();

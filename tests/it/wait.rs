@@ -88,8 +88,25 @@ fn a_waiter_replays_what_was_completed_by_key() {
 fn a_waiter_is_told_when_the_store_closes() {
     let bench = Bench::new();
     let _execution = bench.begin("k", "request").started();
-    let answer = wait_while(&bench, || bench.store.clone().close().expect("the store closes"));
+    let answer = wait_while(&bench, || {
+        bench.store.clone().close().map(drop).expect("the store closes");
+    });
     assert!(matches!(answer, Err(Error::Closed)));
+}
+
+#[test]
+fn a_wait_that_ends_with_its_time_tells_of_the_caller_that_has_the_key_now() {
+    let bench = Bench::new();
+    let first = bench.begin("k", "request").fresh();
+    let in_flight = bench.begin("k", "request").in_flight();
+    let before = in_flight.since();
+    bench.tick(50);
+    drop(first);
+    let _second = bench.begin("k", "request").fresh();
+    bench.tick(7);
+    let in_flight = in_flight.wait(Duration::ZERO).expect("wait answers").in_flight();
+    assert_eq!(in_flight.since().saturating_since(before), Duration::from_millis(50));
+    assert_eq!(in_flight.elapsed(), Duration::from_millis(7));
 }
 
 #[test]
@@ -167,7 +184,9 @@ fn a_wait_on_a_store_that_has_ended_says_so() {
 /// Nobody wakes them any more, and so takes them out.
 #[test]
 fn those_who_come_to_wait_when_the_store_has_ended_leave_nothing_behind() {
-    let close: fn(&Bench) = |bench| bench.store.clone().close().expect("the store closes");
+    let close: fn(&Bench) = |bench| {
+        bench.store.clone().close().map(drop).expect("the store closes");
+    };
     for end in [poison, close] {
         let bench = Bench::new();
         bench.begin("k", "request").started().detach();

@@ -60,7 +60,7 @@ where
     let completed = Truth::Completed(b"result".to_vec());
     told.call(&name, completed, || execution.complete("result"))?;
     store.compact().map_err(|error| unsaid(&error))?;
-    store.close().map_err(|error| unsaid(&error))
+    store.close().map(drop).map_err(|error| unsaid(&error))
 }
 
 /// The child: it works until its point.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use idemstore::disk::{Directory, Disk, DiskFile};
 
@@ -60,10 +61,10 @@ impl PointDisk {
     /// it is the store's first.
     fn title(&self, name: &str) -> String {
         let has_vault = self.points.has_vault.load(Ordering::Relaxed);
-        match name.strip_suffix(".new") {
-            Some(VAULT) if has_vault => "the smaller vault".to_owned(),
-            Some(VAULT) => "the first vault".to_owned(),
-            Some(log) => format!("the first {log}"),
+        match name.split_once(".init").or(name.split_once(".compact")) {
+            Some((VAULT, _)) if has_vault => "the smaller vault".to_owned(),
+            Some((VAULT, _)) => "the first vault".to_owned(),
+            Some((log, _)) => format!("the first {log}"),
             None => name.to_owned(),
         }
     }
@@ -131,8 +132,28 @@ impl Points {
 }
 
 impl Disk for PointDisk {
-    fn lock(&mut self) -> io::Result<()> {
-        self.points.around("lock", "the directory", || self.disk.lock())
+    fn enter(&mut self, make: bool) -> io::Result<()> {
+        self.disk.enter(make)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.disk.names()
+    }
+
+    fn lock(&mut self, wait: Duration) -> io::Result<bool> {
+        self.points.around("lock", "the directory", || self.disk.lock(wait))
+    }
+
+    fn sign(&self) -> io::Result<()> {
+        self.points.around("sign", "the directory", || self.disk.sign())
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.disk.check()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.points.around("remove", &self.title(name), || self.disk.remove(name))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {

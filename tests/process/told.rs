@@ -211,3 +211,21 @@ fn each_number_is_counted_and_listed_with_its_unit() {
     let listed: Vec<_> = listed.iter().map(|name| format!("idemstore_{name}")).collect();
     assert_eq!(told, listed);
 }
+
+#[cfg(feature = "transaction")]
+#[test]
+fn a_completion_in_a_transaction_that_fails_is_counted() {
+    let ((), _, numbers) = observe(|| {
+        let bench = Bench::new();
+        let permit = bench.begin("refused", "request").fresh();
+        permit.complete_with(|_| Err::<&str, _>("no")).expect_err("it is refused");
+        let permit = bench.begin("k", "request").fresh();
+        let fault =
+            Fault { on: Op::VaultSync, after: 0, for_good: true, kind: std::io::ErrorKind::Other };
+        bench.disk.fail(fault);
+        permit.complete_with(|_| Ok::<_, &str>("result")).expect_err("the disk has failed");
+    });
+    let failed = numbers.get("idemstore_steps_total step=complete outcome=error");
+    // What the caller itself has refused is no failure.
+    assert_eq!(failed, Some(&DebugValue::Counter(1)), "{numbers:#?}");
+}

@@ -28,7 +28,7 @@ fn every_canary_is_noticed_by_its_scene() {
         let output = Command::new(std::env::current_exe().expect("this is a program"))
             .args([scene, "--nocapture"])
             .env("CANARY", canary)
-            .env("SCHEDULES", "1000")
+            .env("SCHEDULES", "5000")
             .output()
             .expect("it runs");
         let said = String::from_utf8_lossy(&output.stdout);

@@ -44,7 +44,7 @@ const PCT_DEPTH: usize = 3;
 
 /// Runs a scene on as many schedules as are asked for. Each begins with the store that `before`
 /// has left, opened anew.
-fn explore(before: fn(&Bench), scene: fn(Bench)) {
+fn explore(before: fn(&Bench), scene: impl Fn(Bench) + Copy + Send + Sync + 'static) {
     let schedules = size("SCHEDULES", 100) as usize;
     let seed = size("SCHEDULE_SEED", 1);
     let left: Arc<OnceLock<SimDisk>> = Arc::default();

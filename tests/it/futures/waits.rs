@@ -36,7 +36,7 @@ fn it_is_told_of_the_end_of_the_store() {
     let bench = Bench::new();
     let _held = bench.begin("k", "request").started();
     let store = bench.store.clone();
-    let error = wait_while(&bench, || store.close().expect("it closes"));
+    let error = wait_while(&bench, || store.close().map(drop).expect("it closes"));
     assert!(matches!(error, Err(Error::Closed)), "{error:?}");
 }
 

@@ -12,7 +12,7 @@ use crate::support::history::{Event, History, Shown, linear};
 use crate::support::{RETENTION_MS, size};
 
 /// What is shown of an operation that was begun when the clock showed 0.
-const FIRST: Facts = Facts { begun: 0, attempt: 1, progress: None };
+const FIRST: Facts = Facts { begun: 0, expires: RETENTION_MS, attempt: 1, progress: None };
 const SECOND: Facts = Facts { attempt: 2, ..FIRST };
 const SAVED: Facts = Facts { progress: Some(5), ..FIRST };
 
@@ -23,6 +23,9 @@ const FREE: Step = Step::Get(None);
 const HELD: Step = Step::Refused(Aim::Execution, Refusal::Held);
 const NOT_EXECUTING: Step = Step::Refused(Aim::Execution, Refusal::Nothing);
 const NOTHING_TO_FORGET: Step = Step::Refused(Aim::Completed, Refusal::Either);
+/// Result 7 by handle 1, when the retention was over.
+const LATE: Step = Step::Change(1, Change::Complete(7), Some(RENEWED));
+const RENEWED: Facts = Facts { expires: 2 * RETENTION_MS, ..FIRST };
 const IN_FLIGHT: Step = begin(Answer::InFlight);
 /// Handle 1 could not say whether result 7 is stored, and is gone.
 const UNSURE: [Step; 2] = [Step::Unsure(1, Change::Complete(7)), let_go(1)];
@@ -120,11 +123,16 @@ fn right() -> Vec<Vec<Step>> {
         started(&[Step::Detach(1), IN_FLIGHT, finish(2), complete(2, 7), replay(7)]),
         started(&[complete(1, 7), forget(2), IN_FLIGHT, remove(2), fresh(3)]),
         started(&[ALMOST, complete(1, 7), replay(7), OVER, other(Answer::Fresh(2))]),
-        started(&[OVER, IN_FLIGHT, complete(1, 7), wait(Answer::Replay(FIRST, 7)), fresh(2)]),
+        started(&[OVER, IN_FLIGHT, LATE, wait(Answer::Replay(RENEWED, 7)), replay_late()]),
+        started(&[OVER, LATE, Step::Tick(2 * RETENTION_MS), fresh(2)]),
         started(&[OPEN, interrupted(2, FIRST)]),
         started(&[&UNSURE[..], &[Step::Surface(1), OPEN, replay(7)]].concat()),
         started(&[&UNSURE[..], &[Step::Surface(1), OPEN, interrupted(2, FIRST)]].concat()),
     ]
+}
+
+fn replay_late() -> Step {
+    begin(Answer::Replay(RENEWED, 7))
 }
 
 fn get_saved() -> Step {
@@ -158,6 +166,9 @@ fn wrong_records() -> Vec<(&'static str, Vec<Step>)> {
     let early = [ALMOST, complete(1, 7), other(Answer::Fresh(2))];
     let same = other(Answer::Replay(FIRST, 7));
     vec![
+        ("completed late, and free", started(&[OVER, LATE, fresh(2)])),
+        ("completed late without a new retention", started(&[OVER, complete(1, 7)])),
+        ("completed in time with a new retention", started(&[ALMOST, LATE])),
         ("another result", started(&[complete(1, 7), replay(8)])),
         ("a result too early", started(&[replay(7)])),
         ("completed, and free", started(&[complete(1, 7), fresh(2)])),

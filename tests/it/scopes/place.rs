@@ -55,7 +55,11 @@ impl Place {
                 bench.store.compact().expect("it is made smaller");
             }
             Op::Backup { seed } => self.back_up(seed),
-            Op::Reopen => self.restart(Bench::reopen),
+            // Executions that live keep the directory of a closed store locked.
+            Op::Reopen => {
+                drop((self.ours.take_handles(), self.other.as_mut().map(Client::take_handles)));
+                self.restart(Bench::reopen);
+            }
             Op::Kill => self.restart(Bench::kill),
             Op::PowerCut { seed } => self.restart(|bench| bench.cut(chooser(seed))),
             _ => {

@@ -35,6 +35,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use idemstore::disk::{Disk, DiskFile};
 
@@ -345,7 +346,17 @@ impl State {
 }
 
 impl Disk for SimDisk {
-    fn lock(&mut self) -> io::Result<()> {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut state = lock(&self.state);
+        if let (_, Err(failure)) = state.check(Op::List) {
+            drop(state);
+            return failure.say();
+        }
+        Ok(state.names.live().keys().cloned().collect())
+    }
+
+    /// It waits for nobody, and knows of no signature.
+    fn lock(&mut self, _: Duration) -> io::Result<bool> {
         let mut state = lock(&self.state);
         if let (_, Err(failure)) = state.check(Op::Lock) {
             drop(state);
@@ -356,7 +367,7 @@ impl Disk for SimDisk {
         }
         drop(state);
         self.holds_lock = true;
-        Ok(())
+        Ok(false)
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -383,6 +394,10 @@ impl Disk for SimDisk {
         let renamed =
             self.change(Op::Rename, |state, number| state.names.rename(number, from, to))?;
         if renamed { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.change(Op::Remove, |state, number| state.names.unlink(number, name))
     }
 
     fn sync_names(&self) -> io::Result<()> {

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use idemstore::{
-    CompleteError, CopyError, Effect, Error, Execution, FinishError, Key, KeyError, RunError, Store,
+    CompleteError, CopyError, Effect, Error, Execution, FinishError, Key, KeyError, RunError,
+    Store, Timestamp,
 };
 
 use super::canary::MARK;
@@ -66,6 +68,9 @@ fn opens(shown: &mut Shown) {
     };
     refused(failing(fails(Op::Read)));
     refused(failing(Fault { kind: ErrorKind::PermissionDenied, ..fails(Op::Write) }));
+    let read_only = SimDisk::new();
+    read_only.fail(Fault { kind: ErrorKind::PermissionDenied, ..fails(Op::Write) });
+    refused(read_only);
     let damaged = |name: &str, find: fn(&[u8]) -> usize| {
         let disk = crashed.after_kill();
         disk.damage(name, |bytes| {
@@ -90,6 +95,14 @@ fn opens(shown: &mut Shown) {
         }
     }
     shown.error(&Store::builder().log_bytes(1).open_on(SimDisk::new()).expect_err("too few"));
+    bench.clock.advance(Duration::from_secs(1));
+    let strict = builder(&bench.clock).clock_jump_max(Duration::ZERO);
+    shown.error(&strict.open_on(crashed.after_kill()).expect_err("the clock has moved"));
+    let permit = begin(&bench.store, "at the end of time").fresh();
+    bench.clock.set(Timestamp::MAX);
+    shown.error(&open(crashed.after_kill()).expect_err("it is the end of time"));
+    shown.error(&permit.start().expect_err("it is the end of time"));
+    shown.error(&Error::OtherProcess);
 }
 
 /// The path is a secret too: it may have the name of a customer in it.
@@ -104,8 +117,16 @@ fn opens_of_files(shown: &mut Shown) {
     fs::write(path.join("vault.redb"), MARK.repeat(1_000)).expect("there is room for a file");
     shown.error(&Store::open(&path).expect_err("it is no vault"));
     fs::remove_file(path.join("vault.redb")).expect("it is ours");
+    fs::write(path.join(MARK), MARK).expect("there is room for a file");
+    shown.error(&Store::open(&path).expect_err("it is full of other files"));
+    fs::remove_file(path.join(MARK)).expect("it is ours");
+    let old = Store::builder().create(false);
+    shown.error(&old.open(&path).expect_err("it is not there"));
     let store = Store::open(&path).expect("it opens");
-    shown.error(&Store::open(&path).expect_err("it is open already"));
+    let at_once = Store::builder().wait_for_lock(Duration::ZERO);
+    shown.error(&at_once.open(&path).expect_err("it is open already"));
+    let new = Store::builder().create_new(true);
+    shown.error(&new.open(&path).expect_err("it is there already"));
     shown.error(&store.backup(&path).expect_err("it is here"));
     shown.error(&store.backup(path.join("log-0")).expect_err("it is a file"));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use idemstore::{
     Begin, Clock, Completable, Execution, Fingerprint, FinishError, Interrupted, Key, ManualClock,
-    Permit, Store,
+    Permit, Store, Timestamp,
 };
 
 use crate::future::{cancel, wait};
@@ -207,6 +207,12 @@ impl Step<'_> {
         }
     }
 
+    /// When an operation expires that is completed now: one whose retention is over begins a new one.
+    fn expires(&self, begun_at: Timestamp, expires_at: Timestamp) -> u64 {
+        let (now, expires) = (self.client.clock.now(), expires_at.as_unix_ms());
+        if now < expires_at { expires } else { now.as_unix_ms() + expires - begun_at.as_unix_ms() }
+    }
+
     fn complete<H: Completable>(&mut self, handle: H, expires: u64) {
         let result = self.client.value();
         let state = State::Done { expires, result };
@@ -263,6 +269,7 @@ impl Step<'_> {
                 5 => self.cancel(&[State::Free], execution.abandon_async()),
                 6 => {
                     let result = self.client.value();
+                    let expires = self.expires(execution.begun_at(), execution.expires_at());
                     let state = State::Done { expires, result };
                     self.cancel(&[state], execution.complete_async(result.bytes()));
                 }
@@ -280,7 +287,10 @@ impl Step<'_> {
                 11 => {
                     self.client.held.insert(name(&self.key), execution);
                 }
-                _ => self.complete(execution, expires),
+                _ => {
+                    let expires = self.expires(execution.begun_at(), execution.expires_at());
+                    self.complete(execution, expires);
+                }
             }
             return;
         }
@@ -288,7 +298,7 @@ impl Step<'_> {
 
     fn complete_too_large(&mut self, execution: Execution) {
         let result = vec![7; RESULT_LEN_MAX + 1];
-        let expires = execution.expires_at().as_unix_ms();
+        let expires = self.expires(execution.begun_at(), execution.expires_at());
         let refused = execution.complete(&result).expect_err("it is too long");
         let execution = refused.into_handle().expect("nothing was written");
         let state = State::tombstone(expires, &result);
@@ -300,7 +310,10 @@ impl Step<'_> {
         let State::Started { expires, attempt, checkpoint } = state else { return };
         let retried = State::Started { expires, attempt: attempt + 1, checkpoint };
         match self.chance(8) {
-            0 => self.complete(interrupted, expires),
+            0 => {
+                let expires = self.expires(interrupted.begun_at(), interrupted.expires_at());
+                self.complete(interrupted, expires);
+            }
             1 => {
                 let abandoned = || interrupted.abandon();
                 let abandoned = self.teller.change(&self.key, State::Free, abandoned);
@@ -309,6 +322,7 @@ impl Step<'_> {
             2 => self.cancel(&[retried], interrupted.retry_async()),
             3 => {
                 let result = self.client.value();
+                let expires = self.expires(interrupted.begun_at(), interrupted.expires_at());
                 let state = State::Done { expires, result };
                 self.cancel(&[state], interrupted.resolve_async(result.bytes()));
             }
@@ -328,7 +342,8 @@ impl Step<'_> {
     /// Ends an operation that nobody has a handle of.
     fn finish_by_key(&mut self) {
         let info = self.store.get(&self.key).expect("the store is whole");
-        let expires = info.and_then(|info| info.expires_at()).unwrap_or_default().as_unix_ms();
+        let expires = info.and_then(|info| Some(self.expires(info.begun_at(), info.expires_at()?)));
+        let expires = expires.unwrap_or_default();
         let finished = if self.chance(3) == 0 {
             self.teller.intend(&self.key, State::Free);
             self.store.abandon(&self.key)

@@ -55,8 +55,10 @@ impl Look<'_> {
                 | OpenError::Storage { .. }
                 | OpenError::Io { .. },
             ) => return false,
-            // A log that was forged to be short.
-            Err(OpenError::Option { .. }) if self.truths.is_none() => return false,
+            // Times that were forged, or a log that was forged to be short.
+            Err(OpenError::Clock | OpenError::Option { .. }) if self.truths.is_none() => {
+                return false;
+            }
             Err(other) => panic!("{other:?}"),
         }
         true

@@ -21,12 +21,13 @@ pub enum Op {
     Read,
     LogRead,
     VaultRead,
-    /// Also of a name: to create and to rename.
+    /// Also of a name: to create, to rename and to remove.
     Write,
     LogWrite,
     VaultWrite,
     Create,
     Rename,
+    Remove,
     /// Of anything.
     Sync,
     LogSync,
@@ -37,6 +38,7 @@ pub enum Op {
     LogLen,
     VaultLen,
     Lock,
+    List,
     /// All that change the disk or make it durable.
     Any,
     /// Those of the vault's file, most of which redb makes.
@@ -49,13 +51,14 @@ pub enum Op {
 
 impl Op {
     /// Each single operation.
-    pub const SINGLE: [Self; 14] = [
+    pub const SINGLE: [Self; 16] = [
         Self::LogRead,
         Self::VaultRead,
         Self::LogWrite,
         Self::VaultWrite,
         Self::Create,
         Self::Rename,
+        Self::Remove,
         Self::LogSync,
         Self::VaultSync,
         Self::SyncNames,
@@ -64,21 +67,26 @@ impl Op {
         Self::LogLen,
         Self::VaultLen,
         Self::Lock,
+        Self::List,
     ];
 
     /// Whether this single operation is meant.
     pub fn means(self, single: Self) -> bool {
         use Op::{
-            Any, Create, Every, LogLen, LogRead, LogSync, LogWrite, NoVault, Open, Read, Rename,
-            SetLen, Sync, SyncNames, Vault, VaultLen, VaultRead, VaultSync, VaultWrite, Write,
+            Any, Create, Every, List, LogLen, LogRead, LogSync, LogWrite, NoVault, Open, Read,
+            Remove, Rename, SetLen, Sync, SyncNames, Vault, VaultLen, VaultRead, VaultSync,
+            VaultWrite, Write,
         };
         match self {
             Every => true,
-            Any => !matches!(single, LogRead | VaultRead | Open | LogLen | VaultLen | Self::Lock),
+            Any => !matches!(
+                single,
+                LogRead | VaultRead | Open | LogLen | VaultLen | Self::Lock | List
+            ),
             Vault => matches!(single, VaultRead | VaultWrite | VaultSync | SetLen | VaultLen),
             NoVault => !Vault.means(single),
             Read => matches!(single, LogRead | VaultRead),
-            Write => matches!(single, LogWrite | VaultWrite | Create | Rename),
+            Write => matches!(single, LogWrite | VaultWrite | Create | Rename | Remove),
             Sync => matches!(single, LogSync | VaultSync | SyncNames),
             same => same == single,
         }

@@ -33,12 +33,17 @@ impl Names {
         &self.live
     }
 
-    /// A new file gets this name. What had it loses it first.
-    pub fn create(&mut self, number: u64, name: &str, file: usize) {
+    /// The name is nobody's any more, if it was somebody's.
+    pub fn unlink(&mut self, number: u64, name: &str) {
         if let Some(before) = self.live.get(name) {
             let file = *before;
             self.change(number, Change::Unlink { name: name.to_owned(), file });
         }
+    }
+
+    /// A new file gets this name. What had it loses it first.
+    pub fn create(&mut self, number: u64, name: &str, file: usize) {
+        self.unlink(number, name);
         self.change(number, Change::Link { name: name.to_owned(), file });
     }
 

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use idemstore::{
@@ -26,6 +27,8 @@ pub struct Scene<'s> {
     pub may_fail: bool,
     /// Whether the callers are to make no more calls.
     pub stop: AtomicBool,
+    /// Handles that nobody uses any more, and that are not dropped while the store is open.
+    pub attic: Attic,
 }
 
 pub struct Caller<'s> {
@@ -46,7 +49,10 @@ struct Held {
     grip: Grip,
 }
 
-enum Grip {
+/// Handles that are not dropped while the store is open.
+pub type Attic = Arc<Mutex<Vec<Grip>>>;
+
+pub enum Grip {
     Permit(Permit),
     Execution(Execution),
     Interrupted(Interrupted),
@@ -76,7 +82,7 @@ impl<'s> Caller<'s> {
             self.call();
         }
         for held in mem::take(&mut self.held) {
-            if self.dice.one_in(8) { mem::forget(held.grip) } else { self.let_go(held) }
+            if self.dice.one_in(8) { self.leak(held.grip) } else { self.let_go(held) }
         }
         self.events
     }
@@ -268,8 +274,12 @@ impl<'s> Caller<'s> {
         }
     }
 
-    /// Does something with a key that it has in hand. Now and then it leaks the handle: the key stays
-    /// in flight then for as long as the store is open.
+    /// The key stays in flight for as long as the store is open.
+    fn leak(&self, grip: Grip) {
+        self.scene.attic.lock().expect("no thread panics with it").push(grip);
+    }
+
+    /// Does something with a key that it has in hand. Now and then it leaks the handle.
     fn go_on(&mut self, Held { key, handle, grip }: Held) {
         match grip {
             Grip::Permit(permit) => self.use_permit(key, handle, permit),
@@ -287,7 +297,7 @@ impl<'s> Caller<'s> {
             }),
             11..13 => self.complete(key, handle, |bytes| complete_with(permit, bytes)),
             13..15 => self.let_go(Held { key, handle, grip: Grip::Permit(permit) }),
-            _ => mem::forget(permit),
+            _ => self.leak(Grip::Permit(permit)),
         }
     }
 
@@ -314,7 +324,7 @@ impl<'s> Caller<'s> {
                 self.note(key, span, Step::Detach(handle));
             }
             13..15 => self.let_go(Held { key, handle, grip: Grip::Execution(execution) }),
-            _ => mem::forget(execution),
+            _ => self.leak(Grip::Execution(execution)),
         }
     }
 
@@ -331,7 +341,7 @@ impl<'s> Caller<'s> {
                 });
             }
             12..15 => self.let_go(Held { key, handle, grip: Grip::Interrupted(interrupted) }),
-            _ => mem::forget(interrupted),
+            _ => self.leak(Grip::Interrupted(interrupted)),
         }
     }
 

@@ -25,6 +25,7 @@ pub fn name_of(stored: &[u8]) -> Bytes {
 pub fn of_execution(execution: &Execution) -> Facts {
     Facts {
         begun: execution.begun_at().as_unix_ms(),
+        expires: execution.expires_at().as_unix_ms(),
         attempt: execution.attempt(),
         progress: execution.last_checkpoint().map(name_of),
     }
@@ -33,6 +34,7 @@ pub fn of_execution(execution: &Execution) -> Facts {
 pub fn of_interrupted(interrupted: &Interrupted) -> Facts {
     Facts {
         begun: interrupted.begun_at().as_unix_ms(),
+        expires: interrupted.expires_at().as_unix_ms(),
         attempt: interrupted.attempt(),
         progress: interrupted.last_checkpoint().map(name_of),
     }
@@ -40,7 +42,8 @@ pub fn of_interrupted(interrupted: &Interrupted) -> Facts {
 
 pub fn of_completed(completed: &Completed) -> Facts {
     let (begun, attempt) = (completed.begun_at().as_unix_ms(), completed.attempt());
-    Facts { begun, attempt, progress: None }
+    let expires = completed.expires_at().as_unix_ms();
+    Facts { begun, expires, attempt, progress: None }
 }
 
 pub fn of_info(info: &KeyInfo) -> Info {

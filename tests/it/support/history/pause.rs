@@ -62,8 +62,28 @@ impl<D: Disk> SlowDisk<D> {
 }
 
 impl<D: Disk> Disk for SlowDisk<D> {
-    fn lock(&mut self) -> io::Result<()> {
-        self.disk.lock()
+    fn enter(&mut self, make: bool) -> io::Result<()> {
+        self.disk.enter(make)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.disk.names()
+    }
+
+    fn lock(&mut self, wait: Duration) -> io::Result<bool> {
+        self.disk.lock(wait)
+    }
+
+    fn sign(&self) -> io::Result<()> {
+        self.disk.sign()
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.disk.check()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {

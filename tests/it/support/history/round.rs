@@ -6,7 +6,7 @@ use std::thread;
 
 use idemstore::{Clock, Key, Store};
 
-use super::caller::{Caller, Scene};
+use super::caller::{Attic, Caller, Scene};
 use super::keeper::{self, Image};
 use super::site::{Place, Site};
 use super::spec::{State, Step};
@@ -95,6 +95,7 @@ impl Round<'_> {
             keys: self.keys.clone(),
             may_fail: matches!(end, End::Close | End::Fault),
             stop: AtomicBool::new(false),
+            attic: Attic::clone(&self.site.attic),
         }
     }
 
@@ -133,6 +134,13 @@ impl Round<'_> {
     /// Opens the store again: what it was, or what the image has.
     fn reopen(&mut self, store: Store, image: Option<Image>) -> Store {
         drop(store);
+        let leaked = self.site.attic.lock().expect("no thread panics with it").split_off(0);
+        if image.is_some() {
+            // The store that was killed ends when its process does.
+            std::mem::forget(leaked);
+        } else {
+            drop(leaked);
+        }
         if let Some(Image { taken, disk }) = image {
             self.cut(taken);
             self.site.place = Place::Sim(disk);

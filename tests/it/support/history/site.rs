@@ -6,6 +6,7 @@ use idemstore::disk::Directory;
 use idemstore::{ManualClock, Store, Timestamp};
 
 use super::Dice;
+use super::caller::Attic;
 use super::pause::{Before, SlowClock, SlowDisk, pause};
 use crate::support::{START_MS, SimDisk, builder};
 
@@ -20,6 +21,8 @@ pub struct Site {
     pub clock: ManualClock,
     hash_mask: u64,
     cache_bytes: usize,
+    /// What callers have leaked. It locks the directory of a store that is closed.
+    pub attic: Attic,
 }
 
 impl Site {
@@ -29,7 +32,7 @@ impl Site {
         let hash_mask = if dice.one_in(2) { 0 } else { u64::MAX };
         // Without a cache each record is read from the disk, which takes time.
         let cache_bytes = if dice.one_in(2) { 0 } else { 1024 * 1024 };
-        Self { place, clock, hash_mask, cache_bytes }
+        Self { place, clock, hash_mask, cache_bytes, attic: Attic::default() }
     }
 
     pub fn open(&self) -> Store {

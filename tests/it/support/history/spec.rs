@@ -49,6 +49,7 @@ enum Holder {
 struct Record {
     request: u8,
     begun: u64,
+    expires: u64,
     attempt: u32,
     progress: Option<Bytes>,
     result: Option<Bytes>,
@@ -58,6 +59,7 @@ struct Record {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     pub begun: u64,
+    pub expires: u64,
     pub attempt: u32,
     pub progress: Option<Bytes>,
 }
@@ -147,12 +149,25 @@ pub enum Step {
 }
 
 impl Record {
-    fn expires(&self) -> u64 {
-        self.begun + RETENTION_MS
+    fn facts(&self) -> Facts {
+        let Self { begun, expires, attempt, progress, .. } = *self;
+        Facts { begun, expires, attempt, progress }
     }
 
-    fn facts(&self) -> Facts {
-        Facts { begun: self.begun, attempt: self.attempt, progress: self.progress }
+    /// What is stored by a change of a call that has read the clock between these two times. If its
+    /// retention was over by then, it begins a new one. What a handle shows tells which it was.
+    fn renewed(self, (since, now): (u64, u64), shown: Option<u64>) -> Option<Self> {
+        let retention = self.expires - self.begun;
+        let is_renewed = |expires: u64| {
+            (since.max(self.expires)..=now).any(|clock| clock + retention == expires)
+        };
+        let expires = match shown {
+            None if now < self.expires => self.expires,
+            None => now + retention,
+            Some(shown) if shown == self.expires && since < self.expires => shown,
+            Some(shown) => is_renewed(shown).then_some(shown)?,
+        };
+        Some(Self { expires, ..self })
     }
 }
 
@@ -167,7 +182,7 @@ impl State {
         match *step {
             Step::Begin(ask, answer) => self.begin(since, ask, answer),
             Step::Change(handle, change, facts) => {
-                let (holder, record) = self.changed(handle, change, facts)?;
+                let (holder, record) = self.changed(since, handle, change, facts)?;
                 Some(Self { holder, record, ..self })
             }
             Step::LetGo(handle) => {
@@ -185,7 +200,7 @@ impl State {
             Step::Tick(now) => Some(Self { now: now.max(self.now), ..self }),
             Step::Open => Some(Self { unsure: None, ..self.held_by(Holder::Nobody) }),
             Step::Unsure(handle, change) => {
-                let (_, record) = self.changed(handle, change, None)?;
+                let (_, record) = self.changed(since, handle, change, None)?;
                 Some(Self { unsure: Some((handle, record)), ..self })
             }
             Step::Surface(handle) => match self.unsure {
@@ -217,7 +232,7 @@ impl State {
 
     /// What is stored of the key, if it counts: until its retention is over, or while it is held.
     fn counting(&self, now: u64) -> Option<Record> {
-        self.record.filter(|record| self.is_held() || now < record.expires())
+        self.record.filter(|record| self.is_held() || now < record.expires)
     }
 
     fn begin(self, since: u64, Ask { request, waited }: Ask, answer: Answer) -> Option<Self> {
@@ -253,6 +268,7 @@ impl State {
     /// Holder and record after this change, if the handle has the key and can make it.
     fn changed(
         &self,
+        since: u64,
         handle: Handle,
         change: Change,
         facts: Option<Facts>,
@@ -264,10 +280,18 @@ impl State {
         let before = match self.holder {
             Permit { request, earliest, latest, .. } => {
                 let begun = facts.map_or(latest, |facts| facts.begun);
-                let new = Record { request, begun, attempt: 0, progress: None, result: None };
+                let expires = begun + RETENTION_MS;
+                let new =
+                    Record { request, begun, expires, attempt: 0, progress: None, result: None };
                 (earliest..=latest).contains(&begun).then_some(new)?
             }
             _ => self.record?,
+        };
+        let is_new = matches!(self.holder, Permit { .. });
+        let before = if matches!(change, Change::Complete(_)) || is_new {
+            before.renewed((since, self.now), facts.map(|facts| facts.expires))?
+        } else {
+            before
         };
         let (holder, record) = match (change, self.holder) {
             (Change::Start, Permit { .. } | Interrupted(_)) => {

@@ -70,7 +70,10 @@ impl World {
     fn start(&mut self, key: u8, handle: Handle) {
         let mut known = self.known(key, &handle);
         let started = match handle {
-            Handle::Permit(permit, _) => wait!(as_future(key), permit.start, start_async()),
+            Handle::Permit(permit, _) => {
+                known = self.renewed(known);
+                wait!(as_future(key), permit.start, start_async())
+            }
             Handle::Interrupted(interrupted) => {
                 known.attempt += 1;
                 wait!(as_future(key), interrupted.retry, retry_async())
@@ -284,7 +287,9 @@ impl World {
     fn start_many(&mut self, kind: Kind) {
         match kind {
             Kind::Permit => {
-                let taken = self.take_permits();
+                let taken = self.take_permits().into_iter();
+                let taken = taken.map(|(key, permit, known)| (key, permit, self.renewed(known)));
+                let taken = taken.collect();
                 self.start_each(taken);
             }
             Kind::Execution => {}

@@ -216,8 +216,19 @@ impl World {
         state.known.insert(known)
     }
 
+    /// What is stored now of an operation: one whose retention is over begins a new one.
+    fn renewed(&self, known: Known) -> Known {
+        let retention = known.expires - known.begun;
+        if self.now < known.expires {
+            return known;
+        }
+        let expires = (self.now + retention).min(Timestamp::MAX.as_unix_ms());
+        Known { expires, ..known }
+    }
+
     /// The same, if it is completed now.
-    fn finished(&self, mut known: Known, done: Done) -> Known {
+    fn finished(&self, known: Known, done: Done) -> Known {
+        let mut known = self.renewed(known);
         (known.done, known.checkpoint) = (Some((self.now, done)), None);
         known
     }

@@ -22,7 +22,7 @@ impl World {
     pub(super) fn run_request(&mut self, request: Request, run: Run) {
         let (key, print) = (name(request.key), fingerprint(request.request));
         let fresh = matches!(self.expected(request), Answer::Fresh);
-        let known = self.fresh(request.request);
+        let known = self.renewed(self.fresh(request.request));
         let mut operated = None;
         let ran = catch_unwind(AssertUnwindSafe(|| {
             self.bench().store.run(&key, print, |execution| {
@@ -48,9 +48,12 @@ impl World {
         let mut known = self.known(key, &handle);
         let mut operated = None;
         let ran = match handle {
-            Handle::Permit(permit, _) => catch_unwind(AssertUnwindSafe(|| {
-                permit.run(|execution| operate(&mut operated, execution, key, &known, run))
-            })),
+            Handle::Permit(permit, _) => {
+                known = self.renewed(known);
+                catch_unwind(AssertUnwindSafe(|| {
+                    permit.run(|execution| operate(&mut operated, execution, key, &known, run))
+                }))
+            }
             Handle::Interrupted(interrupted) => {
                 known.attempt += 1;
                 catch_unwind(AssertUnwindSafe(|| {

@@ -2,7 +2,7 @@
 
 use idemstore::{CopyError, Fingerprint, ManualClock, OpenError, Status, Timestamp};
 
-use super::{Bench, Holder, SimDisk, World, splitmix, unplug};
+use super::{Bench, Handle, Holder, SimDisk, World, splitmix, unplug};
 use crate::support::faults::Failing;
 use crate::support::ops::{KEYS, Op, Request};
 use crate::support::{builder, key};
@@ -104,8 +104,18 @@ impl World {
             // The same machine goes on: what was not synced may still be lost.
             _ => disk.after_kill_of_process(),
         };
-        // Held while the store is closed or killed, as in a program that ends.
-        let before = (store, std::mem::take(&mut self.handles));
+        // Held while the store is closed or killed, as in a program that ends. Executions that live
+        // in this one keep its directory locked.
+        let mut handles = std::mem::take(&mut self.handles);
+        if matches!(end, Op::Reopen) {
+            let alive = |(_, handle): &(u8, Handle)| matches!(handle, Handle::Execution(_));
+            if !disk.has_failed() && handles.iter().any(alive) {
+                let locked = builder(&clock).open_on(image.clone());
+                assert!(matches!(locked, Err(OpenError::Locked)), "{locked:?}");
+            }
+            handles.retain(|handle| !alive(handle));
+        }
+        let before = (store, handles);
         self.fault = self.fault.filter(|_| self.fault_is_due || !disk.has_failed());
         self.bench = Some(self.open(image, clock, hash_mask));
         if !matches!(end, Op::Reopen) {
