@@ -20,6 +20,7 @@
 mod calls;
 #[cfg(canary)]
 mod canaries;
+mod closes;
 mod commits;
 #[cfg(feature = "async")]
 mod futures;
