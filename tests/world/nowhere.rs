@@ -144,11 +144,19 @@ fn a_file_system_for_reading_only_is_said_to_be_so_and_takes_no_store_and_no_bac
         let store = store_with_key(&directory.path().join("store"));
         for path in [&closed, &killed, &empty, &mounted.join("new")] {
             let before = path.exists().then(|| look(path));
-            for builder in [small(), Store::builder(), small().create_new(true)] {
+            let is_store = path == &closed || path == &killed;
+            for builder in [small(), Store::builder()] {
                 let error = refused(builder, path);
                 assert!(matches!(error, OpenError::NotWritable { .. }), "{error:?}");
             }
-            let is_store = path == &closed || path == &killed;
+            // A store that is there refuses a new one, and would where it can be written to.
+            let error = refused(small().create_new(true), path);
+            let said = match error {
+                OpenError::Exists => is_store,
+                OpenError::NotWritable { .. } => !is_store,
+                _ => false,
+            };
+            assert!(said, "{error:?}");
             check_no_backup(&store, path, if is_store { is_taken } else { is_io });
             if let Some(before) = before {
                 check_unchanged(path, &before);
