@@ -57,3 +57,21 @@ fn a_disk_that_fails_costs_nothing_that_was_acknowledged() {
     let unknown = seen.happened + seen.vanished;
     assert!(0 < seen.refused.min(unknown).min(seen.unopened), "not all was reached");
 }
+
+/// The disk of a store that was opened again fails at any later read, also where the model looks
+/// for what a call that had failed before has made true.
+#[cfg(feature = "transaction")]
+#[test]
+fn what_was_unsaid_is_found_out_beside_a_disk_that_is_to_fail() {
+    let write = |value| ops::Op::Write(ops::Shared { row: 0, value, end: ops::SharedEnd::Commit });
+    let ops = vec![write(1), write(2), ops::Op::Kill, ops::Op::Count];
+    let mut all = Seen::default();
+    for after in 0..64 {
+        // The sync of the second write fails, and from the kill on this read.
+        let faults = [[1, 2, 0, 0], [2, 0, after, 0]].map(Failing::from_bytes).to_vec();
+        let program = Program { hash_mask: u64::MAX, ops: ops.clone() };
+        all += World::play_faulty(&FaultyProgram { faults, program });
+    }
+    println!("{all:?}");
+    assert!(all.happened + all.vanished == 64 && 0 < all.unopened, "{all:?}");
+}

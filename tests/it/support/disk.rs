@@ -176,6 +176,14 @@ impl SimDisk {
         lock(&self.state).fault = None;
     }
 
+    /// Looks at the disk while nothing fails. What is to fail is to fail afterwards.
+    pub fn spare<T>(&self, look: impl FnOnce() -> T) -> T {
+        let fault = lock(&self.state).fault.take();
+        let seen = look();
+        lock(&self.state).fault = fault;
+        seen
+    }
+
     /// The disk as a kill of the process leaves it: the page cache survives.
     pub fn after_kill(&self) -> Self {
         let state = lock(&self.state);

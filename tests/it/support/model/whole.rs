@@ -123,7 +123,7 @@ impl World {
         }
         drop(before);
         self.keys = self.keys_at_rest();
-        self.find_out();
+        self.bench().disk.clone().spare(|| self.find_out());
         #[cfg(feature = "transaction")]
         self.check_rows();
     }
