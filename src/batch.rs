@@ -1,10 +1,14 @@
 //! Many operations with one wait, for consumers of queues.
 
+use std::iter::Peekable;
+
 use crate::begin::Begin;
 use crate::error::{CompleteError, Error};
 use crate::handle::sealed::Sealed;
 use crate::handle::{Completable, Completed, Completion, Execution, Start, Startable, Step};
 use crate::key::{Fingerprint, Key};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX};
+use crate::log::commit::Place;
 use crate::store::Store;
 use crate::sync::Arc;
 
@@ -31,7 +35,13 @@ impl Store {
         &self,
         handles: impl IntoIterator<Item = H>,
     ) -> Vec<Result<Execution, Error>> {
-        self.append_each(self.starts(handles))
+        let mut handles = handles.into_iter().peekable();
+        let mut started = Vec::new();
+        while handles.peek().is_some() {
+            let group = next_group(&mut handles, |_| Some(0));
+            started.extend(self.append_each(self.starts(group)));
+        }
+        started
     }
 
     /// Completes many operations, as [`Execution::complete`] does one, with one wait for up to
@@ -68,7 +78,13 @@ impl Store {
         &self,
         results: impl IntoIterator<Item = (H, R)>,
     ) -> Vec<Result<Completed, CompleteError<H>>> {
-        let completed = self.append_each(self.completions(results));
+        let mut results = results.into_iter().peekable();
+        let mut completed = Vec::new();
+        while results.peek().is_some() {
+            let group = next_group(&mut results, |result| self.len_of(result));
+            let placed = self.place(&group).and_then(|place| place.map(Place::wait).transpose());
+            completed.extend(self.append_each(self.completions(group, placed)));
+        }
         completed.into_iter().map(|record| record.map(Completed::new)).collect()
     }
 
@@ -83,19 +99,39 @@ impl Store {
         handles.into_iter().map(start).collect()
     }
 
-    /// A completion of each handle.
+    /// One place for the results of a group, which is to be waited for.
+    pub(crate) fn place<H: Completable, R: AsRef<[u8]>>(
+        &self,
+        group: &[(H, R)],
+    ) -> Result<Option<Place>, Error> {
+        let bytes = group.iter().filter_map(|result| self.len_of(result)).sum();
+        if H::STARTED { self.shared.journal.place(bytes) } else { Ok(None) }
+    }
+
+    /// Bytes of a result that is to be stored; `None` if it is refused before it is copied.
+    pub(crate) fn len_of<H: Completable, R: AsRef<[u8]>>(
+        &self,
+        (handle, result): &(H, R),
+    ) -> Option<usize> {
+        let len = result.as_ref().len();
+        (self.gave(handle) && len <= self.shared.options.result_len_max).then_some(len)
+    }
+
+    /// A completion of each handle, once there is a place for them.
     pub(crate) fn completions<H: Completable, R: AsRef<[u8]>>(
         &self,
-        results: impl IntoIterator<Item = (H, R)>,
+        group: Vec<(H, R)>,
+        placed: Result<Option<Place>, Error>,
     ) -> Vec<Result<Completion<H>, CompleteError<H>>> {
+        let placed = placed.map(|place| place.map(Arc::new));
         let completion = |(handle, result): (H, R)| {
             if self.gave(&handle) {
-                Completion::of_result(handle, result.as_ref())
+                Completion::of_result(handle, result.as_ref(), placed.clone())
             } else {
                 Err(CompleteError::OtherStore { handle })
             }
         };
-        results.into_iter().map(completion).collect()
+        group.into_iter().map(completion).collect()
     }
 
     /// Whether a handle is of this store. The record of another's would take the place of one here.
@@ -115,4 +151,25 @@ impl Store {
             .map(|step| step?.conclude(outcomes.next().unwrap_or(Err(Error::Closed))))
             .collect()
     }
+}
+
+/// Bytes of a completion in the log beside its result, as most have.
+const BESIDE_RESULT: usize = 128;
+
+/// The next of these that one batch has room for, by the bytes of those that are to be in it. The
+/// others stay where they are: so what is copied of them is bounded, however many there are.
+pub(crate) fn next_group<T>(
+    items: &mut Peekable<impl Iterator<Item = T>>,
+    len: impl Fn(&T) -> Option<usize>,
+) -> Vec<T> {
+    let (mut group, mut taken, mut bytes) = (Vec::new(), 0, 0);
+    let mut has_room = |next: &T| {
+        let Some(len) = len(next) else { return true };
+        (taken, bytes) = (taken + 1, bytes + len + BESIDE_RESULT);
+        taken == 1 || taken <= BATCH_ITEMS_MAX && bytes <= BATCH_BYTES_MAX
+    };
+    while let Some(item) = items.next_if(&mut has_room) {
+        group.push(item);
+    }
+    group
 }

@@ -15,6 +15,7 @@ use crate::limits::{
 };
 use crate::log::Log;
 use crate::observe;
+use crate::room::Bounds;
 use crate::store::{Options, Shared, Store};
 use crate::sweeper;
 use crate::sync::{Arc, Mutex};
@@ -48,6 +49,8 @@ pub struct Builder {
     /// As it was asked for.
     result_len_max: Option<usize>,
     keys_max: usize,
+    bytes_max: Option<u64>,
+    scope_bytes_max: Option<u64>,
     log_bytes: u64,
     cache_bytes: usize,
     sweeper: bool,
@@ -65,6 +68,8 @@ impl Default for Builder {
             retention: RETENTION_DEFAULT,
             result_len_max: None,
             keys_max: KEYS_MAX_DEFAULT,
+            bytes_max: None,
+            scope_bytes_max: None,
             log_bytes: LOG_BYTES_DEFAULT,
             cache_bytes: CACHE_BYTES_DEFAULT,
             sweeper: true,
@@ -94,12 +99,31 @@ impl Builder {
         self
     }
 
-    /// The most records that are kept; 100 million by default. A `begin` of a new key above it is
-    /// refused as overloaded. Expired records count until they are swept, and keys that are only
-    /// reserved do not count, so that it may be exceeded by as many as are held. Memory is 16 bytes a
-    /// record in a hash table, so 20 to 39 with its spare room.
+    /// The most keys, stored or held by a permit; 100 million by default. A `begin` of one more is
+    /// refused as overloaded. What has expired does not count: it is swept when its room is needed.
+    /// Memory is 16 bytes a record in a hash table, so 20 to 39 with its spare room.
     pub fn keys_max(mut self, keys: usize) -> Self {
         self.keys_max = keys;
+        self
+    }
+
+    /// The most bytes that all keys may count for; any number by default. A `begin` of one more key
+    /// is refused as overloaded.
+    ///
+    /// A key that is completed counts with its result. Any other counts with the longest result that
+    /// the store takes, so that it can always be completed: a store that is to run many operations at
+    /// one time has a [`result_len_max`](Self::result_len_max) that suits its results. To that come
+    /// the key, its scope and 128 bytes. What has expired does not count. The files are larger than
+    /// this: they have the log, and a result of more than 512 bytes takes up to twice its length.
+    pub fn bytes_max(mut self, bytes: u64) -> Self {
+        self.bytes_max = Some(bytes);
+        self
+    }
+
+    /// The same for the keys of one scope: each scope has so many bytes of its own. Keys without a
+    /// scope are one scope too.
+    pub fn scope_bytes_max(mut self, bytes: u64) -> Self {
+        self.scope_bytes_max = Some(bytes);
         self
     }
 
@@ -287,13 +311,21 @@ impl Builder {
         Ok(asked)
     }
 
+    /// The bounds of a store with so large a log.
+    fn bounds(&self, log_bytes: u64) -> Result<Bounds, OpenError> {
+        Ok(Bounds {
+            keys: self.keys_max,
+            bytes: self.bytes_max,
+            scope_bytes: self.scope_bytes_max,
+            result_len: self.result_len_max_in(log_bytes)?,
+        })
+    }
+
     fn start(self, disk: Arc<dyn Disk>) -> Result<Store, OpenError> {
-        let found = journal::find(Arc::clone(&disk), self.cache_bytes, self.hash_mask)?;
-        let options = Options {
-            retention: self.retention,
-            result_len_max: self.result_len_max_in(found.log_bytes())?,
-            keys_max: self.keys_max,
-        };
+        let bounds = |log_bytes| self.bounds(log_bytes);
+        let found = journal::find(Arc::clone(&disk), self.cache_bytes, self.hash_mask, bounds)?;
+        let result_len_max = found.result_len_max();
+        let options = Options { retention: self.retention, result_len_max };
         let time = self.resume(found.stamp())?;
         let wake = Arc::<Wake>::default();
         // What was found is whole, so what is left of anything else is not needed.

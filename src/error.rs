@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io;
 
+use crate::bound::Bound;
 use crate::handle::Execution;
 use crate::sync::Arc;
 
@@ -168,13 +169,12 @@ pub enum Error {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
-    /// Too much is under way, or stored, at once. Nothing was changed: try again later.
-    #[error("the store is overloaded: {bound} reached its bound of {max}")]
+    /// Too much is under way, or stored, to start one more operation. Nothing was changed; [`Bound`]
+    /// says what ends it.
+    #[error("the store starts nothing more for now: {bound}")]
     Overloaded {
-        /// What is at its bound.
-        bound: &'static str,
-        /// The bound.
-        max: u64,
+        /// What the store has as much of as it may.
+        bound: Bound,
     },
     /// Writing failed in the middle: whether this call is durable is not known, and only a new
     /// open of the store can tell. The operation must not be taken as done, nor as not done.
@@ -228,13 +228,12 @@ pub enum CompleteError<H> {
         /// The handle, as it was before.
         handle: H,
     },
-    /// Too much is under way at once. Complete again, later.
-    #[error("the store is overloaded: {bound} reached its bound of {max}")]
+    /// Too much is under way, or stored, to complete an operation that was not started. Complete
+    /// again, later. What was started is never refused for this.
+    #[error("the store starts nothing more for now: {bound}")]
     Overloaded {
-        /// What is at its bound.
-        bound: &'static str,
-        /// The bound.
-        max: u64,
+        /// What the store has as much of as it may.
+        bound: Bound,
         /// The handle, as it was before.
         handle: H,
     },
@@ -302,7 +301,7 @@ impl<H> CompleteError<H> {
     /// Gives the handle back, unless the store has failed.
     pub(crate) fn refused((error, handle): (Error, H)) -> Self {
         match error {
-            Error::Overloaded { bound, max } => Self::Overloaded { bound, max, handle },
+            Error::Overloaded { bound } => Self::Overloaded { bound, handle },
             Error::InTransaction => Self::InTransaction { handle },
             Error::OtherStore => Self::OtherStore { handle },
             error => Self::Store(error),
@@ -314,8 +313,8 @@ impl<H> CompleteError<H> {
             Self::TooLarge { len, max, handle } => {
                 CompleteError::TooLarge { len, max, handle: map(handle) }
             }
-            Self::Overloaded { bound, max, handle } => {
-                CompleteError::Overloaded { bound, max, handle: map(handle) }
+            Self::Overloaded { bound, handle } => {
+                CompleteError::Overloaded { bound, handle: map(handle) }
             }
             Self::InTransaction { handle } => CompleteError::InTransaction { handle: map(handle) },
             Self::OtherStore { handle } => CompleteError::OtherStore { handle: map(handle) },

@@ -5,21 +5,22 @@
 //! written, and then the key is left as if the handle had been dropped at that moment; only a
 //! first start is undone, since nobody was told that the operation runs.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::batch::next_group;
 use crate::begin::Begin;
 use crate::error::{CompleteError, Error, FinishError, RunError};
 use crate::handle::{
-    Completable, Completed, Completion, Execution, Hold, InFlight, Interrupted, Leaves, Permit,
-    Start, Startable, Step, Tombstone,
+    self, Completable, Completed, Completing, Completion, Execution, Hold, InFlight, Interrupted,
+    Leaves, Permit, Start, Startable, Step, Tombstone, fitting,
 };
 use crate::index::{Outcome as Told, Waiters};
 use crate::journal::Journal;
 use crate::key::{Fingerprint, Key};
-use crate::record::{ChangeKind, Record};
+use crate::log::commit::arrival;
+use crate::record::Record;
 use crate::run::{Effect, Outcome};
 use crate::store::{Hand, Store};
 use crate::sync::Arc;
@@ -32,36 +33,26 @@ async fn append<S: Step>(mut step: S) -> Result<S::Done, S::Refusal> {
     step.conclude(appended)
 }
 
-/// Makes each step that there is durable, as many as one batch takes with one wait.
+/// Makes each step of a group durable, with one wait.
 async fn append_each<S: Step>(
     journal: &Arc<Journal>,
-    steps: Vec<Result<S, S::Refusal>>,
+    mut steps: Vec<Result<S, S::Refusal>>,
 ) -> Vec<Result<S::Done, S::Refusal>> {
-    let mut outcomes = Vec::with_capacity(steps.len());
-    let mut steps = VecDeque::from(steps);
-    let groups = journal.group(steps.iter().flatten().map(Step::change).collect());
-    let refusal = groups.as_ref().err().cloned().unwrap_or(Error::Closed);
-    for group in groups.into_iter().flatten() {
-        let pending = journal.submit_group(group);
-        let mut waiting = pending.len();
-        for (step, pending) in steps.iter_mut().flatten().zip(pending) {
-            let leaves = step.leaves();
-            step.hold_mut().has_sent(pending, leaves);
-        }
-        while 0 < waiting
-            && let Some(step) = steps.pop_front()
-        {
-            outcomes.push(match step {
-                Ok(mut step) => {
-                    waiting -= 1;
-                    let appended = step.hold_mut().arrival().await;
-                    step.conclude(appended)
-                }
-                Err(refused) => Err(refused),
-            });
-        }
+    let pending = journal.submit_many(steps.iter().flatten().map(Step::change).collect());
+    for (step, pending) in steps.iter_mut().flatten().zip(pending) {
+        let leaves = step.leaves();
+        step.hold_mut().has_sent(pending, leaves);
     }
-    outcomes.extend(steps.into_iter().map(|step| step?.conclude(Err(refusal.clone()))));
+    let mut outcomes = Vec::with_capacity(steps.len());
+    for step in steps {
+        outcomes.push(match step {
+            Ok(mut step) => {
+                let appended = step.hold_mut().arrival().await;
+                step.conclude(appended)
+            }
+            Err(refused) => Err(refused),
+        });
+    }
     outcomes
 }
 
@@ -69,7 +60,12 @@ pub(crate) async fn complete<H: Completable>(
     handle: H,
     result: impl AsRef<[u8]>,
 ) -> Result<Completed, CompleteError<H>> {
-    append(Completion::of_result(handle, result.as_ref())?).await.map(Completed::new)
+    let len = result.as_ref().len();
+    let handle = fitting(handle, len)?;
+    let place = handle::place(&handle, len);
+    let completing = Completing::new(handle, result);
+    let placed = arrival(place).await;
+    append(completing.placed(placed)?).await.map(Completed::new)
 }
 
 pub(crate) async fn complete_tombstone<H: Completable>(
@@ -81,7 +77,7 @@ pub(crate) async fn complete_tombstone<H: Completable>(
 
 /// Makes it durable that nothing is stored of the key any more.
 async fn remove(mut hold: Hold, record: Arc<Record>) -> Result<(), Error> {
-    let appended = hold.append(hold.change(ChangeKind::Remove(record)), Leaves::Rest).await;
+    let appended = hold.append(hold.removal(record), Leaves::Rest).await;
     hold.removed(appended)
 }
 
@@ -164,8 +160,9 @@ impl Execution {
         &mut self,
         progress: impl AsRef<[u8]>,
     ) -> Result<(), CompleteError<()>> {
-        let record = self.with_checkpoint(progress.as_ref())?;
-        let change = self.hold.change(ChangeKind::Put(Arc::clone(&record)));
+        let progress = progress.as_ref();
+        let placed = arrival(Ok(self.place(progress)?)).await;
+        let (record, change) = self.with_checkpoint(progress, placed)?;
         let appended = self.hold.append(change, Leaves::Execution).await;
         self.checkpointed(record, appended)
     }
@@ -329,7 +326,14 @@ impl Store {
         &self,
         handles: impl IntoIterator<Item = H>,
     ) -> Vec<Result<Execution, Error>> {
-        append_each(&self.shared.journal, self.starts(handles)).await
+        let handles: Vec<_> = handles.into_iter().collect();
+        let mut handles = handles.into_iter().peekable();
+        let mut started = Vec::new();
+        while handles.peek().is_some() {
+            let group = next_group(&mut handles, |_| Some(0));
+            started.extend(append_each(&self.shared.journal, self.starts(group)).await);
+        }
+        started
     }
 
     /// [`Store::complete_many`] as a future. If it is dropped before it is ready, any number of the
@@ -338,7 +342,15 @@ impl Store {
         &self,
         results: impl IntoIterator<Item = (H, R)>,
     ) -> Vec<Result<Completed, CompleteError<H>>> {
-        let completed = append_each(&self.shared.journal, self.completions(results)).await;
+        let results: Vec<_> = results.into_iter().collect();
+        let mut results = results.into_iter().peekable();
+        let mut completed = Vec::new();
+        while results.peek().is_some() {
+            let group = next_group(&mut results, |result| self.len_of(result));
+            let placed = arrival(self.place(&group)).await;
+            let completions = self.completions(group, placed);
+            completed.extend(append_each(&self.shared.journal, completions).await);
+        }
         completed.into_iter().map(|record| record.map(Completed::new)).collect()
     }
 

@@ -3,6 +3,7 @@
 // What you call.
 mod batch;
 mod begin;
+mod bound;
 mod builder;
 mod clock;
 mod error;
@@ -44,6 +45,7 @@ mod limits;
 mod observe;
 mod origin;
 mod record;
+mod room;
 mod secret;
 #[cfg(feature = "serde")]
 mod shape;
@@ -52,6 +54,7 @@ mod wake;
 mod wakers;
 
 pub use begin::Begin;
+pub use bound::Bound;
 pub use builder::Builder;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 #[cfg(feature = "transaction")]

@@ -34,11 +34,17 @@ pub(crate) const BATCH_ITEMS_MAX: usize = 1024;
 /// log bounds it further.
 pub(crate) const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
-/// Most operations that wait for an fsync at one time; one more is refused as overloaded.
-pub(crate) const QUEUE_ITEMS_MAX: usize = 64 * 1024;
+/// Most starts that wait for an fsync at one time; one more is refused as overloaded.
+pub(crate) const STARTS_MAX: usize = 64 * 1024;
 
-/// The queue refuses a further operation once it holds this many bytes.
-pub(crate) const QUEUE_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most bytes of several starts that wait, where an operation is completed without a start of its own.
+pub(crate) const STARTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Most bytes of several results and checkpoints that are copied for the log and not written yet.
+pub(crate) const PLACED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A result or a checkpoint of so many bytes is copied at once: an operation takes as much anyway.
+pub(crate) const UNPLACED_LEN_MAX: usize = 1024;
 
 /// Most changes that wait in one log segment to be settled. It bounds the memory of a segment
 /// that is full of very small changes.
@@ -78,9 +84,10 @@ const _: () = assert!(1 + SCOPE_LEN_MAX + KEY_LEN_MAX + 33 + 9 * 9 + 16 < CHANGE
 const _: () = assert!(RESULT_LEN_MAX + CHANGE_OVERHEAD_MAX < u32::MAX as usize);
 // The default log takes the default result many times over.
 const _: () = assert!(8 * RESULT_LEN_DEFAULT as u64 <= LOG_BYTES_DEFAULT / 2);
-// A queue takes at least one full batch and one operation of the largest size.
-const _: () = assert!(BATCH_BYTES_MAX + RESULT_LEN_MAX < QUEUE_BYTES_MAX);
-const _: () = assert!(BATCH_ITEMS_MAX < QUEUE_ITEMS_MAX);
+// A full batch has its place, and half of the queue has room for one.
+const _: () =
+    assert!(2 * BATCH_BYTES_MAX < PLACED_BYTES_MAX && 2 * BATCH_BYTES_MAX < STARTS_BYTES_MAX);
+const _: () = assert!(2 * BATCH_ITEMS_MAX < STARTS_MAX);
 // One batch never overflows the changes of an empty segment.
 const _: () = assert!(BATCH_ITEMS_MAX < SEGMENT_CHANGES_MAX);
 // A long result is always worth a row of its own: its stand-in is smaller.

@@ -46,7 +46,7 @@ impl Work {
         work!(INFO, "open")
     }
 
-    pub(crate) fn opened(self, records: usize, recovered: usize) {
+    pub(crate) fn opened(self, records: u64, recovered: usize) {
         #[cfg(feature = "tracing")]
         tracing::info!(target: TARGET, parent: &self.span, records, recovered, "opened");
         #[cfg(feature = "metrics")]

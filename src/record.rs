@@ -93,6 +93,15 @@ impl State {
         }
     }
 
+    /// Bytes that are kept of the result; `None` if there is none yet.
+    pub(crate) fn result_len(&self) -> Option<u64> {
+        match self {
+            Self::Completed { kept: Kept::Whole(result), .. } => Some(result.len() as u64),
+            Self::Completed { kept: Kept::Tombstone { .. }, .. } => Some(0),
+            Self::Started { .. } => None,
+        }
+    }
+
     /// The result, if it is there and was kept.
     pub(crate) fn result(&self) -> Option<&[u8]> {
         match self {
@@ -123,6 +132,13 @@ pub(crate) struct Change {
     /// Hash of the key in the live table.
     pub(crate) hash: u64,
     pub(crate) kind: ChangeKind,
+}
+
+impl Change {
+    /// When the record expires that the change is of.
+    pub(crate) fn expires_at(&self) -> Timestamp {
+        self.kind.record().id.expires_at
+    }
 }
 
 #[derive(Clone)]

@@ -9,6 +9,9 @@ use crate::sync::Ordering;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
+    /// Bytes that keys count for, as [`Builder::bytes_max`](crate::Builder::bytes_max) counts them; also
+    /// those that have expired and are not swept yet.
+    pub bytes: u64,
     /// Durable records, also those that have expired and are not swept yet.
     pub records: usize,
     /// Those of them that have not expired.
@@ -57,6 +60,7 @@ impl Stats {
         let (unsettled, counters) = (journal.unsettled(), journal.counters());
         let counts = index.count(time.now());
         Self {
+            bytes: index.room().bytes(),
             records: counts.live + counts.expired,
             live: counts.live,
             sweep_backlog: counts.expired,

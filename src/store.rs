@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::begin::Begin;
+use crate::bound::Bound;
 use crate::builder::Builder;
 use crate::canary;
 use crate::clock::{Time, Timestamp};
@@ -62,7 +63,6 @@ pub(crate) struct Shared {
 pub(crate) struct Options {
     pub(crate) retention: Duration,
     pub(crate) result_len_max: usize,
-    pub(crate) keys_max: usize,
 }
 
 impl Store {
@@ -136,7 +136,20 @@ impl Store {
                 }
                 probe => probe,
             };
-            return self.hand_out(probe, key, hash, fingerprint, now);
+            match self.hand_out(probe, key, hash, fingerprint, now) {
+                Ok(begin) => return Ok(begin),
+                Err(bound) => self.make_room(bound)?,
+            }
+        }
+    }
+
+    /// Makes room for one more key, where only keys that have expired take it.
+    fn make_room(&self, bound: Bound) -> Result<(), Error> {
+        match self.shared.journal.make_room() {
+            Ok(true) => Ok(()),
+            // Within a transaction nothing can be swept.
+            Ok(false) | Err(Error::InTransaction) => Err(Error::Overloaded { bound }),
+            Err(error) => Err(error),
         }
     }
 
@@ -159,8 +172,10 @@ impl Store {
             }
             _ => (Probe::Reserved, None),
         };
-        let reserved = self.shared.index.reserve(key, hash, candidates, record, now);
-        Ok(reserved.then_some(probe))
+        Ok(match self.shared.index.reserve(key, hash, candidates, record, now) {
+            Ok(reserved) => reserved.then_some(probe),
+            Err(bound) => Some(Probe::Full(bound)),
+        })
     }
 
     /// The key's own record among the candidates, or `Some(None)` if each is another key's;
@@ -200,18 +215,14 @@ impl Store {
         hash: u64,
         fingerprint: Fingerprint,
         now: Timestamp,
-    ) -> Result<Begin, Error> {
+    ) -> Result<Begin, Bound> {
         Ok(match probe {
-            Probe::Reserved => {
-                let permit = Permit::new(
-                    self.hold(key, hash),
-                    fingerprint,
-                    now,
-                    self.shared.options.retention,
-                );
-                self.shared.check_room()?;
-                Begin::Fresh(permit)
-            }
+            Probe::Reserved => Begin::Fresh(Permit::new(
+                self.hold(key, hash),
+                fingerprint,
+                now,
+                self.shared.options.retention,
+            )),
             Probe::Interrupted(record) => {
                 Begin::Interrupted(Interrupted::new(self.hold(key, hash), record))
             }
@@ -220,6 +231,7 @@ impl Store {
             }
             Probe::Replay(record) => Begin::completed(record),
             Probe::Mismatch | Probe::Read(_) => Begin::Mismatch,
+            Probe::Full(bound) => return Err(bound),
         })
     }
 
@@ -303,8 +315,11 @@ impl Store {
             let Some(record) = self.read(key, hash, &candidates)? else { continue };
             let open = rule(Holder::Nobody, record.as_deref(), now) == Take::Open;
             let Some(record) = record.filter(|_| open) else { return Ok(Hand::Nothing) };
-            if index.reserve(key, hash, &candidates, Some(Arc::clone(&record)), now) {
-                return Ok(Hand::AtRest(self.hold(key, hash), record));
+            match index.reserve(key, hash, &candidates, Some(Arc::clone(&record)), now) {
+                Ok(true) => return Ok(Hand::AtRest(self.hold(key, hash), record)),
+                Ok(false) => {}
+                // A key that has a record has its room.
+                Err(bound) => return Err(Error::Overloaded { bound }),
             }
         }
     }
@@ -339,14 +354,6 @@ pub(crate) enum Hand {
 }
 
 impl Shared {
-    fn check_room(&self) -> Result<(), Error> {
-        let max = self.options.keys_max;
-        if self.index.records() < max {
-            return Ok(());
-        }
-        Err(Error::Overloaded { bound: "the number of keys", max: max as u64 })
-    }
-
     fn close(&self) -> Result<usize, Error> {
         if self.journal.check_process().is_err() {
             return Ok(0);

@@ -5,6 +5,8 @@
 //! borrows, never allocates what a length field asks for, and refuses bytes that are left over.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::enc::EncoderImpl;
+use bincode::enc::write::SizeWriter;
 use bincode::{BorrowDecode, Encode};
 
 use crate::clock::Timestamp;
@@ -208,8 +210,8 @@ fn without_note(record: WireRecord<'_>) -> WireNoted<'_> {
 pub(crate) struct Scanned<'a> {
     pub(crate) framed_key: &'a [u8],
     pub(crate) begun_at: Timestamp,
-    /// Whether it is a started record, and not a completed one.
-    pub(crate) started: bool,
+    /// Bytes that are kept of its result; `None` if it is started and not completed.
+    pub(crate) result_len: Option<u64>,
     /// Whether result or checkpoint have a row of their own.
     pub(crate) apart: bool,
     /// Whether it stays past its retention while it is interrupted.
@@ -221,14 +223,15 @@ pub(crate) struct Scanned<'a> {
 /// change of a row beside it.
 pub(crate) fn scan_row(id: RecordId, row: &[u8]) -> Result<Scanned<'_>, Malformed> {
     let WireNoted { keep, record: wire, .. } = decode_wire(checked(id, row)?)?;
-    let (started, apart) = match wire.state {
-        WireState::Started | WireState::StartedAt { .. } => (true, false),
-        WireState::StartedAtApart { .. } => (true, true),
-        WireState::Completed { .. } | WireState::Tombstone { .. } => (false, false),
-        WireState::CompletedApart { .. } => (false, true),
+    let (result_len, apart) = match wire.state {
+        WireState::Started | WireState::StartedAt { .. } => (None, false),
+        WireState::StartedAtApart { .. } => (None, true),
+        WireState::Completed { result, .. } => (Some(result.len() as u64), false),
+        WireState::Tombstone { .. } => (Some(0), false),
+        WireState::CompletedApart { apart, .. } => (Some(apart.len.into()), true),
     };
     let begun_at = Timestamp::from_unix_ms(wire.begun_at);
-    Ok(Scanned { framed_key: wire.key, begun_at, started, apart, keep })
+    Ok(Scanned { framed_key: wire.key, begun_at, result_len, apart, keep })
 }
 
 /// Covers the row's place too, so that a row that has strayed is noticed. The place is the key
@@ -248,24 +251,38 @@ fn prefix<const LEN: usize>(hash: &blake3::Hash) -> [u8; LEN] {
     prefix
 }
 
+/// How many bytes a change has in the log.
+pub(crate) fn change_len(change: &ChangeKind) -> Result<usize, Malformed> {
+    let mut counter = EncoderImpl::new(SizeWriter::default(), CONFIG);
+    wire_change(change)?.encode(&mut counter).map_err(|_| Malformed)?;
+    Ok(counter.into_writer().bytes_written)
+}
+
+/// Writes the bytes of a change in the log behind what is there.
+pub(crate) fn encode_change_into(change: &ChangeKind, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    let written = bincode::encode_into_std_write(wire_change(change)?, out, CONFIG);
+    written.map(drop).map_err(|_| Malformed)
+}
+
 /// The bytes of a change in the log.
+#[cfg(any(test, fuzzing))]
 pub(crate) fn encode_change(change: &ChangeKind) -> Result<Vec<u8>, Malformed> {
-    let put = |from: Option<RecordId>, record: &Record| {
-        encode(WireChange::Put {
-            from: from.map(wire_place),
-            expires_at: record.id.expires_at.as_unix_ms(),
-            serial: record.id.serial,
-            noted: wire_noted(record, false)?,
-        })
-    };
-    match change {
-        ChangeKind::Put(record) => put(None, record),
-        ChangeKind::Move { from, to } => put(Some(*from), to),
+    let mut bytes = Vec::new();
+    encode_change_into(change, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn wire_change(change: &ChangeKind) -> Result<WireChange<'_>, Malformed> {
+    let (from, record) = match change {
+        ChangeKind::Put(record) => (None, record),
+        ChangeKind::Move { from, to } => (Some(wire_place(*from)), to),
         ChangeKind::Remove(record) => {
             let WirePlace { expires_at, serial } = wire_place(record.id);
-            encode(WireChange::Remove { expires_at, serial })
+            return Ok(WireChange::Remove { expires_at, serial });
         }
-    }
+    };
+    let WirePlace { expires_at, serial } = wire_place(record.id);
+    Ok(WireChange::Put { from, expires_at, serial, noted: wire_noted(record, false)? })
 }
 
 fn wire_place(id: RecordId) -> WirePlace {

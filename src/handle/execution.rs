@@ -4,8 +4,10 @@ use super::sealed::Sealed;
 use super::{Completed, Hold, Tombstone};
 use crate::disk::Disk;
 use crate::error::{CompleteError, Error};
+use crate::journal::{Claim, Submission};
+use crate::log::commit::Place;
 use crate::observe::{self, Made};
-use crate::record::Record;
+use crate::record::{ChangeKind, Record};
 use crate::sync::Arc;
 use crate::transition;
 
@@ -68,9 +70,18 @@ impl Execution {
     /// [`CompleteError`]. If the checkpoint is refused nothing has changed; after any other error
     /// the last one or this one counts.
     pub fn checkpoint(&mut self, progress: impl AsRef<[u8]>) -> Result<(), CompleteError<()>> {
-        let record = self.with_checkpoint(progress.as_ref())?;
-        let appended = self.hold.put(&record);
+        let progress = progress.as_ref();
+        let placed = self.place(progress)?.map(Place::wait).transpose();
+        let (record, change) = self.with_checkpoint(progress, placed)?;
+        let appended = self.hold.shared().journal.append(change);
         self.checkpointed(record, appended)
+    }
+
+    /// A place for a checkpoint, if the store takes one so long.
+    pub(crate) fn place(&self, progress: &[u8]) -> Result<Option<Place>, CompleteError<()>> {
+        let shared = self.hold.shared();
+        super::check_len(shared, progress.len()).map_err(|too_large| too_large.give_back(()))?;
+        shared.journal.place(progress.len()).map_err(|error| CompleteError::refused((error, ())))
     }
 
     /// What becomes of a checkpoint, as the journal says.
@@ -85,14 +96,16 @@ impl Execution {
         Ok(())
     }
 
-    /// The record with this checkpoint, if the store takes one so long.
+    /// The record with this checkpoint, once there is a place for it, and the change that puts it.
     pub(crate) fn with_checkpoint(
         &self,
         progress: &[u8],
-    ) -> Result<Arc<Record>, CompleteError<()>> {
-        let progress = super::whole(self.hold.shared(), progress)
-            .map_err(|too_large| too_large.give_back(()))?;
-        Ok(Arc::new(transition::checkpoint(&self.record, progress)))
+        placed: Result<Option<Place>, Error>,
+    ) -> Result<(Arc<Record>, Submission), CompleteError<()>> {
+        let place = placed.map_err(|error| CompleteError::refused((error, ())))?;
+        let record = Arc::new(transition::checkpoint(&self.record, progress.into()));
+        let change = self.hold.change(ChangeKind::Put(Arc::clone(&record)));
+        Ok((record, (change, Claim::End { _place: place.map(Arc::new) })))
     }
 
     /// Stores the result. Every later `begin` is answered with it until the retention is over.
@@ -133,6 +146,8 @@ impl Execution {
 
 #[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
 impl Sealed for Execution {
+    const STARTED: bool = true;
+
     fn hold(&self) -> &Hold {
         &self.hold
     }

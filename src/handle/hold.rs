@@ -3,6 +3,7 @@
 #[cfg(feature = "async")]
 use crate::canary;
 use crate::error::Error;
+use crate::journal::{Claim, Submission};
 use crate::key::Key;
 #[cfg(feature = "async")]
 use crate::log::commit::Pending;
@@ -56,17 +57,17 @@ impl Hold {
         Change { hash: self.hash, kind }
     }
 
-    /// Makes a record durable, and true for all.
-    pub(crate) fn put(&self, record: &Arc<Record>) -> Result<(), Error> {
-        self.shared.journal.append(self.change(ChangeKind::Put(Arc::clone(record))))
-    }
-
     /// Makes it durable that nothing is stored of the key any more. It is free then, and no longer
     /// held.
     pub(crate) fn remove(self, record: &Arc<Record>) -> Result<(), Error> {
-        let removed = self.change(ChangeKind::Remove(Arc::clone(record)));
-        let appended = self.shared.journal.append(removed);
+        let appended = self.shared.journal.append(self.removal(Arc::clone(record)));
         self.removed(appended)
+    }
+
+    /// The change after which nothing is stored of the key. It ends something, so it is never refused
+    /// for what others have in the queue.
+    pub(crate) fn removal(&self, record: Arc<Record>) -> Submission {
+        (self.change(ChangeKind::Remove(record)), Claim::End { _place: None })
     }
 
     /// What becomes of the hold when its record was to be removed, as the journal says.
@@ -113,13 +114,13 @@ pub(crate) enum Leaves {
 #[cfg(feature = "async")]
 impl Hold {
     /// Makes a change of the key durable, also if nobody waits for it any more.
-    pub(crate) async fn append(&mut self, change: Change, leaves: Leaves) -> Result<(), Error> {
+    pub(crate) async fn append(&mut self, change: Submission, leaves: Leaves) -> Result<(), Error> {
         self.send(change, leaves);
         self.arrival().await
     }
 
     /// Hands a change of the key in. [`Hold::arrival`] waits for it.
-    fn send(&mut self, change: Change, leaves: Leaves) {
+    pub(crate) fn send(&mut self, change: Submission, leaves: Leaves) {
         let pending = self.shared.journal.submit(change);
         self.has_sent(pending, leaves);
     }
@@ -147,9 +148,8 @@ impl Hold {
         pending.then(move |outcome| match (outcome, leaves) {
             (Ok(()), Leaves::Rest) => left.has_ended(),
             (Ok(()), Leaves::Unrun(record)) => {
-                let removed = left.change(ChangeKind::Remove(record));
                 // If it is refused, the key is let go, and so interrupted.
-                left.send(removed, Leaves::Rest);
+                left.send(left.removal(record), Leaves::Rest);
             }
             (Ok(()), Leaves::Execution) | (Err(_), _) => {}
         });

@@ -62,6 +62,8 @@ impl Interrupted {
 
 #[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
 impl Sealed for Interrupted {
+    const STARTED: bool = true;
+
     fn hold(&self) -> &Hold {
         &self.hold
     }

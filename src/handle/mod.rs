@@ -4,6 +4,8 @@
 //! What the handles have in common is said once, here: how an operation is started and completed.
 
 mod completed;
+#[cfg(feature = "async")]
+mod completing;
 mod execution;
 mod hold;
 mod in_flight;
@@ -11,6 +13,8 @@ mod interrupted;
 mod permit;
 
 pub use completed::{Completed, Tombstone};
+#[cfg(feature = "async")]
+pub(crate) use completing::Completing;
 pub use execution::Execution;
 pub(crate) use hold::Hold;
 #[cfg(feature = "async")]
@@ -24,9 +28,11 @@ use std::fmt;
 use crate::clock::Timestamp;
 use crate::disk::Disk;
 use crate::error::{CompleteError, Error};
+use crate::journal::{Claim, Submission};
 use crate::key::Key;
+use crate::log::commit::Place;
 use crate::observe::{self, Made};
-use crate::record::{Change, ChangeKind, Kept, Record, RecordId};
+use crate::record::{ChangeKind, Kept, Record, RecordId};
 use crate::store::Shared;
 use crate::sync::Arc;
 use crate::transition;
@@ -53,6 +59,11 @@ pub(crate) mod sealed {
     /// Nobody else can write a handle.
     #[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
     pub trait Sealed: Sized {
+        /// Whether the operation was started, so that its end is never refused for what others have
+        /// in the queue.
+        #[doc(hidden)]
+        const STARTED: bool;
+
         #[doc(hidden)]
         fn hold(&self) -> &Hold;
 
@@ -97,7 +108,7 @@ pub(crate) trait Step: Sized {
     #[cfg(feature = "async")]
     fn leaves(&self) -> Leaves;
 
-    fn change(&self) -> Change;
+    fn change(&self) -> Submission;
 
     /// What becomes of it, as the journal says.
     fn conclude(self, appended: Result<(), Error>) -> Result<Self::Done, Self::Refusal>;
@@ -148,8 +159,8 @@ impl<H: Startable> Step for Start<H> {
         if record.attempt == 1 { Leaves::Unrun(record) } else { Leaves::Execution }
     }
 
-    fn change(&self) -> Change {
-        self.hold().change(ChangeKind::Put(Arc::clone(&self.record)))
+    fn change(&self) -> Submission {
+        (self.hold().change(ChangeKind::Put(Arc::clone(&self.record))), Claim::Start)
     }
 
     fn conclude(self, appended: Result<(), Error>) -> Result<Execution, Error> {
@@ -163,7 +174,9 @@ pub(crate) fn complete<H: Completable>(
     handle: H,
     result: &[u8],
 ) -> Result<Completed, CompleteError<H>> {
-    Completion::of_result(handle, result)?.append().map(Completed::new)
+    let handle = fitting(handle, result.len())?;
+    let placed = place(&handle, result.len()).and_then(|place| place.map(Place::wait).transpose());
+    Completion::of_result(handle, result, placed)?.append().map(Completed::new)
 }
 
 /// Stores what tells a result from others, and returns once that is durable.
@@ -187,10 +200,24 @@ impl TooLarge {
     }
 }
 
-/// The bytes of a result or a checkpoint, if the store takes that many.
-pub(crate) fn whole(shared: &Shared, bytes: &[u8]) -> Result<Box<[u8]>, TooLarge> {
-    let (len, max) = (bytes.len(), shared.options.result_len_max);
-    if max < len { Err(TooLarge { len, max }) } else { Ok(bytes.into()) }
+/// Whether the store takes a result or a checkpoint of this length.
+pub(crate) fn check_len(shared: &Shared, len: usize) -> Result<(), TooLarge> {
+    let max = shared.options.result_len_max;
+    if max < len { Err(TooLarge { len, max }) } else { Ok(()) }
+}
+
+/// The handle, if the store takes a result of this length for it.
+pub(crate) fn fitting<H: Completable>(handle: H, len: usize) -> Result<H, CompleteError<H>> {
+    match check_len(handle.hold().shared(), len) {
+        Ok(()) => Ok(handle),
+        Err(too_large) => Err(too_large.give_back(handle)),
+    }
+}
+
+/// A place for a result of this length, which is to be waited for. One that is stored without a start
+/// has its scope's share of the queue instead.
+pub(crate) fn place<H: Completable>(handle: &H, len: usize) -> Result<Option<Place>, Error> {
+    if H::STARTED { handle.hold().shared().journal.place(len) } else { Ok(None) }
 }
 
 /// A completion on its way into the journal.
@@ -199,6 +226,8 @@ pub(crate) struct Completion<H> {
     /// Where the record of the key stands until now.
     from: RecordId,
     record: Arc<Record>,
+    /// The place of its bytes.
+    place: Option<Arc<Place>>,
 }
 
 impl<H: Completable> Completion<H> {
@@ -214,17 +243,25 @@ impl<H: Completable> Completion<H> {
             Ok((started.id, Arc::new(record)))
         });
         match completed {
-            Ok((from, record)) => Ok(Self { handle, from, record }),
+            Ok((from, record)) => Ok(Self { handle, from, record, place: None }),
             Err(error) => Err((error, handle)),
         }
     }
 
-    /// The completion with this result, if the store takes one so long.
-    pub(crate) fn of_result(handle: H, result: &[u8]) -> Result<Self, CompleteError<H>> {
-        match whole(handle.hold().shared(), result) {
-            Ok(result) => Self::new(handle, Kept::Whole(result)).map_err(CompleteError::refused),
-            Err(too_large) => Err(too_large.give_back(handle)),
-        }
+    /// The completion with this result, if the store takes one so long, and there is a place for it.
+    pub(crate) fn of_result(
+        handle: H,
+        result: &[u8],
+        placed: Result<Option<impl Into<Arc<Place>>>, Error>,
+    ) -> Result<Self, CompleteError<H>> {
+        let handle = fitting(handle, result.len())?;
+        let place = match placed {
+            Ok(place) => place.map(Into::into),
+            Err(error) => return Err(CompleteError::refused((error, handle))),
+        };
+        let completion = Self::new(handle, Kept::Whole(result.into()));
+        let completion = completion.map_err(CompleteError::refused)?;
+        Ok(Self { place, ..completion })
     }
 
     /// The completion with what tells this result from others.
@@ -258,8 +295,9 @@ impl<H: Completable> Step for Completion<H> {
         Leaves::Rest
     }
 
-    fn change(&self) -> Change {
-        self.hold().change(ChangeKind::put(self.from, Arc::clone(&self.record)))
+    fn change(&self) -> Submission {
+        let change = self.hold().change(ChangeKind::put(self.from, Arc::clone(&self.record)));
+        (change, if H::STARTED { Claim::End { _place: self.place.clone() } } else { Claim::Start })
     }
 
     fn conclude(self, appended: Result<(), Error>) -> Result<Arc<Record>, CompleteError<H>> {

@@ -78,7 +78,13 @@ impl Permit {
     /// # Errors
     ///
     /// [`CompleteError`]; a refused result gives the permit back.
-    #[expect(clippy::result_large_err, reason = "the error gives back what the caller handed in")]
+    #[cfg_attr(
+        feature = "async",
+        expect(
+            clippy::result_large_err,
+            reason = "the error gives back what the caller handed in"
+        )
+    )]
     pub fn complete(self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
         super::complete(self, result.as_ref())
     }
@@ -89,7 +95,13 @@ impl Permit {
     /// # Errors
     ///
     /// [`CompleteError`]; no length is too large here.
-    #[expect(clippy::result_large_err, reason = "the error gives back what the caller handed in")]
+    #[cfg_attr(
+        feature = "async",
+        expect(
+            clippy::result_large_err,
+            reason = "the error gives back what the caller handed in"
+        )
+    )]
     pub fn complete_tombstone(
         self,
         result: impl AsRef<[u8]>,
@@ -141,11 +153,12 @@ impl Permit {
         let shared = Arc::clone(self.hold.shared());
         let transacted = shared.journal.transact(|transaction| {
             let result = operation(transaction).map_err(TransactionError::Operation)?;
-            let result = super::whole(&shared, result.as_ref())
+            let result = result.as_ref();
+            super::check_len(&shared, result.len())
                 .map_err(|TooLarge { len, max }| TransactionError::TooLarge { len, max })?;
-            let completion = Completion::new(self, Kept::Whole(result))
+            let completion = Completion::new(self, Kept::Whole(result.into()))
                 .map_err(|(error, _)| TransactionError::Store(error))?;
-            let change = completion.change();
+            let (change, _) = completion.change();
             Ok((completion, Some(change)))
         });
         match transacted {
@@ -166,6 +179,8 @@ impl Permit {
 
 #[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
 impl Sealed for Permit {
+    const STARTED: bool = false;
+
     fn hold(&self) -> &Hold {
         &self.hold
     }

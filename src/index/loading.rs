@@ -24,14 +24,15 @@ impl Loading {
         Self { index, gathered: vec![Vec::new(); 1 << SHARD_BITS], next_serial: 0 }
     }
 
-    /// Takes in a record that the vault has.
-    pub(crate) fn add(&mut self, framed_key: &[u8], id: RecordId, started: bool) {
+    /// Takes in a record that the vault has, with the length of its result if it has one.
+    pub(crate) fn add(&mut self, framed_key: &[u8], id: RecordId, result_len: Option<u64>) {
         self.next_serial = self.next_serial.max(id.serial + 1);
+        self.index.room.add(framed_key, result_len);
         let hash = self.index.hash(framed_key);
         let at = Index::shard_at(hash);
         #[expect(clippy::indexing_slicing, reason = "there are as many as shards")]
         let gathered = &mut self.gathered[at];
-        gathered.push(Entry::new(hash, id, started));
+        gathered.push(Entry::new(hash, id, result_len.is_none()));
         if gathered.len() == GATHERED {
             self.index.insert_all(at, gathered.drain(..));
         }

@@ -6,6 +6,7 @@
 //!
 //! All of a key is under one lock, that of its shard. No file is touched under it.
 
+mod counts;
 mod entry;
 mod loading;
 mod slot;
@@ -15,15 +16,18 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::OccupiedEntry;
 use siphasher::sip::SipHasher13;
 
+use crate::bound::Bound;
 use crate::canary;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::key::{Fingerprint, Key};
 use crate::limits::PACKED_BITS;
 use crate::record::{Change, ChangeKind, Record, RecordId};
+use crate::room::{Bounds, Room};
 use crate::steward::Steward;
-use crate::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use crate::transition::{self, Holder, TakeRule};
+pub(crate) use counts::Counts;
 use entry::{Entry, table_hash};
 pub(crate) use loading::Loading;
 use slot::{Slot, remove_at_rest};
@@ -52,8 +56,8 @@ impl Hash {
 pub(crate) struct Index {
     hash: Hash,
     shards: Vec<Mutex<Shard>>,
-    /// Entries of all shards.
-    records: AtomicUsize,
+    /// What the entries of all shards take, and the slots that have no record yet.
+    room: Room,
     next_serial: AtomicU64,
     steward: Arc<Steward>,
 }
@@ -79,6 +83,8 @@ pub(crate) enum Probe {
         since: Timestamp,
     },
     Mismatch,
+    /// The key is free, and there is no room for it.
+    Full(Bound),
     /// The started record, reserved now for whoever asked.
     Interrupted(Arc<Record>),
     /// One of these records may be of this key: read them, then call [`Index::reserve`].
@@ -117,13 +123,18 @@ pub(crate) struct Candidates {
 
 impl Index {
     /// A table with room for this many records.
-    pub(crate) fn with_capacity(records: usize, hash: Hash, steward: Arc<Steward>) -> Self {
+    pub(crate) fn with_capacity(
+        records: usize,
+        hash: Hash,
+        bounds: Bounds,
+        steward: Arc<Steward>,
+    ) -> Self {
         let shard = || {
             let entries = HashTable::with_capacity(records >> SHARD_BITS);
             Mutex::new(Shard { entries, ..Shard::default() })
         };
         let shards = std::iter::repeat_with(shard).take(1 << SHARD_BITS).collect();
-        Self { hash, shards, records: AtomicUsize::new(0), next_serial: AtomicU64::new(0), steward }
+        Self { hash, shards, room: Room::new(bounds), next_serial: AtomicU64::new(0), steward }
     }
 
     pub(crate) fn hash(&self, framed_key: &[u8]) -> u64 {
@@ -143,7 +154,7 @@ impl Index {
     pub(crate) fn take_serial(&self) -> Result<u64, Error> {
         const END: u64 = 1 << PACKED_BITS;
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
-        let overloaded = Error::Overloaded { bound: "the number of records ever made", max: END };
+        let overloaded = Error::Overloaded { bound: Bound::Serials { max: END } };
         if serial < END { Ok(serial) } else { Err(overloaded) }
     }
 
@@ -156,31 +167,34 @@ impl Index {
         self.next_serial.fetch_max(next, Ordering::Relaxed);
     }
 
-    pub(crate) fn records(&self) -> usize {
-        self.records.load(Ordering::Relaxed)
+    /// What the keys take.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
-    /// Puts in entries of one shard.
+    /// Puts in entries of one shard, whose room is counted already.
     #[expect(clippy::indexing_slicing, reason = "it is the number of a shard")]
     fn insert_all(&self, at: usize, entries: impl IntoIterator<Item = Entry>) {
         let mut shard = self.shards[at].lock();
-        let new = entries.into_iter().filter(|entry| shard.insert_entry(*entry)).count();
-        self.records.fetch_add(new, Ordering::Relaxed);
+        for entry in entries {
+            shard.insert_entry(entry);
+        }
     }
 
     /// Takes in a record that only the log has, before anybody can ask for its key.
     pub(crate) fn put_at_rest(&self, record: &Record) {
         let hash = self.hash(record.key.framed());
         let entry = Entry::new(hash, record.id, record.state.is_started());
+        self.room.add(record.key.framed(), record.state.result_len());
         self.insert_all(Self::shard_at(hash), [entry]);
         self.skip_serials_to(record.id.serial + 1);
     }
 
-    /// Forgets a record that the log says is gone.
-    pub(crate) fn remove_at_rest(&self, framed_key: &[u8], id: RecordId) {
+    /// Forgets a record of the vault that the log knows better.
+    pub(crate) fn remove_at_rest(&self, framed_key: &[u8], id: RecordId, result_len: Option<u64>) {
         let hash = self.hash(framed_key);
         if self.shard(hash).lock().remove_entry(hash, id) {
-            self.records.fetch_sub(1, Ordering::Relaxed);
+            self.room.give_back(framed_key, result_len);
         }
     }
 
@@ -195,17 +209,21 @@ impl Index {
         let mut shard = self.shard(hash).lock();
         let now = shard.not_before(now);
         if let Some(slot) = shard.slot(key, hash) {
-            return slot.begin(fingerprint, now);
+            return slot.begin(fingerprint, now, &self.room);
         }
         if let Some(candidates) = shard.candidates(hash, now) {
             return Probe::Read(candidates);
+        }
+        if let Err(bound) = self.room.take(key.framed()) {
+            return Probe::Full(bound);
         }
         shard.reserve(key, hash, now, None);
         Probe::Reserved
     }
 
     /// Reserves a key once its candidates are read: `record` is the one of them that is its own.
-    /// `false` if the key has moved on meanwhile, and must be asked for again.
+    /// `false` if the key has moved on meanwhile, and must be asked for again. A key that has no
+    /// record may find no room.
     pub(crate) fn reserve(
         &self,
         key: &Key,
@@ -213,16 +231,19 @@ impl Index {
         read: &Candidates,
         record: Option<Arc<Record>>,
         now: Timestamp,
-    ) -> bool {
+    ) -> Result<bool, Bound> {
         let mut shard = self.shard(hash).lock();
         let now = shard.not_before(now);
         let unchanged = (shard.version == read.version || canary::sings("reserves unchecked"))
             && shard.slot(key, hash).is_none()
             && record.as_ref().is_none_or(|record| transition::is_live(record.id, now));
         if unchanged {
+            if record.is_none() {
+                self.room.take(key.framed())?;
+            }
             shard.reserve(key, hash, now, record);
         }
-        unchanged
+        Ok(unchanged)
     }
 
     /// Whether no record has changed since these candidates were found.
@@ -240,23 +261,22 @@ impl Index {
         let Change { hash, kind } = change;
         let mut shard = self.shard(*hash).lock();
         shard.version += 1;
-        if let ChangeKind::Move { from, .. } = kind
-            && shard.remove_entry(*hash, *from)
-        {
-            self.records.fetch_sub(1, Ordering::Relaxed);
+        if let ChangeKind::Move { from, .. } = kind {
+            shard.remove_entry(*hash, *from);
         }
         match kind {
             ChangeKind::Put(record) | ChangeKind::Move { to: record, .. } => {
-                if shard.insert_entry(Entry::new(*hash, record.id, record.state.is_started())) {
-                    self.records.fetch_add(1, Ordering::Relaxed);
-                }
+                shard.insert_entry(Entry::new(*hash, record.id, record.state.is_started()));
                 if let Some(slot) = shard.slot(&record.key, *hash) {
+                    // Who holds a key has the room of its record: from `begin` on, if it had none.
+                    let before = slot.record.as_ref().and_then(|known| known.state.result_len());
+                    self.room.change(record.key.framed(), before, record.state.result_len());
                     slot.put(record);
                 }
             }
             ChangeKind::Remove(record) => {
                 if shard.remove_entry(*hash, record.id) {
-                    self.records.fetch_sub(1, Ordering::Relaxed);
+                    self.room.give_back(record.key.framed(), record.state.result_len());
                 }
                 if let Some(slot) = shard.slot_entry(&record.key, *hash) {
                     slot.remove().0.wake(Outcome::Gone);
@@ -280,6 +300,9 @@ impl Index {
     pub(crate) fn let_go(&self, key: &Key, hash: u64) {
         let mut shard = self.shard(hash).lock();
         if let Some(mut slot) = shard.slot_entry(key, hash) {
+            if slot.get().record.is_none() {
+                self.room.give_back(key.framed(), None);
+            }
             slot.get_mut().holder = Holder::Nobody;
             slot.get_mut().wake(Outcome::Gone);
             remove_at_rest(slot);
@@ -342,7 +365,13 @@ impl Index {
     }
 
     /// Forgets an expired record, unless somebody holds its key.
-    pub(crate) fn expire(&self, framed_key: &[u8], id: RecordId, now: Timestamp) -> bool {
+    pub(crate) fn expire(
+        &self,
+        framed_key: &[u8],
+        id: RecordId,
+        result_len: Option<u64>,
+        now: Timestamp,
+    ) -> bool {
         let hash = self.hash(framed_key);
         let mut shard = self.shard(hash).lock();
         let holder = shard
@@ -356,7 +385,7 @@ impl Index {
             return false;
         }
         if shard.remove_entry(hash, id) {
-            self.records.fetch_sub(1, Ordering::Relaxed);
+            self.room.give_back(framed_key, result_len);
         }
         true
     }
@@ -371,48 +400,7 @@ impl Index {
     }
 }
 
-/// How many keys are what.
-#[derive(Default)]
-pub(crate) struct Counts {
-    /// Records that have not expired.
-    pub(crate) live: usize,
-    pub(crate) expired: usize,
-    /// Keys that somebody holds.
-    pub(crate) held: usize,
-    /// Keys that somebody waits for.
-    pub(crate) waited_for: usize,
-    /// Live records of operations that were started and not completed.
-    started: usize,
-    /// Those of them whose key somebody holds.
-    started_held: usize,
-}
-
-impl Counts {
-    /// Keys that were started and that nobody holds.
-    pub(crate) fn interrupted(&self) -> usize {
-        self.started.saturating_sub(self.started_held)
-    }
-}
-
 impl Shard {
-    fn count(&self, now: Timestamp, counts: &mut Counts) {
-        for entry in &self.entries {
-            let is_live = transition::is_live(entry.id(), now);
-            counts.live += usize::from(is_live);
-            counts.expired += usize::from(!is_live);
-            counts.started += usize::from(is_live && entry.is_started());
-        }
-        for Slot { holder, record, waiters, .. } in &self.slots {
-            let is_held = *holder != Holder::Nobody;
-            let is_started = record.as_ref().is_some_and(|record| {
-                record.state.is_started() && transition::is_live(record.id, now)
-            });
-            counts.held += usize::from(is_held);
-            counts.started_held += usize::from(is_held && is_started);
-            counts.waited_for += usize::from(waiters.is_some());
-        }
-    }
-
     /// This time, or the latest one that was asked for if that is later.
     fn not_before(&mut self, now: Timestamp) -> Timestamp {
         self.latest = self.latest.max(now);

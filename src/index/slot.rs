@@ -8,6 +8,7 @@ use crate::canary;
 use crate::clock::Timestamp;
 use crate::key::{Fingerprint, Key};
 use crate::record::Record;
+use crate::room::Room;
 use crate::sync::Arc;
 use crate::transition::{self, Answer, Holder, Take, TakeRule};
 
@@ -32,7 +33,12 @@ pub(super) fn remove_at_rest(slot: OccupiedEntry<'_, Slot>) {
 }
 
 impl Slot {
-    pub(super) fn begin(&mut self, fingerprint: &Fingerprint, now: Timestamp) -> Probe {
+    pub(super) fn begin(
+        &mut self,
+        fingerprint: &Fingerprint,
+        now: Timestamp,
+        room: &Room,
+    ) -> Probe {
         let answer = transition::begin(self.holder, self.record.as_deref(), fingerprint, now);
         match (answer, &self.record) {
             (Answer::Replay, Some(record)) => Probe::Replay(Arc::clone(record)),
@@ -45,6 +51,9 @@ impl Slot {
             (Answer::Mismatch, _) => Probe::Mismatch,
             // The record that is left, if any, has expired: it is the sweeper's now.
             (Answer::Fresh | Answer::Replay | Answer::Interrupted, _) => {
+                if let Err(bound) = room.take(self.key.framed()) {
+                    return Probe::Full(bound);
+                }
                 self.record = None;
                 self.settled = false;
                 self.hold(now);

@@ -9,7 +9,8 @@ fn at(ms: u64) -> Timestamp {
 }
 
 fn index() -> Index {
-    Index::with_capacity(0, Hash::new(&[7; 16], u64::MAX), Arc::default())
+    let bounds = Bounds { keys: usize::MAX, bytes: None, scope_bytes: None, result_len: 1_000 };
+    Index::with_capacity(0, Hash::new(&[7; 16], u64::MAX), bounds, Arc::default())
 }
 
 fn started(key: &Key, serial: u64) -> Arc<Record> {
@@ -47,7 +48,7 @@ fn a_key_with_the_hash_of_one_that_is_settled_costs_a_read() {
         panic!("the record may be of this key")
     };
     assert_eq!(read.ids, [record.id]);
-    assert!(index.reserve(&other, HASH, &read, None, at(0)));
+    assert_eq!(index.reserve(&other, HASH, &read, None, at(0)), Ok(true));
 }
 
 #[test]
@@ -62,7 +63,7 @@ fn what_was_read_before_a_change_is_not_acted_on() {
     };
     // Meanwhile somebody else has taken it over, finished it, and it has been settled.
     index.apply(&Change { hash: HASH, kind: ChangeKind::Remove(Arc::clone(&record)) });
-    assert!(!index.reserve(&one, HASH, &read, Some(record), at(0)));
+    assert_eq!(index.reserve(&one, HASH, &read, Some(record), at(0)), Ok(false));
 }
 
 #[test]
@@ -71,10 +72,12 @@ fn an_open_leaves_out_no_record_of_the_vault() {
     let ids = || (0..40_000).map(|serial| RecordId { expires_at: at(serial / 3), serial });
     let key = |id: RecordId| id.serial.to_le_bytes();
     for id in ids() {
-        loading.add(&key(id), id, id.serial % 2 == 0);
+        loading.add(&key(id), id, (id.serial % 2 == 1).then_some(5));
     }
     let index = loading.finish();
-    assert_eq!(index.records(), 40_000);
+    assert_eq!(index.room().keys(), 40_000);
+    // 128 bytes and the key of each, and the result or the longest there is.
+    assert_eq!(index.room().bytes(), 40_000 * (128 + 8) + 20_000 * (5 + 1_000));
     assert_eq!(index.next_serial(), 40_000);
     assert!(ids().all(|id| index.has(index.hash(&key(id)), id)));
     let started = |shard: &Mutex<Shard>| {

@@ -9,6 +9,7 @@
 //! Lock order: that of copies, then `settling`, then `tail`, then `sealed`, then `active`, `disk` or
 //! a shard of the live table.
 
+mod item;
 mod recovery;
 #[cfg(feature = "transaction")]
 mod transact;
@@ -17,17 +18,16 @@ mod upkeep;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use crate::clock::Time;
-use crate::codec;
+use crate::clock::{Time, Timestamp};
 use crate::disk::Disk;
 use crate::error::{Error, OpenError, StorageError};
 use crate::index::Index;
-use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, SEGMENT_CHANGES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, SEGMENT_CHANGES_MAX};
 use crate::log::Log;
 #[cfg(feature = "async")]
 use crate::log::commit::Pending;
-use crate::log::commit::{GroupCommit, WriterPanicked};
-use crate::log::frame::{self, FrameNumber};
+use crate::log::commit::{GroupCommit, Place, Places, WriterPanicked};
+use crate::log::frame::FrameNumber;
 use crate::observe::{self, Work};
 use crate::origin::Origin;
 use crate::record::{Change, Record, RecordId};
@@ -35,10 +35,13 @@ use crate::steward::Steward;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::vault::{Listed, Secrets, Vault};
 use crate::wake::Wake;
+use item::Item;
+pub(crate) use item::{Claim, Submission};
 pub(crate) use recovery::{Found, find};
 
 pub(crate) struct Journal {
     commit: GroupCommit<Item>,
+    places: Arc<Places>,
     /// `None` once closed.
     tail: Mutex<Option<Tail>>,
     /// What the tail holds, for those who look at it while its lock is held over a write.
@@ -78,28 +81,12 @@ struct Sealed {
     last: FrameNumber,
     /// When the first of them was written.
     since: Option<Instant>,
+    /// When the first of their records expires.
+    expires_first: Option<Timestamp>,
 }
 
 struct Settled {
     last: FrameNumber,
-}
-
-/// A change on its way into the log.
-pub(crate) struct Item {
-    change: Change,
-    encoded: Vec<u8>,
-}
-
-impl Item {
-    /// The item, and the bytes that it takes in a frame.
-    fn new(change: Change) -> Result<(Self, usize), Error> {
-        let Ok(encoded) = codec::encode_change(&change.kind) else {
-            // Every length was checked against `limits` before.
-            return Err(Error::Corrupt { detail: "a change cannot be encoded".to_owned() });
-        };
-        let bytes = frame::change_len(encoded.len());
-        Ok((Self { change, encoded }, bytes))
-    }
 }
 
 /// What has been done since the store was opened.
@@ -120,6 +107,15 @@ pub(crate) struct Unsettled {
     pub(crate) bytes: u64,
     /// When the oldest of the changes was written.
     pub(crate) since: Option<Instant>,
+    /// When the first of the records expires that the changes are of.
+    pub(crate) expires_first: Option<Timestamp>,
+}
+
+impl Unsettled {
+    /// The earlier of two times, of which there may be none.
+    fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+        one.into_iter().chain(other).min()
+    }
 }
 
 impl Counters {
@@ -159,12 +155,13 @@ impl Journal {
             .settle(&time)
             .map_err(|source| OpenError::Storage { file: crate::vault::NAME, source })?;
         let Found { disk, vault, log, meta, index, steward, recovered, work } = found;
-        work.opened(index.records(), recovered.changes.len());
+        work.opened(index.room().keys(), recovered.changes.len());
         let batch_bytes_max = log.payload_max().min(BATCH_BYTES_MAX);
         let log_bytes = log.file_bytes();
         let tail = Tail { log, changes: Vec::new() };
         Ok(Self {
             commit: GroupCommit::new(batch_bytes_max, Arc::clone(&steward)),
+            places: Places::new(Arc::clone(&steward)),
             tail: Mutex::new(Some(tail)),
             active: Mutex::default(),
             log_bytes,
@@ -193,64 +190,50 @@ impl Journal {
         self.disk.lock().clone()
     }
 
-    /// Returns once the change is durable and true in the live table.
-    pub(crate) fn append(&self, change: Change) -> Result<(), Error> {
+    /// A place for bytes that are to be copied for the log, which is to be waited for; `None` if they
+    /// are few.
+    pub(crate) fn place(&self, bytes: usize) -> Result<Option<Place>, Error> {
         self.check_caller()?;
-        let (item, bytes) = Item::new(change)?;
-        self.commit.submit(item, bytes, |batch| self.write(batch))
+        Ok(self.places.take(bytes))
     }
 
-    /// Returns once each change is durable and true, or refused. As many as one batch takes wait
-    /// together.
-    pub(crate) fn append_many(&self, changes: Vec<Change>) -> Vec<Result<(), Error>> {
+    /// Returns once the change is durable and true in the live table.
+    pub(crate) fn append(&self, change: Submission) -> Result<(), Error> {
+        self.check_caller()?;
+        self.commit.submit(Item::new(change)?, |batch| self.write(batch))
+    }
+
+    /// Returns once each change is durable and true, or refused. They wait together.
+    pub(crate) fn append_many(&self, changes: Vec<Submission>) -> Vec<Result<(), Error>> {
         let len = changes.len();
-        match self.group(changes) {
-            Ok(groups) => groups
-                .into_iter()
-                .flat_map(|group| self.commit.submit_many(group, |batch| self.write(batch)))
-                .collect(),
+        match self.items(changes) {
+            Ok(items) => self.commit.submit_many(items, |batch| self.write(batch)),
             Err(error) => vec![Err(error); len],
         }
     }
 
-    /// The changes in groups that a batch has room for, so that however many there are, the queue
-    /// takes them one group after the other.
-    pub(crate) fn group(&self, changes: Vec<Change>) -> Result<Vec<Vec<(Item, usize)>>, Error> {
+    fn items(&self, changes: Vec<Submission>) -> Result<Vec<Item>, Error> {
         self.check_caller()?;
-        let mut groups: Vec<Vec<_>> = Vec::new();
-        let mut group_bytes = 0;
-        for change in changes {
-            let (item, bytes) = Item::new(change)?;
-            group_bytes += bytes;
-            match groups.last_mut() {
-                Some(group) if group.len() < BATCH_ITEMS_MAX && group_bytes <= BATCH_BYTES_MAX => {
-                    group.push((item, bytes));
-                }
-                _ => {
-                    groups.push(vec![(item, bytes)]);
-                    group_bytes = bytes;
-                }
-            }
-        }
-        Ok(groups)
+        changes.into_iter().map(Item::new).collect()
     }
 
     /// Hands a change in for a future, which waits for it.
     #[cfg(feature = "async")]
-    pub(crate) fn submit(self: &Arc<Self>, change: Change) -> Pending {
+    pub(crate) fn submit(self: &Arc<Self>, change: Submission) -> Pending {
         let item = self.check_caller().and_then(|()| Item::new(change));
         match item.and_then(|item| self.employ_steward().map(|()| item)) {
-            Ok((item, bytes)) => self.commit.hand_in(item, bytes),
+            Ok(item) => self.commit.hand_in(item),
             Err(error) => Pending::refused(error),
         }
     }
 
-    /// Hands a group of changes in.
+    /// Hands in changes that wait together.
     #[cfg(feature = "async")]
-    pub(crate) fn submit_group(self: &Arc<Self>, group: Vec<(Item, usize)>) -> Vec<Pending> {
-        match self.employ_steward() {
-            Ok(()) => self.commit.hand_in_many(group),
-            Err(error) => group.iter().map(|_| Pending::refused(error.clone())).collect(),
+    pub(crate) fn submit_many(self: &Arc<Self>, changes: Vec<Submission>) -> Vec<Pending> {
+        let len = changes.len();
+        match self.items(changes).and_then(|items| self.employ_steward().map(|()| items)) {
+            Ok(items) => self.commit.hand_in_many(items),
+            Err(error) => (0..len).map(|_| Pending::refused(error.clone())).collect(),
         }
     }
 
@@ -267,20 +250,21 @@ impl Journal {
 
     /// Makes a batch durable, then true. Whether it was written is unknown only if the log failed.
     fn write(&self, batch: Vec<Item>) -> Result<(), Error> {
-        let payload = batch.iter().map(|item| frame::change_len(item.encoded.len())).sum();
+        let payload = batch.iter().map(Item::len).sum();
         let (work, changes) = (Work::commit(batch.len(), payload), batch.len());
         let unwinding = PoisonIfPanicking(self);
         let written = self.with_room(payload, batch.len(), |tail| {
-            let encoded = batch.iter().map(|item| item.encoded.as_slice());
-            let appended = tail.log.append(self.time.stamp(), encoded);
+            let appended = tail.log.append(self.time.stamp(), &batch);
             appended.map_err(|error| self.unknown(error.into()))?;
             self.counters.count(batch.len() as u64);
             for item in &batch {
                 self.index.apply(&item.change);
             }
+            let expires_first = batch.iter().map(|item| item.change.expires_at()).min();
             tail.changes.extend(batch.into_iter().map(|item| item.change));
             let mut active = self.active.lock();
             (active.changes, active.bytes) = (tail.changes.len(), tail.log.used());
+            active.expires_first = Unsettled::earlier(active.expires_first, expires_first);
             let is_first = active.since.is_none();
             active.since.get_or_insert_with(Instant::now);
             drop(active);
@@ -304,7 +288,7 @@ impl Journal {
         }
         let unwinding = PoisonIfPanicking(self);
         let noted = self.with_room(0, 0, |tail| {
-            let appended = tail.log.append(self.time.stamp(), []);
+            let appended = tail.log.append(self.time.stamp(), [&[][..]; 0]);
             appended.map_err(|error| self.unknown(error.into()))
         });
         mem::forget(unwinding);
@@ -348,8 +332,8 @@ impl Journal {
         tail.log.switch()?;
         let (changes, last) = (mem::take(&mut tail.changes), tail.log.last());
         let mut sealed = self.sealed.lock();
-        let since = mem::take(&mut *self.active.lock()).since;
-        *sealed = Some(Arc::new(Sealed { changes, last, since }));
+        let Unsettled { since, expires_first, .. } = mem::take(&mut *self.active.lock());
+        *sealed = Some(Arc::new(Sealed { changes, last, since, expires_first }));
         drop(sealed);
         self.wake.up();
         Ok(true)
@@ -371,6 +355,8 @@ impl Journal {
         if let Some(sealed) = &*sealed {
             unsettled.changes += sealed.changes.len();
             unsettled.since = sealed.since;
+            unsettled.expires_first =
+                Unsettled::earlier(unsettled.expires_first, sealed.expires_first);
         }
         unsettled
     }
@@ -443,6 +429,7 @@ impl Journal {
     fn end(&self, reason: Error) {
         let reason = self.hand_out_nothing(reason);
         self.commit.refuse(&reason);
+        self.places.refuse(&reason);
         self.index.wake_all();
     }
 
@@ -466,7 +453,8 @@ impl Journal {
     /// handles of started operations keep the directory locked.
     pub(crate) fn close(&self) -> Result<usize, Error> {
         // Before a change is refused, which lets go of its key: nobody is to get that.
-        self.hand_out_nothing(Error::Closed);
+        let reason = self.hand_out_nothing(Error::Closed);
+        self.places.refuse(&reason);
         self.commit.close(|batch| self.write(batch));
         let settled = self.tend(|settled| self.settle_all(settled));
         self.end(Error::Closed);

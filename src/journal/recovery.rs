@@ -7,6 +7,7 @@ use crate::error::{OpenError, StorageError};
 use crate::index::{Hash, Index, Loading};
 use crate::log::{Log, Recovered};
 use crate::observe::Work;
+use crate::room::Bounds;
 use crate::steward::Steward;
 use crate::sync::Arc;
 use crate::vault::{Meta, Vault};
@@ -24,7 +25,12 @@ pub(crate) struct Found {
 }
 
 /// Looks at log and vault, and loads the live table from both.
-pub(crate) fn find(disk: Arc<dyn Disk>, cache: usize, hash_mask: u64) -> Result<Found, OpenError> {
+pub(crate) fn find(
+    disk: Arc<dyn Disk>,
+    cache: usize,
+    hash_mask: u64,
+    bounds: impl FnOnce(u64) -> Result<Bounds, OpenError>,
+) -> Result<Found, OpenError> {
     let work = Work::open();
     let (vault, mut meta) = Vault::open(&*disk, cache)?;
     let (log, recovered) = Log::open(&*disk, &meta.secrets.key, meta.settled)?;
@@ -42,12 +48,13 @@ pub(crate) fn find(disk: Arc<dyn Disk>, cache: usize, hash_mask: u64) -> Result<
     meta.settled = recovered.last + 1;
     let steward = Arc::<Steward>::default();
     let hash = Hash::new(&meta.secrets.hash_key, hash_mask);
-    let empty = Index::with_capacity(vault.records()?, hash, Arc::clone(&steward));
+    let bounds = bounds(log.file_bytes())?;
+    let empty = Index::with_capacity(vault.records()?, hash, bounds, Arc::clone(&steward));
     let mut loading = Loading::new(empty);
     let mut keeps = recovered.places().any(|(_, record)| record.is_some_and(|it| it.keep));
     vault.scan(|id, row| {
         keeps |= row.keep;
-        loading.add(row.framed_key, id, row.started);
+        loading.add(row.framed_key, id, row.result_len);
     })?;
     // A sweep of this version would not keep them.
     if keeps {
@@ -56,10 +63,12 @@ pub(crate) fn find(disk: Arc<dyn Disk>, cache: usize, hash_mask: u64) -> Result<
     }
     let index = loading.finish();
     for (id, record) in latest(recovered.places()) {
-        match record {
-            Some(record) => index.put_at_rest(record),
-            // What the vault does not have was not loaded.
-            None => vault.with_key(id, |key| index.remove_at_rest(key, id))?,
+        // What the vault does not have was not loaded.
+        if record.is_none_or(|record| index.has(index.hash(record.key.framed()), id)) {
+            vault.with_row(id, |row| index.remove_at_rest(row.framed_key, id, row.result_len))?;
+        }
+        if let Some(record) = record {
+            index.put_at_rest(record);
         }
     }
     index.skip_serials_to(meta.next_serial);
@@ -67,14 +76,14 @@ pub(crate) fn find(disk: Arc<dyn Disk>, cache: usize, hash_mask: u64) -> Result<
 }
 
 impl Found {
+    /// The longest result that the store takes.
+    pub(crate) fn result_len_max(&self) -> usize {
+        self.index.room().result_len_max()
+    }
+
     /// What the store has written last.
     pub(crate) fn stamp(&self) -> Stamp {
         self.meta.stamp
-    }
-
-    /// The bytes of the log that the store was made with.
-    pub(crate) fn log_bytes(&self) -> u64 {
-        self.log.file_bytes()
     }
 
     /// Makes the vault have all that the log has. So every open writes the vault, and finds out at

@@ -33,13 +33,23 @@ impl Journal {
         self.tend_vault(|settled| {
             let (work, now) = (Work::sweep(), self.time.now());
             let expired = self.vault.expired(now, SWEEP_RECORDS_MAX, |id, row| {
-                self.index.expire(row.framed_key, id, now)
+                self.index.expire(row.framed_key, id, row.result_len, now)
             })?;
             self.vault.delete(&expired, &self.meta(settled.last))?;
             self.counters.swept.fetch_add(expired.len() as u64, Ordering::Relaxed);
             work.swept(expired.len());
             Ok(expired.len())
         })
+    }
+
+    /// Deletes a slice of what has expired by now, and says whether anything had: so a key finds room
+    /// that only expired ones have taken.
+    pub(crate) fn make_room(&self) -> Result<bool, Error> {
+        let now = self.time.now();
+        if self.unsettled().expires_first.is_some_and(|first| first <= now) {
+            self.settle()?;
+        }
+        Ok(self.vault.has_expired(now)? && 0 < self.sweep()?)
     }
 
     /// Whoever looks after the vault does so alone, and poisons the store if that fails.

@@ -70,25 +70,31 @@ pub(crate) fn frame_len(payload: usize) -> usize {
     (HEADER_LEN + payload).next_multiple_of(ALIGN)
 }
 
-/// Writes the frame of a batch into `out`, in place of what it held.
-pub(crate) fn encode<'c>(
+/// What can stand in a frame.
+pub(crate) trait Put {
+    /// Writes its bytes behind what is there.
+    fn put(self, out: &mut Vec<u8>);
+}
+
+impl Put for &[u8] {
+    fn put(self, out: &mut Vec<u8>) {
+        out.extend(self);
+    }
+}
+
+/// Writes the frame of a batch into `out`, instead of what it held.
+pub(crate) fn encode<P: Put>(
     out: &mut Vec<u8>,
     key: &[u8; 32],
     salt: u64,
     number: FrameNumber,
     at: Timestamp,
-    changes: impl IntoIterator<Item = &'c [u8]>,
+    changes: impl IntoIterator<Item = P>,
 ) {
     out.clear();
     out.resize(HEADER_LEN, 0);
     for change in changes {
-        let len = u32::try_from(change.len()).unwrap_or(u32::MAX);
-        assert!(
-            len < u32::MAX,
-            "a change is bounded by RESULT_LEN_MAX, which `limits` relates to u32"
-        );
-        out.extend(len.to_le_bytes());
-        out.extend(change);
+        put_with_len(out, change);
     }
     let payload_len = u32::try_from(out.len() - HEADER_LEN).unwrap_or(u32::MAX);
     assert!(payload_len < u32::MAX, "a batch is bounded, see `limits`");
@@ -103,6 +109,16 @@ pub(crate) fn encode<'c>(
     let (fields, checksum) = header.split_at_mut(HEADER_LEN - 16);
     checksum.copy_from_slice(&frame_checksum(key, fields, payload));
     out.resize(out.len().next_multiple_of(ALIGN), 0);
+}
+
+/// A change, with its length in front.
+fn put_with_len(out: &mut Vec<u8>, change: impl Put) {
+    let before = out.len();
+    out.extend([0; 4]);
+    change.put(out);
+    let len = u32::try_from(out.len() - before - 4).unwrap_or(u32::MAX);
+    assert!(len < u32::MAX, "a change is bounded by RESULT_LEN_MAX, which `limits` relates to u32");
+    out.iter_mut().skip(before).zip(len.to_le_bytes()).for_each(|(to, from)| *to = from);
 }
 
 /// The valid frame at the start of `bytes`, if there is one.

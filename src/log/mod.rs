@@ -14,7 +14,7 @@ use crate::error::OpenError;
 use crate::files::Temporary;
 use crate::record::{Record, RecordId};
 use crate::secret;
-use frame::FrameNumber;
+use frame::{FrameNumber, Put};
 use segment::{Segment, StoreKey};
 
 /// Bytes of the longest mark, and of a wall, within a payload.
@@ -34,6 +34,22 @@ pub(crate) struct Log {
     mark: Option<Vec<u8>>,
     key: StoreKey,
     buffer: Vec<u8>,
+}
+
+/// A part of a payload.
+enum Part<'p, P> {
+    /// The mark or the wall.
+    Prelude(&'p [u8]),
+    Change(P),
+}
+
+impl<P: Put> Put for Part<'_, P> {
+    fn put(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Prelude(bytes) => bytes.put(out),
+            Self::Change(change) => change.put(out),
+        }
+    }
 }
 
 /// What the log holds that the vault may not have yet.
@@ -118,10 +134,10 @@ impl Log {
     }
 
     /// Writes one batch as one frame, with one sync.
-    pub(crate) fn append<'c>(
+    pub(crate) fn append<P: Put>(
         &mut self,
         stamp: Stamp,
-        changes: impl IntoIterator<Item = &'c [u8]>,
+        changes: impl IntoIterator<Item = P>,
     ) -> io::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mark = self.mark.take();
@@ -140,7 +156,7 @@ impl Log {
     #[cfg(any(feature = "transaction", test, fuzzing))]
     pub(crate) fn mark(&mut self, stamp: Stamp, mark: Vec<u8>) -> io::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        self.encode(&mut buffer, stamp, Some(&mark), []);
+        self.encode(&mut buffer, stamp, Some(&mark), [&[][..]; 0]);
         self.active_segment().write(self.used, &buffer)?;
         self.mark = Some(mark);
         self.buffer = buffer;
@@ -148,16 +164,16 @@ impl Log {
     }
 
     /// The next frame: the mark, the wall, the changes.
-    fn encode<'c>(
+    fn encode<P: Put>(
         &self,
         buffer: &mut Vec<u8>,
         stamp: Stamp,
         mark: Option<&[u8]>,
-        changes: impl IntoIterator<Item = &'c [u8]>,
+        changes: impl IntoIterator<Item = P>,
     ) {
         let (wall, len) = codec::encode_wall(stamp.wall.unwrap_or(stamp.at));
-        let prelude = mark.into_iter().chain(wall.get(..len));
-        let payload = prelude.chain(changes.into_iter().map(|change| -> &[u8] { change }));
+        let prelude = mark.into_iter().chain(wall.get(..len)).map(Part::Prelude);
+        let payload = prelude.chain(changes.into_iter().map(Part::Change));
         frame::encode(buffer, &self.key, self.salt, self.next, stamp.at, payload);
     }
 

@@ -6,14 +6,14 @@ mod explored;
 
 #[cfg(shuttle)]
 pub(crate) use explored::{
-    AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, RwLock, thread,
+    AtomicBool, AtomicI64, AtomicU64, Condvar, Mutex, MutexGuard, RwLock, thread,
 };
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 #[cfg(all(shuttle, feature = "transaction"))]
 pub(crate) use shuttle::thread_local;
 #[cfg(not(shuttle))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 #[cfg(not(shuttle))]
 pub(crate) use std::thread;
 #[cfg(all(not(shuttle), feature = "transaction"))]

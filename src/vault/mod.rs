@@ -195,15 +195,25 @@ impl Vault {
         Ok(scanned?)
     }
 
-    /// Shows the key of the record at this place to `look`, if there is one.
-    pub(crate) fn with_key(&self, id: RecordId, look: impl FnOnce(&[u8])) -> Result<(), OpenError> {
+    /// Shows the record at this place to `look`, if there is one.
+    pub(crate) fn with_row(
+        &self,
+        id: RecordId,
+        look: impl FnOnce(Scanned<'_>),
+    ) -> Result<(), OpenError> {
         let looked = self.look(|tables| {
             if let Some(row) = tables.records.get(row_key(id))? {
-                look(codec::scan_row(id, row.value()).map_err(malformed)?.framed_key);
+                look(codec::scan_row(id, row.value()).map_err(malformed)?);
             }
             Ok(())
         });
         Ok(looked?)
+    }
+
+    /// Whether any record has expired.
+    pub(crate) fn has_expired(&self, now: Timestamp) -> Result<bool, Error> {
+        let expired = ..=(now.as_unix_ms(), u64::MAX);
+        Ok(self.look(|tables| Ok(tables.records.range(expired)?.next().transpose()?.is_some()))?)
     }
 
     /// The record at this place, if there is one.
@@ -270,7 +280,7 @@ impl Vault {
                     id,
                     key: framed_key.ok_or_else(|| malformed(Malformed))?,
                     begun_at: row.begun_at,
-                    started: row.started,
+                    started: row.result_len.is_none(),
                 });
             }
             Ok(listed)

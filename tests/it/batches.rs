@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use idemstore::Fingerprint;
+use idemstore::{Bound, Fingerprint};
 
 use crate::support::{Answers, Bench, Started, key};
 
@@ -103,7 +103,10 @@ fn a_store_at_its_bound_refuses_new_keys_only() {
     let execution = begin("a").expect("begin answers").started();
     begin("b").expect("begin answers").fresh().complete("result").expect("it completes");
     let refused = begin("c").expect_err("the store is full");
-    assert!(matches!(refused, idemstore::Error::Overloaded { max: 2, .. }), "{refused}");
+    assert!(
+        matches!(refused, idemstore::Error::Overloaded { bound: Bound::Keys { max: 2 } }),
+        "{refused}"
+    );
     begin("b").expect("begin answers").replay();
     execution.abandon().expect("it is abandoned");
     begin("c").expect("begin answers").fresh();

@@ -11,6 +11,7 @@
 )]
 
 mod batches;
+mod bounds;
 #[cfg(canary)]
 mod canaries;
 mod checkpoints;

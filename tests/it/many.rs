@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use idemstore::disk::{Disk, DiskFile};
 use idemstore::{
-    Begin, CompleteError, Completed, Error, Execution, Fingerprint, Interrupted, Key, ManualClock,
-    Permit, Store, Timestamp,
+    Begin, Bound, CompleteError, Completed, Error, Execution, Fingerprint, Interrupted, Key,
+    ManualClock, Permit, Store, Timestamp,
 };
 
 use crate::support::disk::{Fault, Op};
@@ -473,12 +473,12 @@ fn a_store_at_its_bound_refuses_the_new_ones_of_many() {
         matches!(
             answers,
             [
-                Err(Error::Overloaded { max: 2, .. }),
+                Err(Error::Overloaded { bound: Bound::Keys { max: 2 } }),
                 Ok(Begin::Replay(_)),
-                Err(Error::Overloaded { max: 2, .. }),
+                Err(Error::Overloaded { bound: Bound::Keys { max: 2 } }),
                 Ok(Begin::InFlight(_)),
                 // The first one was refused, so it is not in flight.
-                Err(Error::Overloaded { max: 2, .. }),
+                Err(Error::Overloaded { bound: Bound::Keys { max: 2 } }),
             ]
         ),
         "{answers:?}"
@@ -1044,9 +1044,9 @@ fn complete_what_is_taken(
 
 #[test]
 fn a_queue_that_is_full_gives_handles_back_one_by_one() {
-    // One batch is being written, 65,536 operations wait, and for the rest there is no room. That
-    // is no multiple of what a call hands in, so one call is cut in two.
-    const CALLERS: usize = 70;
+    // One batch is being written, 32,768 operations wait, the share of a scope, and for the rest
+    // there is no room. That is no multiple of what a call hands in, so one call is cut in two.
+    const CALLERS: usize = 40;
     const EACH: usize = 1_000;
     let (disk, clock) = (SimDisk::new(), ManualClock::new(Timestamp::from_unix_ms(START_MS)));
     let gated = GatedDisk { disk: disk.clone(), gate: Arc::default() };

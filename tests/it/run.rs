@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use idemstore::{
-    CompleteError, Completed, Effect, Error, Execution, Fingerprint, InFlight, Interrupted,
+    Bound, CompleteError, Completed, Effect, Error, Execution, Fingerprint, InFlight, Interrupted,
     Outcome, RunError, Tombstone,
 };
 
@@ -319,7 +319,10 @@ fn nothing_runs_on_a_store_at_its_bound() {
     let clock = idemstore::ManualClock::new(idemstore::Timestamp::from_unix_ms(1));
     let store = crate::support::builder(&clock).keys_max(0).open_on(disk).expect("the store opens");
     let outcome = store.run(&key("k"), Fingerprint::NONE, never);
-    let refused = matches!(outcome, Err(RunError::NotRun(Error::Overloaded { max: 0, .. })));
+    let refused = matches!(
+        outcome,
+        Err(RunError::NotRun(Error::Overloaded { bound: Bound::Keys { max: 0 } }))
+    );
     assert!(refused, "{outcome:?}");
 }
 

@@ -10,6 +10,8 @@
 
 #[cfg(feature = "async")]
 mod pending;
+mod places;
+mod starts;
 mod turn;
 
 use std::collections::VecDeque;
@@ -17,11 +19,15 @@ use std::mem;
 
 use crate::canary;
 use crate::error::{Error, StorageError};
-use crate::limits::{BATCH_ITEMS_MAX, QUEUE_BYTES_MAX, QUEUE_ITEMS_MAX};
+use crate::limits::BATCH_ITEMS_MAX;
 use crate::steward::Steward;
 use crate::sync::{Arc, Condvar, Mutex};
 #[cfg(feature = "async")]
 pub(crate) use pending::Pending;
+#[cfg(feature = "async")]
+pub(crate) use places::arrival;
+pub(crate) use places::{Place, Places};
+use starts::Starts;
 use turn::Turn;
 
 pub(crate) struct GroupCommit<T> {
@@ -35,9 +41,8 @@ pub(crate) struct GroupCommit<T> {
 
 struct Queue<T> {
     batches: VecDeque<Batch<T>>,
-    /// Items and bytes of all batches that no leader has taken yet.
-    items: usize,
-    bytes: usize,
+    /// The starts among them.
+    starts: Starts,
     lead: Lead,
     /// Why nothing is taken any more.
     refusal: Option<Error>,
@@ -53,6 +58,16 @@ enum Lead {
     Writing,
 }
 
+/// What can be queued.
+pub(crate) trait Queued {
+    /// Bytes that it takes in its batch.
+    fn len(&self) -> usize;
+
+    /// The scope of a start, which has its share of the queue; `None` for what is always taken, since
+    /// it ends what was started.
+    fn starts_in(&self) -> Option<&[u8]>;
+}
+
 struct Batch<T> {
     items: Vec<T>,
     bytes: usize,
@@ -61,12 +76,11 @@ struct Batch<T> {
     blocks: bool,
 }
 
-impl<T> GroupCommit<T> {
+impl<T: Queued> GroupCommit<T> {
     pub(crate) fn new(batch_bytes_max: usize, steward: Arc<Steward>) -> Self {
         let queue = Queue {
             batches: VecDeque::new(),
-            items: 0,
-            bytes: 0,
+            starts: Starts::default(),
             lead: Lead::Nobody,
             refusal: None,
         };
@@ -83,11 +97,10 @@ impl<T> GroupCommit<T> {
     pub(crate) fn submit(
         &self,
         item: T,
-        bytes: usize,
         write: impl Fn(Vec<T>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut queue = self.queue.lock();
-        let turn = self.enqueue(&mut queue, item, bytes, true)?;
+        let turn = self.enqueue(&mut queue, item, true)?;
         let lead = queue.claim_lead();
         drop(queue);
         self.follow(&turn, lead, write)
@@ -101,14 +114,12 @@ impl<T> GroupCommit<T> {
     /// Of each item, as [`GroupCommit::submit`].
     pub(crate) fn submit_many(
         &self,
-        items: Vec<(T, usize)>,
+        items: Vec<T>,
         write: impl Fn(Vec<T>) -> Result<(), Error>,
     ) -> Vec<Result<(), Error>> {
         let mut queue = self.queue.lock();
-        let turns: Vec<_> = items
-            .into_iter()
-            .map(|(item, bytes)| self.enqueue(&mut queue, item, bytes, true))
-            .collect();
+        let turns: Vec<_> =
+            items.into_iter().map(|item| self.enqueue(&mut queue, item, true)).collect();
         let mut lead = turns.iter().any(Result::is_ok) && queue.claim_lead();
         drop(queue);
         // In the order of the batches: the lead of each is handed on by the one before it.
@@ -120,9 +131,9 @@ impl<T> GroupCommit<T> {
 
     /// Hands an item in for a caller that does not block.
     #[cfg(feature = "async")]
-    pub(crate) fn hand_in(&self, item: T, bytes: usize) -> Pending {
+    pub(crate) fn hand_in(&self, item: T) -> Pending {
         let mut queue = self.queue.lock();
-        let pending = self.enqueue_pending(&mut queue, item, bytes);
+        let pending = self.enqueue_pending(&mut queue, item);
         self.call_to_lead(&mut queue);
         pending
     }
@@ -130,19 +141,17 @@ impl<T> GroupCommit<T> {
     /// Hands in items for callers that do not block. They are neighbours in the queue, as those of
     /// [`GroupCommit::submit_many`].
     #[cfg(feature = "async")]
-    pub(crate) fn hand_in_many(&self, items: Vec<(T, usize)>) -> Vec<Pending> {
+    pub(crate) fn hand_in_many(&self, items: Vec<T>) -> Vec<Pending> {
         let mut queue = self.queue.lock();
-        let pending = items
-            .into_iter()
-            .map(|(item, bytes)| self.enqueue_pending(&mut queue, item, bytes))
-            .collect();
+        let pending =
+            items.into_iter().map(|item| self.enqueue_pending(&mut queue, item)).collect();
         self.call_to_lead(&mut queue);
         pending
     }
 
     #[cfg(feature = "async")]
-    fn enqueue_pending(&self, queue: &mut Queue<T>, item: T, bytes: usize) -> Pending {
-        match self.enqueue(queue, item, bytes, false) {
+    fn enqueue_pending(&self, queue: &mut Queue<T>, item: T) -> Pending {
+        match self.enqueue(queue, item, false) {
             Ok(turn) => Pending::new(turn),
             Err(refused) => Pending::refused(refused),
         }
@@ -180,26 +189,14 @@ impl<T> GroupCommit<T> {
         }
     }
 
-    fn enqueue(
-        &self,
-        queue: &mut Queue<T>,
-        item: T,
-        bytes: usize,
-        blocks: bool,
-    ) -> Result<Arc<Turn>, Error> {
+    fn enqueue(&self, queue: &mut Queue<T>, item: T, blocks: bool) -> Result<Arc<Turn>, Error> {
         if let Some(refusal) = &queue.refusal {
             return Err(refusal.clone());
         }
-        if QUEUE_ITEMS_MAX <= queue.items {
-            let max = QUEUE_ITEMS_MAX as u64;
-            return Err(Error::Overloaded { bound: "the number of waiting writes", max });
+        let bytes = item.len();
+        if let Some(scope) = item.starts_in() {
+            queue.starts.take(scope, bytes).map_err(|bound| Error::Overloaded { bound })?;
         }
-        if QUEUE_BYTES_MAX < queue.bytes + bytes {
-            let max = QUEUE_BYTES_MAX as u64;
-            return Err(Error::Overloaded { bound: "the bytes of waiting writes", max });
-        }
-        queue.items += 1;
-        queue.bytes += bytes;
         let last = queue.batches.back_mut();
         Ok(if let Some(batch) = last.filter(|batch| batch.has_room(bytes, self.batch_bytes_max)) {
             batch.push(item, bytes, blocks)
@@ -236,8 +233,7 @@ impl<T> GroupCommit<T> {
         let batch = queue.batches.pop_front();
         if let Some(batch) = &batch {
             queue.lead = Lead::Writing;
-            queue.items -= batch.items.len();
-            queue.bytes -= batch.bytes;
+            queue.starts.leave(&batch.items);
         }
         batch
     }
@@ -287,8 +283,7 @@ impl<T> GroupCommit<T> {
             queue.refusal = Some(reason.clone());
         }
         for batch in mem::take(&mut queue.batches) {
-            queue.items -= batch.items.len();
-            queue.bytes -= batch.bytes;
+            queue.starts.leave(&batch.items);
             batch.turn.finish(Err(reason.clone()));
             if batch.turn.has_audience() {
                 self.steward.send(Box::new(move || batch.turn.announce()));
@@ -342,12 +337,12 @@ impl<T> Batch<T> {
 }
 
 /// A leader that panics must not leave the others waiting for ever.
-struct PoisonIfPanicking<'a, T> {
+struct PoisonIfPanicking<'a, T: Queued> {
     commit: &'a GroupCommit<T>,
     turn: &'a Turn,
 }
 
-impl<T> Drop for PoisonIfPanicking<'_, T> {
+impl<T: Queued> Drop for PoisonIfPanicking<'_, T> {
     fn drop(&mut self) {
         let error = Error::OutcomeUnknown(StorageError::new(WriterPanicked));
         self.commit.fail(self.turn, error);

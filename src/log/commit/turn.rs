@@ -45,6 +45,11 @@ impl Turn {
         }
     }
 
+    /// Whether the end is known, and a good one.
+    pub(super) fn is_granted(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Done(Ok(())))
+    }
+
     pub(super) fn hand_lead(&self) {
         self.state.lock().phase = Phase::Lead;
         self.changed.notify_one();

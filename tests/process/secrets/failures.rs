@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use idemstore::{
-    CompleteError, CopyError, Effect, Error, Execution, FinishError, Key, KeyError, RunError,
-    Store, Timestamp,
+    Bound, CompleteError, CopyError, Effect, Error, Execution, FinishError, Key, KeyError,
+    RunError, Store, Timestamp,
 };
 
 use super::canary::MARK;
@@ -199,7 +199,7 @@ fn completions(shown: &mut Shown) {
     shown.error(&foreign.expect("there is an answer").expect_err("it is another's"));
     // A queue is full when many threads wait, and a transaction is there with its feature only.
     let handle = start("overloaded");
-    shown.error(&CompleteError::Overloaded { bound: "a bound", max: 1, handle });
+    shown.error(&CompleteError::Overloaded { bound: Bound::Keys { max: 1 }, handle });
     let handle = start("in a transaction");
     shown.error(&CompleteError::InTransaction { handle });
     shown.error(&Error::InTransaction);

@@ -172,7 +172,7 @@ impl Look<'_> {
         };
         let completed = completed.map_err(|error| match error {
             CompleteError::Store(error) => error,
-            CompleteError::Overloaded { bound, max, .. } => Error::Overloaded { bound, max },
+            CompleteError::Overloaded { bound, .. } => Error::Overloaded { bound },
             other => panic!("{other:?}"),
         });
         if let Some(completed) = self.said(completed) {

@@ -2,9 +2,9 @@
 
 use idemstore::{CopyError, Fingerprint, ManualClock, OpenError, Status, Timestamp};
 
-use super::{Bench, Handle, Holder, SimDisk, World, splitmix, unplug};
+use super::{Bench, Done, Handle, Holder, Known, SimDisk, World, name, splitmix, unplug};
 use crate::support::faults::Failing;
-use crate::support::ops::{KEYS, Op, Request};
+use crate::support::ops::{KEYS, LEN_MAX, Op, Request};
 use crate::support::{builder, key};
 
 impl World {
@@ -64,8 +64,21 @@ impl World {
         assert_eq!((stats.live, stats.in_flight), (live, held));
         assert_eq!((stats.records, stats.sweep_backlog), (records, records - live));
         assert_eq!((stats.interrupted, stats.unsettled_changes), (interrupted, 0));
+        assert_eq!(stats.bytes, (0..KEYS).map(|key| self.bytes(key)).sum::<u64>());
         #[cfg(feature = "transaction")]
         self.check_rows();
+    }
+
+    /// What a key counts for: with its result, or with the longest there is while it has none.
+    fn bytes(&self, key: u8) -> u64 {
+        let result_len = match self.counting(key) {
+            (Holder::Nobody, None) => return 0,
+            (_, Some(Known { done: Some((_, Done::Result(result))), .. })) => result.len() as u64,
+            (_, Some(Known { done: Some((_, Done::Tombstone(_))), .. })) => 0,
+            (_, _) => LEN_MAX.into(),
+        };
+        let name = name(key);
+        128 + 1 + (name.scope().len() + name.as_bytes().len()) as u64 + result_len
     }
 
     /// A copy has all that was acknowledged, durably, and nobody runs anything in it.
