@@ -52,6 +52,16 @@ pub enum Bound {
          caught up"
     )]
     ScopeShare,
+    /// Room on the disk for the results of what is started. It ends when the disk has that much more
+    /// room; until then what was started is completed, results are replayed, and sweeping makes room.
+    #[error(
+        "the disk has no room for one more result: free {needed} bytes on it, or wait until keys \
+         expire"
+    )]
+    Disk {
+        /// Bytes that are missing, beside those that are kept for what was started.
+        needed: u64,
+    },
     /// Records that were ever made. A store that has reached this has no end but a new one.
     #[error("{max} records were ever made, the last number that there is: make a new store")]
     Serials {

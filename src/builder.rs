@@ -10,8 +10,8 @@ use crate::error::OpenError;
 use crate::files::{self, Found, Temporary};
 use crate::journal::{self, Journal};
 use crate::limits::{
-    CACHE_BYTES_DEFAULT, KEYS_MAX_DEFAULT, LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN,
-    RESULT_LEN_DEFAULT, result_len_max,
+    CACHE_BYTES_DEFAULT, KEPT_BYTES_MIN, KEYS_MAX_DEFAULT, LOG_BYTES_DEFAULT, LOG_BYTES_MAX,
+    LOG_BYTES_MIN, RESULT_LEN_DEFAULT, result_len_max,
 };
 use crate::log::Log;
 use crate::observe;
@@ -292,9 +292,10 @@ impl Builder {
         files::remove_temporary(disk)?;
         let secrets = Secrets::draw().map_err(|error| OpenError::io("draw a secret", error))?;
         let meta = Meta { secrets, settled: 0, stamp, next_serial: 0, is_current: true };
-        Log::create(disk, Temporary::New, &meta.secrets.key, self.log_bytes)?;
-        Vault::create(disk, Temporary::New, self.cache_bytes, &meta)?;
-        name_new(disk)
+        let made = Log::create(disk, Temporary::New, &meta.secrets.key, self.log_bytes)
+            .and_then(|()| Vault::create(disk, Temporary::New, self.cache_bytes, &meta))
+            .and_then(|()| name_new(disk));
+        made.map_err(|error| error.needing(self.log_bytes + KEPT_BYTES_MIN))
     }
 
     fn time_source(&self) -> Arc<dyn Clock> {

@@ -46,6 +46,14 @@ pub(crate) const PLACED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A result or a checkpoint of so many bytes is copied at once: an operation takes as much anyway.
 pub(crate) const UNPLACED_LEN_MAX: usize = 1024;
 
+/// The least of the disk that a store keeps for itself, in bytes: a sweep and the commit of a settle
+/// fit.
+pub(crate) const KEPT_BYTES_MIN: u64 = 4 * 1024 * 1024;
+
+/// The most of the disk that a store keeps for itself, in bytes: the longest results by default of 512
+/// operations.
+pub(crate) const KEPT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
 /// Most changes that wait in one log segment to be settled. It bounds the memory of a segment
 /// that is full of very small changes.
 pub(crate) const SEGMENT_CHANGES_MAX: usize = 256 * 1024;

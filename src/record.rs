@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::key::{Fingerprint, Key};
+use crate::room::Stage;
 use crate::sync::Arc;
 
 /// Where a record stands in the vault. In this order records expire, and nearly in this order
@@ -93,12 +94,14 @@ impl State {
         }
     }
 
-    /// Bytes that are kept of the result; `None` if there is none yet.
-    pub(crate) fn result_len(&self) -> Option<u64> {
+    /// How far the operation has come.
+    pub(crate) fn stage(&self) -> Stage {
         match self {
-            Self::Completed { kept: Kept::Whole(result), .. } => Some(result.len() as u64),
-            Self::Completed { kept: Kept::Tombstone { .. }, .. } => Some(0),
-            Self::Started { .. } => None,
+            Self::Completed { kept: Kept::Whole(result), .. } => {
+                Stage::Completed(result.len() as u64)
+            }
+            Self::Completed { kept: Kept::Tombstone { .. }, .. } => Stage::Completed(0),
+            Self::Started { .. } => Stage::Started,
         }
     }
 

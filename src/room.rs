@@ -24,30 +24,45 @@ pub(crate) struct Bounds {
     pub(crate) result_len: usize,
 }
 
+/// How far the operation of a key has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nothing of it is stored.
+    Reserved,
+    /// It may still be completed, with a result of any length.
+    Started,
+    /// So many bytes are kept of its result.
+    Completed(u64),
+}
+
 pub(crate) struct Room {
     bounds: Bounds,
     keys: AtomicU64,
     bytes: AtomicU64,
+    /// Keys whose operation is started and not completed.
+    started: AtomicU64,
     /// Bytes of each scope that has any, if they are bounded.
     scopes: Mutex<HashMap<Box<[u8]>, u64>>,
 }
 
 impl Room {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        let (keys, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { bounds, keys, bytes, scopes: Mutex::default() }
+        let [keys, bytes, started] = [0; 3].map(AtomicU64::new);
+        Self { bounds, keys, bytes, started, scopes: Mutex::default() }
     }
 
-    /// Bytes that this key counts for, with a result of this length, or with the longest there is if
-    /// there is none yet.
-    fn of(&self, framed_key: &[u8], result_len: Option<u64>) -> u64 {
-        let result_len = result_len.unwrap_or(self.bounds.result_len as u64);
+    /// Bytes that this key counts for.
+    fn of(&self, framed_key: &[u8], stage: Stage) -> u64 {
+        let result_len = match stage {
+            Stage::Reserved | Stage::Started => self.bounds.result_len as u64,
+            Stage::Completed(len) => len,
+        };
         RECORD_BYTES + framed_key.len() as u64 + result_len
     }
 
     /// Takes room for one more key, which has no result yet.
     pub(crate) fn take(&self, framed_key: &[u8]) -> Result<(), Bound> {
-        let bytes = self.of(framed_key, None);
+        let bytes = self.of(framed_key, Stage::Reserved);
         let max = self.bounds.keys;
         add_within(&self.keys, 1, Some(max as u64)).map_err(|_| Bound::Keys { max })?;
         if let Err(max) = add_within(&self.bytes, bytes, self.bounds.bytes) {
@@ -75,21 +90,32 @@ impl Room {
     }
 
     /// Counts a key that is there, whatever the bounds say.
-    pub(crate) fn add(&self, framed_key: &[u8], result_len: Option<u64>) {
+    pub(crate) fn add(&self, framed_key: &[u8], stage: Stage) {
         self.keys.fetch_add(1, Ordering::Relaxed);
-        self.exchange(framed_key, 0, self.of(framed_key, result_len));
+        self.count_started(u64::from(stage == Stage::Started));
+        self.exchange(framed_key, 0, self.of(framed_key, stage));
     }
 
-    /// A key that counted like this is not there any more.
-    pub(crate) fn give_back(&self, framed_key: &[u8], result_len: Option<u64>) {
+    /// A key that had come so far is not there any more.
+    pub(crate) fn give_back(&self, framed_key: &[u8], stage: Stage) {
         self.keys.fetch_sub(1, Ordering::Relaxed);
-        self.exchange(framed_key, self.of(framed_key, result_len), 0);
+        self.count_started(0_u64.wrapping_sub(u64::from(stage == Stage::Started)));
+        self.exchange(framed_key, self.of(framed_key, stage), 0);
     }
 
-    /// A key that counted like the first counts like the second now.
-    pub(crate) fn change(&self, framed_key: &[u8], from: Option<u64>, to: Option<u64>) {
+    /// A key has gone from one stage to another.
+    pub(crate) fn change(&self, framed_key: &[u8], from: Stage, to: Stage) {
+        let is_started = |stage| u64::from(stage == Stage::Started);
+        self.count_started(is_started(to).wrapping_sub(is_started(from)));
+        let (from, to) = (self.of(framed_key, from), self.of(framed_key, to));
         if from != to {
-            self.exchange(framed_key, self.of(framed_key, from), self.of(framed_key, to));
+            self.exchange(framed_key, from, to);
+        }
+    }
+
+    fn count_started(&self, more: u64) {
+        if more != 0 {
+            self.started.fetch_add(more, Ordering::Relaxed);
         }
     }
 
@@ -114,6 +140,11 @@ impl Room {
     /// Keys that are stored or reserved.
     pub(crate) fn keys(&self) -> u64 {
         self.keys.load(Ordering::Relaxed)
+    }
+
+    /// Keys whose operation is started and not completed.
+    pub(crate) fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
     }
 
     /// Bytes that they count for.
@@ -173,8 +204,10 @@ mod tests {
             assert_eq!(room.take(one.framed()), Err(bound));
             assert_eq!((room.keys(), room.bytes()), (2, 2 * RESERVED));
             // A result that is shorter than the longest gives the rest back.
-            room.change(one.framed(), None, Some(0));
-            room.give_back(one.framed(), None);
+            room.change(one.framed(), Stage::Reserved, Stage::Started);
+            room.change(one.framed(), Stage::Started, Stage::Completed(0));
+            assert_eq!(room.started(), 0);
+            room.give_back(one.framed(), Stage::Reserved);
             assert_eq!((room.keys(), room.bytes()), (1, RECORD_BYTES + 2));
             assert_eq!(room.take(one.framed()), Ok(()), "{bound:?}");
         }
@@ -187,10 +220,10 @@ mod tests {
         assert_eq!(room.take(ours.framed()), Ok(()));
         assert!(room.take(key("us", "2").framed()).is_err());
         assert_eq!(room.take(theirs.framed()), Ok(()));
-        room.give_back(ours.framed(), None);
+        room.give_back(ours.framed(), Stage::Reserved);
         assert_eq!(room.take(key("us", "2").framed()), Ok(()));
-        room.give_back(key("us", "2").framed(), None);
-        room.give_back(theirs.framed(), None);
+        room.give_back(key("us", "2").framed(), Stage::Reserved);
+        room.give_back(theirs.framed(), Stage::Reserved);
         assert_eq!((room.keys(), room.bytes(), room.scopes.lock().len()), (0, 0, 0));
     }
 }

@@ -42,6 +42,7 @@ fn run(journal: &Journal, wake: &Wake) -> Result<(), Error> {
     let mut started = Instant::now();
     loop {
         journal.note_clock()?;
+        journal.tend_reserve();
         let (age, sealed) = journal.unsettled_for();
         if sealed || age.is_some_and(|age| SETTLE_AFTER <= age) {
             if sealed { journal.settle_full() } else { journal.settle() }?;

@@ -37,7 +37,7 @@ impl Store {
         &self,
         write: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, TransactionError<E>> {
-        self.shared.journal.transact(|transaction| {
+        self.shared.journal.transact(&[], |transaction| {
             Ok((write(transaction).map_err(TransactionError::Operation)?, None))
         })
     }

@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::key::{Fingerprint, Key};
 use crate::limits::{CHANGE_OVERHEAD_MAX, RESULT_INLINE_MAX, RESULT_LEN_MAX};
 use crate::record::{ChangeKind, Kept, Record, RecordId, State};
+use crate::room::Stage;
 use crate::transition;
 
 const BYTES_MAX: usize = RESULT_LEN_MAX + CHANGE_OVERHEAD_MAX;
@@ -210,8 +211,7 @@ fn without_note(record: WireRecord<'_>) -> WireNoted<'_> {
 pub(crate) struct Scanned<'a> {
     pub(crate) framed_key: &'a [u8],
     pub(crate) begun_at: Timestamp,
-    /// Bytes that are kept of its result; `None` if it is started and not completed.
-    pub(crate) result_len: Option<u64>,
+    pub(crate) stage: Stage,
     /// Whether result or checkpoint have a row of their own.
     pub(crate) apart: bool,
     /// Whether it stays past its retention while it is interrupted.
@@ -223,15 +223,15 @@ pub(crate) struct Scanned<'a> {
 /// change of a row beside it.
 pub(crate) fn scan_row(id: RecordId, row: &[u8]) -> Result<Scanned<'_>, Malformed> {
     let WireNoted { keep, record: wire, .. } = decode_wire(checked(id, row)?)?;
-    let (result_len, apart) = match wire.state {
-        WireState::Started | WireState::StartedAt { .. } => (None, false),
-        WireState::StartedAtApart { .. } => (None, true),
-        WireState::Completed { result, .. } => (Some(result.len() as u64), false),
-        WireState::Tombstone { .. } => (Some(0), false),
-        WireState::CompletedApart { apart, .. } => (Some(apart.len.into()), true),
+    let (stage, apart) = match wire.state {
+        WireState::Started | WireState::StartedAt { .. } => (Stage::Started, false),
+        WireState::StartedAtApart { .. } => (Stage::Started, true),
+        WireState::Completed { result, .. } => (Stage::Completed(result.len() as u64), false),
+        WireState::Tombstone { .. } => (Stage::Completed(0), false),
+        WireState::CompletedApart { apart, .. } => (Stage::Completed(apart.len.into()), true),
     };
     let begun_at = Timestamp::from_unix_ms(wire.begun_at);
-    Ok(Scanned { framed_key: wire.key, begun_at, result_len, apart, keep })
+    Ok(Scanned { framed_key: wire.key, begun_at, stage, apart, keep })
 }
 
 /// Covers the row's place too, so that a row that has strayed is noticed. The place is the key

@@ -185,7 +185,7 @@ fn rows_and_changes_come_back_as_they_were() {
         let scanned = scan_row(record.id, &row).expect("it can be decoded");
         assert_eq!(scanned.framed_key, record.key.framed());
         assert_eq!(scanned.begun_at, record.begun_at);
-        assert_eq!(scanned.result_len, record.state.result_len());
+        assert_eq!(scanned.stage, record.state.stage());
         assert_eq!(scanned.apart, apart.is_some());
 
         for from in [record.id, RecordId { serial: 3, ..record.id }] {

@@ -7,9 +7,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::kept::Kept;
 use super::names::{self, Identity, Names};
 use super::{Disk, DiskFile};
+use crate::error::is_full;
 use crate::sync::{Arc, LeafMutex};
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The file whose lock is that of the directory. It has mode 0600, so that nobody else can hold it.
 pub(crate) const LOCK: &str = "lock";
@@ -29,13 +33,22 @@ pub struct Directory {
     process: u32,
     entered: Option<Names>,
     locked: Option<File>,
+    /// `None` before the directory is locked.
+    kept: Option<Arc<Kept>>,
     /// Until when locks are waited for.
     deadline: Option<Instant>,
     /// Whether there was no lock's file before, so that it goes again if no store comes of it.
     made_lock: bool,
     signed: LeafMutex<bool>,
-    /// Which file was opened under each name.
-    opened: LeafMutex<BTreeMap<String, Identity>>,
+    /// What was opened under each name.
+    opened: LeafMutex<BTreeMap<String, Opened>>,
+}
+
+/// A file that is open.
+struct Opened {
+    identity: Identity,
+    /// Whether it is a file of the store, and not one that is being made.
+    is_named: Arc<AtomicBool>,
 }
 
 impl Directory {
@@ -47,6 +60,7 @@ impl Directory {
             process: std::process::id(),
             entered: None,
             locked: None,
+            kept: None,
             deadline: None,
             made_lock: false,
             signed: LeafMutex::default(),
@@ -109,10 +123,13 @@ impl Directory {
     }
 
     /// A file that is open and locked, as one of the store's.
-    fn take(&self, name: &str, file: File) -> io::Result<Arc<dyn DiskFile>> {
+    fn take(&self, name: &str, file: File, is_named: bool) -> io::Result<Arc<dyn DiskFile>> {
         wait_for_lock(&file, self.deadline)?;
-        self.opened.lock().insert(name.to_owned(), names::identity(&file)?);
-        Ok(Arc::new(RealFile { file, process: self.process }))
+        let is_named = Arc::new(AtomicBool::new(is_named));
+        let kept = self.kept.as_ref().map(Arc::downgrade).unwrap_or_default();
+        let opened = Opened { identity: names::identity(&file)?, is_named: Arc::clone(&is_named) };
+        self.opened.lock().insert(name.to_owned(), opened);
+        Ok(Arc::new(RealFile { file, process: self.process, kept, is_named }))
     }
 }
 
@@ -190,9 +207,12 @@ impl Disk for Directory {
                 _ => {}
             }
         };
-        self.opened.lock().insert(LOCK.to_owned(), names::identity(&file)?);
+        let opened = Opened { identity: names::identity(&file)?, is_named: Arc::default() };
+        self.opened.lock().insert(LOCK.to_owned(), opened);
         let mut signature = Vec::new();
         (&file).take(1 + SIGNATURE.len() as u64).read_to_end(&mut signature)?;
+        // What is kept of the disk lies behind.
+        signature.pop_if(|last| *last == 0);
         // A power cut before it was durable may have left zeros. A part of it is that of a copy, and
         // so of a store.
         let signed = signature.iter().any(|byte| *byte != 0);
@@ -204,6 +224,7 @@ impl Disk for Directory {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the lock has another name"));
         }
         *self.signed.lock() = signed;
+        self.kept = Some(Arc::new(Kept::of(&file)?));
         self.locked = Some(file);
         Ok(signed)
     }
@@ -225,9 +246,9 @@ impl Disk for Directory {
         if names.is_removed()? {
             return Err(moved("the directory"));
         }
-        for (name, identity) in &*self.opened.lock() {
+        for (name, opened) in &*self.opened.lock() {
             match names.identity(name) {
-                Ok(found) if found == *identity => {}
+                Ok(found) if found == opened.identity => {}
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => return Err(moved(&format!("`{name}`"))),
             }
@@ -244,20 +265,30 @@ impl Disk for Directory {
             || self.opened.lock().keys().any(|name| has(names.mode_of(name), OTHERS))
     }
 
+    fn keep(&self, bytes: u64) -> io::Result<()> {
+        check_process(self.process)?;
+        self.kept.as_ref().map_or(Ok(()), |kept| kept.keep(bytes))
+    }
+
+    fn kept(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.bytes())
+    }
+
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        self.take(name, self.own()?.open(name)?)
+        self.take(name, self.own()?.open(name)?, true)
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         self.remove(name)?;
-        self.take(name, self.own()?.create(name)?)
+        self.take(name, self.own()?.create(name)?, false)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.own()?.rename(from, to)?;
         let mut opened = self.opened.lock();
-        if let Some(identity) = opened.remove(from) {
-            opened.insert(to.to_owned(), identity);
+        if let Some(file) = opened.remove(from) {
+            file.is_named.store(true, Ordering::Release);
+            opened.insert(to.to_owned(), file);
         }
         Ok(())
     }
@@ -296,6 +327,17 @@ impl fmt::Debug for Directory {
 struct RealFile {
     file: File,
     process: u32,
+    /// A file that outlives the directory must not keep its lock.
+    kept: Weak<Kept>,
+    is_named: Arc<AtomicBool>,
+}
+
+impl RealFile {
+    /// Whether a write that has failed is to be tried again, since the disk has room for it now.
+    fn makes_room(&self, error: &io::Error, bytes: usize) -> bool {
+        let may_take = is_full(error) && self.is_named.load(Ordering::Acquire);
+        may_take && self.kept.upgrade().is_some_and(|kept| kept.give(bytes as u64))
+    }
 }
 
 impl fmt::Debug for RealFile {
@@ -315,7 +357,12 @@ impl DiskFile for RealFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         check_process(self.process)?;
-        write_at(&self.file, offset, bytes)
+        loop {
+            match write_at(&self.file, offset, bytes) {
+                Err(error) if self.makes_room(&error, bytes.len()) => {}
+                written => return written,
+            }
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -336,7 +383,7 @@ fn read_at(file: &File, offset: u64, out: &mut [u8]) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
 }
 
@@ -355,7 +402,7 @@ fn read_at(file: &File, mut offset: u64, mut out: &mut [u8]) -> io::Result<()> {
 }
 
 #[cfg(windows)]
-fn write_at(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_at(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match std::os::windows::fs::FileExt::seek_write(file, bytes, offset)? {
             0 => return Err(io::ErrorKind::WriteZero.into()),

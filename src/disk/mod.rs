@@ -4,6 +4,7 @@
 //! part of the API, and changes without notice.
 
 mod directory;
+mod kept;
 mod memory;
 mod names;
 
@@ -66,6 +67,21 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Whether others than the owner and the group may read or write what is in the directory.
     fn is_exposed(&self) -> bool {
         false
+    }
+
+    /// Keeps so many bytes of the disk for writes that find it full. What is kept beyond is let go of.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull` if there is no room for more: what was kept still is.
+    fn keep(&self, bytes: u64) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
+
+    /// Bytes that are kept now.
+    fn kept(&self) -> u64 {
+        u64::MAX
     }
 
     /// Opens a file for reading and writing, with an exclusive lock.

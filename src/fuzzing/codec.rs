@@ -87,7 +87,7 @@ fn read_row(id: RecordId, row: &[u8]) {
             assert!(!scanned.apart);
             assert_eq!(scanned.framed_key, record.key.framed());
             assert_eq!(scanned.begun_at, record.begun_at);
-            assert_eq!(scanned.result_len, record.state.result_len());
+            assert_eq!(scanned.stage, record.state.stage());
             row_comes_back(&record);
         }
         Row::Apart(apart) => {

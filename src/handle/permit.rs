@@ -150,8 +150,8 @@ impl Permit {
         self,
         operation: impl FnOnce(&Transaction<'_>) -> Result<R, E>,
     ) -> Result<Completed, TransactionError<E>> {
-        let shared = Arc::clone(self.hold.shared());
-        let transacted = shared.journal.transact(|transaction| {
+        let (shared, key) = (Arc::clone(self.hold.shared()), self.key().clone());
+        let transacted = shared.journal.transact(key.scope(), |transaction| {
             let result = operation(transaction).map_err(TransactionError::Operation)?;
             let result = result.as_ref();
             super::check_len(&shared, result.len())

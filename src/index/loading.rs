@@ -3,6 +3,7 @@
 use super::entry::Entry;
 use super::{Index, SHARD_BITS};
 use crate::record::RecordId;
+use crate::room::Stage;
 
 /// Entries of one shard that are put in together.
 const GATHERED: usize = 64;
@@ -24,15 +25,15 @@ impl Loading {
         Self { index, gathered: vec![Vec::new(); 1 << SHARD_BITS], next_serial: 0 }
     }
 
-    /// Takes in a record that the vault has, with the length of its result if it has one.
-    pub(crate) fn add(&mut self, framed_key: &[u8], id: RecordId, result_len: Option<u64>) {
+    /// Takes in a record that the vault has.
+    pub(crate) fn add(&mut self, framed_key: &[u8], id: RecordId, stage: Stage) {
         self.next_serial = self.next_serial.max(id.serial + 1);
-        self.index.room.add(framed_key, result_len);
+        self.index.room.add(framed_key, stage);
         let hash = self.index.hash(framed_key);
         let at = Index::shard_at(hash);
         #[expect(clippy::indexing_slicing, reason = "there are as many as shards")]
         let gathered = &mut self.gathered[at];
-        gathered.push(Entry::new(hash, id, result_len.is_none()));
+        gathered.push(Entry::new(hash, id, stage == Stage::Started));
         if gathered.len() == GATHERED {
             self.index.insert_all(at, gathered.drain(..));
         }

@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::key::{Fingerprint, Key};
 use crate::limits::PACKED_BITS;
 use crate::record::{Change, ChangeKind, Record, RecordId};
-use crate::room::{Bounds, Room};
+use crate::room::{Bounds, Room, Stage};
 use crate::steward::Steward;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use crate::transition::{self, Holder, TakeRule};
@@ -185,16 +185,16 @@ impl Index {
     pub(crate) fn put_at_rest(&self, record: &Record) {
         let hash = self.hash(record.key.framed());
         let entry = Entry::new(hash, record.id, record.state.is_started());
-        self.room.add(record.key.framed(), record.state.result_len());
+        self.room.add(record.key.framed(), record.state.stage());
         self.insert_all(Self::shard_at(hash), [entry]);
         self.skip_serials_to(record.id.serial + 1);
     }
 
     /// Forgets a record of the vault that the log knows better.
-    pub(crate) fn remove_at_rest(&self, framed_key: &[u8], id: RecordId, result_len: Option<u64>) {
+    pub(crate) fn remove_at_rest(&self, framed_key: &[u8], id: RecordId, stage: Stage) {
         let hash = self.hash(framed_key);
         if self.shard(hash).lock().remove_entry(hash, id) {
-            self.room.give_back(framed_key, result_len);
+            self.room.give_back(framed_key, stage);
         }
     }
 
@@ -269,14 +269,15 @@ impl Index {
                 shard.insert_entry(Entry::new(*hash, record.id, record.state.is_started()));
                 if let Some(slot) = shard.slot(&record.key, *hash) {
                     // Who holds a key has the room of its record: from `begin` on, if it had none.
-                    let before = slot.record.as_ref().and_then(|known| known.state.result_len());
-                    self.room.change(record.key.framed(), before, record.state.result_len());
+                    let known = slot.record.as_ref();
+                    let before = known.map_or(Stage::Reserved, |known| known.state.stage());
+                    self.room.change(record.key.framed(), before, record.state.stage());
                     slot.put(record);
                 }
             }
             ChangeKind::Remove(record) => {
                 if shard.remove_entry(*hash, record.id) {
-                    self.room.give_back(record.key.framed(), record.state.result_len());
+                    self.room.give_back(record.key.framed(), record.state.stage());
                 }
                 if let Some(slot) = shard.slot_entry(&record.key, *hash) {
                     slot.remove().0.wake(Outcome::Gone);
@@ -301,7 +302,7 @@ impl Index {
         let mut shard = self.shard(hash).lock();
         if let Some(mut slot) = shard.slot_entry(key, hash) {
             if slot.get().record.is_none() {
-                self.room.give_back(key.framed(), None);
+                self.room.give_back(key.framed(), Stage::Reserved);
             }
             slot.get_mut().holder = Holder::Nobody;
             slot.get_mut().wake(Outcome::Gone);
@@ -369,7 +370,7 @@ impl Index {
         &self,
         framed_key: &[u8],
         id: RecordId,
-        result_len: Option<u64>,
+        stage: Stage,
         now: Timestamp,
     ) -> bool {
         let hash = self.hash(framed_key);
@@ -385,7 +386,7 @@ impl Index {
             return false;
         }
         if shard.remove_entry(hash, id) {
-            self.room.give_back(framed_key, result_len);
+            self.room.give_back(framed_key, stage);
         }
         true
     }

@@ -1,5 +1,6 @@
 //! What the queue holds of a change.
 
+use super::reserve::Promise;
 use crate::codec;
 use crate::error::Error;
 use crate::log::commit::{Place, Queued};
@@ -14,6 +15,8 @@ pub(crate) struct Item {
     /// Bytes of the change once it is encoded.
     encoded_len: usize,
     claim: Claim,
+    /// Until a start is durable.
+    pub(super) promise: Option<Promise>,
 }
 
 /// What a change has a claim to.
@@ -30,12 +33,20 @@ pub(crate) enum Claim {
 pub(crate) type Submission = (Change, Claim);
 
 impl Item {
-    pub(super) fn new((change, claim): Submission) -> Result<Self, Error> {
+    /// The item; a start has room promised to it.
+    pub(super) fn new(
+        (change, claim): Submission,
+        promise: impl FnOnce(&[u8]) -> Result<Promise, Error>,
+    ) -> Result<Self, Error> {
         let Ok(encoded_len) = codec::change_len(&change.kind) else {
             // Every length was checked against `limits` before.
             return Err(Error::Corrupt { detail: "a change cannot be encoded".to_owned() });
         };
-        Ok(Self { change, encoded_len, claim })
+        let promise = match claim {
+            Claim::Start => Some(promise(change.kind.record().key.scope())?),
+            Claim::End { .. } => None,
+        };
+        Ok(Self { change, encoded_len, claim, promise })
     }
 
     /// Bytes that it takes in a frame.

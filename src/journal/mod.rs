@@ -11,6 +11,7 @@
 
 mod item;
 mod recovery;
+mod reserve;
 #[cfg(feature = "transaction")]
 mod transact;
 mod upkeep;
@@ -38,10 +39,12 @@ use crate::wake::Wake;
 use item::Item;
 pub(crate) use item::{Claim, Submission};
 pub(crate) use recovery::{Found, find};
+use reserve::Reserve;
 
 pub(crate) struct Journal {
     commit: GroupCommit<Item>,
     places: Arc<Places>,
+    reserve: Arc<Reserve>,
     /// `None` once closed.
     tail: Mutex<Option<Tail>>,
     /// What the tail holds, for those who look at it while its lock is held over a write.
@@ -73,11 +76,14 @@ struct Tail {
     log: Log,
     /// What the active segment holds, oldest first.
     changes: Vec<Change>,
+    /// Their bytes.
+    bytes: u64,
 }
 
 /// A segment that waits to be settled.
 struct Sealed {
     changes: Vec<Change>,
+    bytes: u64,
     last: FrameNumber,
     /// When the first of them was written.
     since: Option<Instant>,
@@ -151,17 +157,16 @@ impl Journal {
         time: Arc<Time>,
         wake: Arc<Wake>,
     ) -> Result<Self, OpenError> {
-        found
-            .settle(&time)
-            .map_err(|source| OpenError::Storage { file: crate::vault::NAME, source })?;
+        found.settle(&time)?;
         let Found { disk, vault, log, meta, index, steward, recovered, work } = found;
         work.opened(index.room().keys(), recovered.changes.len());
         let batch_bytes_max = log.payload_max().min(BATCH_BYTES_MAX);
         let log_bytes = log.file_bytes();
-        let tail = Tail { log, changes: Vec::new() };
+        let tail = Tail { log, changes: Vec::new(), bytes: 0 };
         Ok(Self {
             commit: GroupCommit::new(batch_bytes_max, Arc::clone(&steward)),
             places: Places::new(Arc::clone(&steward)),
+            reserve: Arc::default(),
             tail: Mutex::new(Some(tail)),
             active: Mutex::default(),
             log_bytes,
@@ -200,27 +205,26 @@ impl Journal {
     /// Returns once the change is durable and true in the live table.
     pub(crate) fn append(&self, change: Submission) -> Result<(), Error> {
         self.check_caller()?;
-        self.commit.submit(Item::new(change)?, |batch| self.write(batch))
+        self.commit.submit(self.item(change)?, |batch| self.write(batch))
+    }
+
+    fn item(&self, change: Submission) -> Result<Item, Error> {
+        Item::new(change, |scope| self.promise(scope))
     }
 
     /// Returns once each change is durable and true, or refused. They wait together.
     pub(crate) fn append_many(&self, changes: Vec<Submission>) -> Vec<Result<(), Error>> {
-        let len = changes.len();
-        match self.items(changes) {
-            Ok(items) => self.commit.submit_many(items, |batch| self.write(batch)),
-            Err(error) => vec![Err(error); len],
+        if let Err(error) = self.check_caller() {
+            return vec![Err(error); changes.len()];
         }
-    }
-
-    fn items(&self, changes: Vec<Submission>) -> Result<Vec<Item>, Error> {
-        self.check_caller()?;
-        changes.into_iter().map(Item::new).collect()
+        let items = changes.into_iter().map(|change| self.item(change)).collect();
+        self.commit.submit_many(items, |batch| self.write(batch))
     }
 
     /// Hands a change in for a future, which waits for it.
     #[cfg(feature = "async")]
     pub(crate) fn submit(self: &Arc<Self>, change: Submission) -> Pending {
-        let item = self.check_caller().and_then(|()| Item::new(change));
+        let item = self.check_caller().and_then(|()| self.item(change));
         match item.and_then(|item| self.employ_steward().map(|()| item)) {
             Ok(item) => self.commit.hand_in(item),
             Err(error) => Pending::refused(error),
@@ -230,11 +234,11 @@ impl Journal {
     /// Hands in changes that wait together.
     #[cfg(feature = "async")]
     pub(crate) fn submit_many(self: &Arc<Self>, changes: Vec<Submission>) -> Vec<Pending> {
-        let len = changes.len();
-        match self.items(changes).and_then(|items| self.employ_steward().map(|()| items)) {
-            Ok(items) => self.commit.hand_in_many(items),
-            Err(error) => (0..len).map(|_| Pending::refused(error.clone())).collect(),
+        if let Err(error) = self.check_caller().and_then(|()| self.employ_steward()) {
+            return changes.iter().map(|_| Pending::refused(error.clone())).collect();
         }
+        let items = changes.into_iter().map(|change| self.item(change)).collect();
+        self.commit.hand_in_many(items)
     }
 
     /// Whoever waits as a future calls this first.
@@ -249,7 +253,7 @@ impl Journal {
     }
 
     /// Makes a batch durable, then true. Whether it was written is unknown only if the log failed.
-    fn write(&self, batch: Vec<Item>) -> Result<(), Error> {
+    fn write(&self, mut batch: Vec<Item>) -> Result<(), Error> {
         let payload = batch.iter().map(Item::len).sum();
         let (work, changes) = (Work::commit(batch.len(), payload), batch.len());
         let unwinding = PoisonIfPanicking(self);
@@ -257,10 +261,13 @@ impl Journal {
             let appended = tail.log.append(self.time.stamp(), &batch);
             appended.map_err(|error| self.unknown(error.into()))?;
             self.counters.count(batch.len() as u64);
-            for item in &batch {
+            for item in &mut batch {
+                self.reserve.logged(item.len() as u64);
                 self.index.apply(&item.change);
+                item.promise = None;
             }
             let expires_first = batch.iter().map(|item| item.change.expires_at()).min();
+            tail.bytes += payload as u64;
             tail.changes.extend(batch.into_iter().map(|item| item.change));
             let mut active = self.active.lock();
             (active.changes, active.bytes) = (tail.changes.len(), tail.log.used());
@@ -330,10 +337,11 @@ impl Journal {
         }
         self.check_place()?;
         tail.log.switch()?;
-        let (changes, last) = (mem::take(&mut tail.changes), tail.log.last());
+        let (changes, bytes) = (mem::take(&mut tail.changes), mem::take(&mut tail.bytes));
+        let last = tail.log.last();
         let mut sealed = self.sealed.lock();
         let Unsettled { since, expires_first, .. } = mem::take(&mut *self.active.lock());
-        *sealed = Some(Arc::new(Sealed { changes, last, since, expires_first }));
+        *sealed = Some(Arc::new(Sealed { changes, bytes, last, since, expires_first }));
         drop(sealed);
         self.wake.up();
         Ok(true)

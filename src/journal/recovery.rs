@@ -1,13 +1,15 @@
 //! What an open finds on the disk, before anything is written.
 
-use super::latest;
+use super::{latest, reserve};
 use crate::clock::{Stamp, Time};
 use crate::disk::Disk;
-use crate::error::{OpenError, StorageError};
+use crate::error::OpenError;
 use crate::index::{Hash, Index, Loading};
+use crate::limits::CHANGE_OVERHEAD_MAX;
 use crate::log::{Log, Recovered};
 use crate::observe::Work;
-use crate::room::Bounds;
+use crate::record::Record;
+use crate::room::{Bounds, Stage};
 use crate::steward::Steward;
 use crate::sync::Arc;
 use crate::vault::{Meta, Vault};
@@ -54,7 +56,7 @@ pub(crate) fn find(
     let mut keeps = recovered.places().any(|(_, record)| record.is_some_and(|it| it.keep));
     vault.scan(|id, row| {
         keeps |= row.keep;
-        loading.add(row.framed_key, id, row.result_len);
+        loading.add(row.framed_key, id, row.stage);
     })?;
     // A sweep of this version would not keep them.
     if keeps {
@@ -65,7 +67,7 @@ pub(crate) fn find(
     for (id, record) in latest(recovered.places()) {
         // What the vault does not have was not loaded.
         if record.is_none_or(|record| index.has(index.hash(record.key.framed()), id)) {
-            vault.with_row(id, |row| index.remove_at_rest(row.framed_key, id, row.result_len))?;
+            vault.with_row(id, |row| index.remove_at_rest(row.framed_key, id, row.stage))?;
         }
         if let Some(record) = record {
             index.put_at_rest(record);
@@ -88,9 +90,34 @@ impl Found {
 
     /// Makes the vault have all that the log has. So every open writes the vault, and finds out at
     /// once if it cannot.
-    pub(super) fn settle(&mut self, time: &Time) -> Result<(), StorageError> {
+    pub(super) fn settle(&mut self, time: &Time) -> Result<(), OpenError> {
         self.meta.stamp = time.stamp();
-        self.vault.let_through()?;
-        self.vault.settle(latest(self.recovered.places()), &self.meta)
+        let (needed, kept) = (self.needed(), self.disk.kept());
+        if kept < needed {
+            // A disk that is full has what an earlier run has kept.
+            let _ = self.disk.keep(needed);
+        }
+        let settled = self
+            .vault
+            .let_through()
+            .and_then(|()| self.vault.settle(latest(self.recovered.places()), &self.meta));
+        settled.map_err(|source| {
+            let error = OpenError::Storage { file: crate::vault::NAME, source };
+            error.needing(needed.saturating_sub(kept))
+        })
+    }
+
+    /// Bytes of the disk that may be written before all is settled that is there and that is started.
+    fn needed(&self) -> u64 {
+        let bytes = |record: &Record| {
+            let result_len = match record.state.stage() {
+                Stage::Completed(len) => len,
+                Stage::Reserved | Stage::Started => 0,
+            };
+            CHANGE_OVERHEAD_MAX as u64 + result_len
+        };
+        let unsettled = self.recovered.places().filter_map(|(_, record)| record.map(bytes)).sum();
+        let room = self.index.room();
+        reserve::needed(unsettled, room.started(), room.result_len_max())
     }
 }

@@ -19,9 +19,11 @@ impl Journal {
     /// transaction, or a later commit, is in it; and leaves a mark in the log that says so.
     pub(crate) fn transact<T, E>(
         &self,
+        scope: &[u8],
         own: impl FnOnce(&Transaction<'_>) -> Result<(T, Option<Change>), TransactionError<E>>,
     ) -> Result<T, TransactionError<E>> {
         self.check_caller()?;
+        let _promise = self.promise(scope)?;
         let mut settled = self.settling.lock();
         self.check()?;
         self.check_place().map_err(|error| self.poisoned(error))?;

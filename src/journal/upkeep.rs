@@ -33,9 +33,12 @@ impl Journal {
         self.tend_vault(|settled| {
             let (work, now) = (Work::sweep(), self.time.now());
             let expired = self.vault.expired(now, SWEEP_RECORDS_MAX, |id, row| {
-                self.index.expire(row.framed_key, id, row.result_len, now)
+                self.index.expire(row.framed_key, id, row.stage, now)
             })?;
             self.vault.delete(&expired, &self.meta(settled.last))?;
+            if !expired.is_empty() {
+                self.reserve.swept();
+            }
             self.counters.swept.fetch_add(expired.len() as u64, Ordering::Relaxed);
             work.swept(expired.len());
             Ok(expired.len())
@@ -113,6 +116,7 @@ impl Journal {
         }
         let work = Work::settle(sealed.changes.len());
         self.vault.settle(sealed.places(), &self.meta(sealed.last))?;
+        self.look_at_reserve();
         work.settled();
         self.free_sealed(settled, &sealed);
         Ok(())
@@ -124,6 +128,7 @@ impl Journal {
         for change in &sealed.changes {
             self.index.settled(change.hash, change.kind.record());
         }
+        self.reserve.settled(sealed.bytes);
         self.counters.settles.fetch_add(1, Ordering::Relaxed);
         *self.sealed.lock() = None;
     }

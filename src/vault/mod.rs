@@ -32,6 +32,7 @@ use crate::key::Key;
 use crate::limits::PACKED_BITS;
 use crate::origin::Origin;
 use crate::record::{Record, RecordId};
+use crate::room::Stage;
 use crate::sync::{Arc, Mutex, RwLock};
 use backend::Backend;
 pub(crate) use copy::{Compacted, Copying};
@@ -280,7 +281,7 @@ impl Vault {
                     id,
                     key: framed_key.ok_or_else(|| malformed(Malformed))?,
                     begun_at: row.begun_at,
-                    started: row.result_len.is_none(),
+                    started: row.stage == Stage::Started,
                 });
             }
             Ok(listed)
@@ -302,6 +303,23 @@ impl Vault {
             }
             Ok(())
         })
+    }
+
+    /// Gives the end of the file back to the disk, if it is free. redb does so with a commit, a part of
+    /// it at a time, and not before the commit after the one that has freed it.
+    pub(crate) fn shrink(&self, meta: &Meta) -> Result<(), StorageError> {
+        const COMMITS_MAX: usize = 16;
+        let len = || self.with(|open| Ok(open.backend.file_len()?));
+        let mut before = len()?;
+        for commit in 0..COMMITS_MAX {
+            self.write(meta, |_, _| Ok(()))?;
+            let after = len()?;
+            if before <= after && 1 < commit {
+                break;
+            }
+            before = after;
+        }
+        Ok(())
     }
 
     /// When the first record expires that has not done so yet.
@@ -563,6 +581,7 @@ impl From<Failure> for StorageError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Closed => Self::new(Error::Closed),
+            Failure::Redb(redb::Error::Io(error)) => Self::new(error),
             Failure::Redb(error) => Self::new(error),
         }
     }

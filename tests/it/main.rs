@@ -25,6 +25,7 @@ mod files;
 mod forget;
 mod format;
 #[cfg(feature = "async")]
+mod full;
 mod futures;
 mod handles;
 mod histories;

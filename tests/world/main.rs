@@ -24,6 +24,7 @@ mod exposure;
 mod failing;
 mod forged;
 mod forks;
+mod full;
 mod gone;
 mod hot;
 mod kept;

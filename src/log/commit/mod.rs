@@ -114,12 +114,12 @@ impl<T: Queued> GroupCommit<T> {
     /// Of each item, as [`GroupCommit::submit`].
     pub(crate) fn submit_many(
         &self,
-        items: Vec<T>,
+        items: Vec<Result<T, Error>>,
         write: impl Fn(Vec<T>) -> Result<(), Error>,
     ) -> Vec<Result<(), Error>> {
         let mut queue = self.queue.lock();
         let turns: Vec<_> =
-            items.into_iter().map(|item| self.enqueue(&mut queue, item, true)).collect();
+            items.into_iter().map(|item| self.enqueue(&mut queue, item?, true)).collect();
         let mut lead = turns.iter().any(Result::is_ok) && queue.claim_lead();
         drop(queue);
         // In the order of the batches: the lead of each is handed on by the one before it.
@@ -141,10 +141,15 @@ impl<T: Queued> GroupCommit<T> {
     /// Hands in items for callers that do not block. They are neighbours in the queue, as those of
     /// [`GroupCommit::submit_many`].
     #[cfg(feature = "async")]
-    pub(crate) fn hand_in_many(&self, items: Vec<T>) -> Vec<Pending> {
+    pub(crate) fn hand_in_many(&self, items: Vec<Result<T, Error>>) -> Vec<Pending> {
         let mut queue = self.queue.lock();
-        let pending =
-            items.into_iter().map(|item| self.enqueue_pending(&mut queue, item)).collect();
+        let pending = items
+            .into_iter()
+            .map(|item| match item {
+                Ok(item) => self.enqueue_pending(&mut queue, item),
+                Err(refused) => Pending::refused(refused),
+            })
+            .collect();
         self.call_to_lead(&mut queue);
         pending
     }

@@ -30,6 +30,7 @@ mod cut;
 mod fault;
 mod file;
 mod names;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -46,6 +47,7 @@ use fault::Failure;
 pub use fault::{Cache, FailedSync, Fault, Manner, Op, Persisted, SIMULATED};
 use file::SimFile;
 use names::Names;
+use room::Room;
 
 /// A simulated disk with one directory. Clones share it.
 #[derive(Clone, Default)]
@@ -71,6 +73,7 @@ struct State {
     names: Names,
     files: Vec<Content>,
     counts: Counts,
+    room: Room,
     /// How many of each operation there were, those that failed among them.
     done: BTreeMap<Op, u64>,
     fault: Option<(Fault, Manner)>,
@@ -224,6 +227,15 @@ impl SimDisk {
         state.after_cut(image, &mut Cut::each(&mut choose))
     }
 
+    /// From now on the disk has room for so many bytes more.
+    pub fn leave_free(&self, bytes: u64) {
+        let mut state = lock(&self.state);
+        let files: BTreeSet<_> = state.names.live().values().copied().collect();
+        let files: Vec<_> =
+            files.into_iter().map(|file| (file, state.files[file].live().len() as u64)).collect();
+        state.room.bound(bytes, files.into_iter());
+    }
+
     /// In how many ways a power cut can go, at most, if it does no more than the store expects.
     pub fn ways(&self, image: Image) -> u64 {
         let state = lock(&self.state);
@@ -333,6 +345,13 @@ impl State {
         (number, Err(failure))
     }
 
+    /// What a file had that loses this name.
+    fn free(&mut self, name: &str) {
+        if let Some(file) = self.names.live().get(name).copied() {
+            self.room.cut(file, 0);
+        }
+    }
+
     fn lies(&self, op: Op) -> bool {
         self.lies.is_some_and(|lies| lies.means(op))
     }
@@ -399,13 +418,27 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let renamed =
-            self.change(Op::Rename, |state, number| state.names.rename(number, from, to))?;
+        let renamed = self.change(Op::Rename, |state, number| {
+            state.free(to);
+            state.names.rename(number, from, to)
+        })?;
         if renamed { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.change(Op::Remove, |state, number| state.names.unlink(number, name))
+        self.change(Op::Remove, |state, number| {
+            state.free(name);
+            state.names.unlink(number, name)
+        })
+    }
+
+    fn keep(&self, bytes: u64) -> io::Result<()> {
+        let keeps = lock(&self.state).room.keep(bytes);
+        if keeps { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
+
+    fn kept(&self) -> u64 {
+        lock(&self.state).room.kept
     }
 
     fn sync_names(&self) -> io::Result<()> {

@@ -47,7 +47,12 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = lock(&self.disk.state);
-        let (number, checked) = state.check(self.op(Op::LogWrite, Op::VaultWrite));
+        let (number, mut checked) = state.check(self.op(Op::LogWrite, Op::VaultWrite));
+        if checked.is_ok() && !state.room.take(self.file, offset, bytes.len() as u64) {
+            state.has_failed = true;
+            let error = io::ErrorKind::StorageFull.into();
+            checked = Err(Failure { error, manner: Manner::Nothing });
+        }
         let written = match &checked {
             Ok(()) => {
                 let counts = &mut state.counts;
@@ -69,6 +74,7 @@ impl DiskFile for SimFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.disk.change(Op::SetLen, |state, number| {
             state.files[self.file].set_len(number, len as usize);
+            state.room.cut(self.file, len);
         })
     }
 

@@ -1,0 +1,94 @@
+//! Bytes of the disk that the store keeps for itself, so that what was started can be finished on a
+//! disk that is full.
+//!
+//! They are blocks of the lock's file, behind its first page. A write that finds the disk full gets
+//! some of them: the file is cut, and the write tried again.
+
+use std::fs::File;
+use std::io;
+
+use super::directory::write_at;
+use crate::sync::LeafMutex;
+
+/// Where the blocks begin.
+const KEPT_AT: u64 = 4096;
+
+/// The least that is given to a write at one time.
+const GIVEN_MIN: u64 = 1024 * 1024;
+
+pub(super) struct Kept {
+    file: File,
+    blocks: LeafMutex<Blocks>,
+}
+
+#[derive(Clone, Copy)]
+struct Blocks {
+    bytes: u64,
+    /// Whether the disk is known to have them: a copy of a store may have a hole there.
+    are_there: bool,
+}
+
+impl Kept {
+    /// What an earlier run has kept in this file.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        let bytes = file.metadata()?.len().saturating_sub(KEPT_AT);
+        let blocks = LeafMutex::new(Blocks { bytes, are_there: false });
+        Ok(Self { file: file.try_clone()?, blocks })
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.blocks.lock().bytes
+    }
+
+    /// Keeps so many. If the disk has no room for more, what was kept still is.
+    pub(super) fn keep(&self, bytes: u64) -> io::Result<()> {
+        let mut blocks = self.blocks.lock();
+        let known = if blocks.are_there { blocks.bytes } else { 0 };
+        if known < bytes {
+            allocate(&self.file, KEPT_AT + known, bytes - known).inspect_err(|_| {
+                // A part of it may have been found.
+                let _ = self.file.set_len(KEPT_AT + blocks.bytes);
+            })?;
+        }
+        if bytes < blocks.bytes {
+            self.file.set_len(KEPT_AT + bytes)?;
+        }
+        *blocks = Blocks { bytes, are_there: true };
+        Ok(())
+    }
+
+    /// Gives up some for a write of so many bytes. Whether there was anything to give.
+    pub(super) fn give(&self, bytes: u64) -> bool {
+        let mut blocks = self.blocks.lock();
+        let left = blocks.bytes.saturating_sub(bytes.max(GIVEN_MIN));
+        if blocks.bytes == 0 || self.file.set_len(KEPT_AT + left).is_err() {
+            return false;
+        }
+        blocks.bytes = left;
+        true
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+
+    let allocated =
+        rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::empty(), offset, len));
+    match allocated {
+        // The file system has no such call.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => write_zeros(file, offset, len),
+        allocated => Ok(allocated?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    write_zeros(file, offset, len)
+}
+
+fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    (offset..offset + len).step_by(ZEROS.len()).try_for_each(|at| write_at(file, at, &ZEROS))
+}

@@ -1,0 +1,65 @@
+//! A disk that has so many bytes, and no more.
+
+use std::collections::BTreeSet;
+
+const BLOCK: u64 = 4096;
+/// The least that a write gets of what is kept.
+const GIVEN_MIN: u64 = 1 << 20;
+
+/// Blocks of files that were written, as far as the disk is bounded.
+#[derive(Clone, Default)]
+pub(super) struct Room {
+    /// `None` if there is no bound.
+    capacity: Option<u64>,
+    blocks: BTreeSet<(usize, u64)>,
+    /// Bytes that the store keeps for itself.
+    pub(super) kept: u64,
+}
+
+impl Room {
+    fn used(&self) -> u64 {
+        self.blocks.len() as u64 * BLOCK + self.kept
+    }
+
+    /// From now on there are so many bytes, and no less than these files have.
+    pub(super) fn bound(&mut self, free: u64, files: impl Iterator<Item = (usize, u64)>) {
+        self.blocks = files
+            .flat_map(|(file, len)| (0..len.div_ceil(BLOCK)).map(move |block| (file, block)))
+            .collect();
+        self.capacity = Some(self.used() + free);
+    }
+
+    /// Room for a write, also of what is kept. Whether there is any.
+    pub(super) fn take(&mut self, file: usize, offset: u64, len: u64) -> bool {
+        let Some(capacity) = self.capacity else { return true };
+        let range = offset / BLOCK..(offset + len).div_ceil(BLOCK);
+        let new: Vec<_> =
+            range.map(|block| (file, block)).filter(|block| !self.blocks.contains(block)).collect();
+        let bytes = new.len() as u64 * BLOCK;
+        while capacity < self.used() + bytes {
+            if self.kept == 0 {
+                return false;
+            }
+            self.kept = self.kept.saturating_sub(bytes.max(GIVEN_MIN));
+        }
+        self.blocks.extend(new);
+        true
+    }
+
+    /// A file has this length now.
+    pub(super) fn cut(&mut self, file: usize, len: u64) {
+        if self.capacity.is_some() {
+            self.blocks.retain(|(of, block)| *of != file || *block < len.div_ceil(BLOCK));
+        }
+    }
+
+    /// Keeps so many bytes for the store. Whether there are as many.
+    pub(super) fn keep(&mut self, bytes: u64) -> bool {
+        let free = self.capacity.map(|capacity| capacity.saturating_sub(self.used()));
+        let fits = free.is_none_or(|free| bytes <= self.kept + free);
+        if fits {
+            self.kept = bytes;
+        }
+        fits
+    }
+}
