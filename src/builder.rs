@@ -11,7 +11,7 @@ use crate::files::{self, Found, Temporary};
 use crate::journal::{self, Journal};
 use crate::limits::{
     CACHE_BYTES_DEFAULT, KEYS_MAX_DEFAULT, LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN,
-    RESULT_LEN_DEFAULT, result_len_max,
+    RESULT_LEN_DEFAULT, result_len_max, segment_len,
 };
 use crate::log::Log;
 use crate::observe;
@@ -103,9 +103,13 @@ impl Builder {
         self
     }
 
-    /// Size of a **new** store's log on disk, in bytes, in two segments; 32 MiB by default. It
+    /// The most bytes that a **new** store's log takes on disk, in two segments; 32 MiB by default. It
     /// bounds the results that are kept in memory until they are settled. An existing store keeps
-    /// the size it was made with, whatever is given here.
+    /// the bound it was made with, whatever is given here.
+    ///
+    /// The log starts with room for the longest result in each segment. A segment that was filled
+    /// before it was settled for its age is made twice as long, if there is room on the disk, and
+    /// stays so.
     pub fn log_bytes(mut self, bytes: u64) -> Self {
         self.log_bytes = bytes;
         self
@@ -268,7 +272,8 @@ impl Builder {
         files::remove_temporary(disk)?;
         let secrets = Secrets::draw().map_err(|error| OpenError::io("draw a secret", error))?;
         let meta = Meta { secrets, settled: 0, stamp, next_serial: 0, is_current: true };
-        Log::create(disk, Temporary::New, &meta.secrets.key, self.log_bytes)?;
+        let segment_len = segment_len(self.log_bytes, self.result_len_max_in(self.log_bytes)?);
+        Log::create(disk, Temporary::New, &meta.secrets.key, self.log_bytes, segment_len)?;
         Vault::create(disk, Temporary::New, self.cache_bytes, &meta)?;
         name_new(disk)
     }
@@ -291,9 +296,10 @@ impl Builder {
         let found = journal::find(Arc::clone(&disk), self.cache_bytes, self.hash_mask)?;
         let options = Options {
             retention: self.retention,
-            result_len_max: self.result_len_max_in(found.log_bytes())?,
+            result_len_max: self.result_len_max_in(found.log_bytes_max())?,
             keys_max: self.keys_max,
         };
+        let segment_len = segment_len(found.log_bytes_max(), options.result_len_max);
         let time = self.resume(found.stamp())?;
         let wake = Arc::<Wake>::default();
         // What was found is whole, so what is left of anything else is not needed.
@@ -304,7 +310,8 @@ impl Builder {
             observe::exposed();
         }
         drop(disk);
-        let journal = Arc::new(Journal::open(found, Arc::clone(&time), Arc::clone(&wake))?);
+        let journal = Journal::open(found, Arc::clone(&time), Arc::clone(&wake), segment_len)?;
+        let journal = Arc::new(journal);
         let sweeper = if self.sweeper {
             Some(sweeper::spawn(Arc::clone(&journal), Arc::clone(&wake))?)
         } else {

@@ -72,9 +72,9 @@ impl Found {
         self.meta.stamp
     }
 
-    /// The bytes of the log that the store was made with.
-    pub(crate) fn log_bytes(&self) -> u64 {
-        self.log.file_bytes()
+    /// The most bytes of the log, as the store was made with.
+    pub(crate) fn log_bytes_max(&self) -> u64 {
+        self.log.bytes_max()
     }
 
     /// Makes the vault have all that the log has. So every open writes the vault, and finds out at

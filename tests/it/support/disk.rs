@@ -71,6 +71,7 @@ struct State {
     names: Names,
     files: Vec<Content>,
     counts: Counts,
+    longest_log_read: usize,
     /// How many of each operation there were, those that failed among them.
     done: BTreeMap<Op, u64>,
     fault: Option<(Fault, Manner)>,
@@ -115,6 +116,11 @@ impl SimDisk {
 
     pub fn counts(&self) -> Counts {
         lock(&self.state).counts
+    }
+
+    /// The most bytes of the log that were read at one time.
+    pub fn longest_log_read(&self) -> usize {
+        lock(&self.state).longest_log_read
     }
 
     /// How many operations of this kind there were, those that failed among them.

@@ -41,6 +41,9 @@ impl DiskFile for SimFile {
             drop(state);
             return failure.say();
         }
+        if self.is_log {
+            state.longest_log_read = state.longest_log_read.max(out.len());
+        }
         let read = state.files[self.file].live().read(offset as usize, out);
         if read { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
