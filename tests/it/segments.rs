@@ -189,13 +189,33 @@ fn a_growth_that_fails_for_another_reason_poisons_the_store() {
     }
 }
 
+/// A store as a kill leaves it whose first segment has grown, and has frames where it was not before.
+fn grown_and_killed() -> (SimDisk, ManualClock) {
+    let bench = made();
+    let first = lens(&bench.disk)[0];
+    complete(&bench.store, 0..8, LONG);
+    assert!(first < bench.store.stats().log_bytes);
+    (bench.disk.after_kill(), bench.clock)
+}
+
+#[test]
+fn a_header_that_rots_after_a_growth_hides_no_frame() {
+    let (disk, clock) = grown_and_killed();
+    // It was written last at the second place.
+    for (at, is_harmless) in [(2_048, true), (2_048 + 20, true), (0, false), (20, false)] {
+        let disk = disk.after_kill();
+        disk.damage(LOGS[0], |file| file[at] ^= 1);
+        match growing(&clock).open_on(disk) {
+            Ok(store) if is_harmless => check(&store, 0..8, LONG),
+            Err(OpenError::Corrupt { file: "log-0", .. }) if !is_harmless => {}
+            other => panic!("{other:?} after byte {at}"),
+        }
+    }
+}
+
 #[test]
 fn a_segment_that_has_grown_and_was_cut_is_refused() {
-    let bench = made();
-    complete(&bench.store, 0..8, LONG);
-    let Bench { disk, clock, store, .. } = bench;
-    let disk = disk.after_kill();
-    drop(store);
+    let (disk, clock) = grown_and_killed();
     let grown = lens(&disk);
     let first = lens(&made().disk)[0];
     assert!(first < grown[0]);
