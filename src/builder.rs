@@ -11,7 +11,7 @@ use crate::files::{self, Found, Temporary};
 use crate::journal::{self, Journal};
 use crate::limits::{
     CACHE_BYTES_DEFAULT, KEPT_BYTES_MIN, KEYS_MAX_DEFAULT, LOG_BYTES_DEFAULT, LOG_BYTES_MAX,
-    LOG_BYTES_MIN, RESULT_LEN_DEFAULT, result_len_max,
+    LOG_BYTES_MIN, RESULT_LEN_DEFAULT, result_len_max, segment_len,
 };
 use crate::log::Log;
 use crate::observe;
@@ -127,9 +127,13 @@ impl Builder {
         self
     }
 
-    /// Size of a **new** store's log on disk, in bytes, in two segments; 32 MiB by default. It
+    /// The most bytes that a **new** store's log takes on disk, in two segments; 32 MiB by default. It
     /// bounds the results that are kept in memory until they are settled. An existing store keeps
-    /// the size it was made with, whatever is given here.
+    /// the bound it was made with, whatever is given here.
+    ///
+    /// The log starts with room for the longest result in each segment. A segment that was filled
+    /// before it was settled for its age is made twice as long, if there is room on the disk, and
+    /// stays so.
     pub fn log_bytes(mut self, bytes: u64) -> Self {
         self.log_bytes = bytes;
         self
@@ -292,10 +296,12 @@ impl Builder {
         files::remove_temporary(disk)?;
         let secrets = Secrets::draw().map_err(|error| OpenError::io("draw a secret", error))?;
         let meta = Meta { secrets, settled: 0, stamp, next_serial: 0, is_current: true };
-        let made = Log::create(disk, Temporary::New, &meta.secrets.key, self.log_bytes)
+        let segment_len = segment_len(self.log_bytes, self.result_len_max_in(self.log_bytes)?);
+        let key = &meta.secrets.key;
+        let made = Log::create(disk, Temporary::New, key, self.log_bytes, segment_len)
             .and_then(|()| Vault::create(disk, Temporary::New, self.cache_bytes, &meta))
             .and_then(|()| name_new(disk));
-        made.map_err(|error| error.needing(self.log_bytes + KEPT_BYTES_MIN))
+        made.map_err(|error| error.needing(2 * segment_len + KEPT_BYTES_MIN))
     }
 
     fn time_source(&self) -> Arc<dyn Clock> {
@@ -327,6 +333,7 @@ impl Builder {
         let found = journal::find(Arc::clone(&disk), self.cache_bytes, self.hash_mask, bounds)?;
         let result_len_max = found.result_len_max();
         let options = Options { retention: self.retention, result_len_max };
+        let segment_len = segment_len(found.log_bytes_max(), options.result_len_max);
         let time = self.resume(found.stamp())?;
         let wake = Arc::<Wake>::default();
         // What was found is whole, so what is left of anything else is not needed.
@@ -337,7 +344,8 @@ impl Builder {
             observe::exposed();
         }
         drop(disk);
-        let journal = Arc::new(Journal::open(found, Arc::clone(&time), Arc::clone(&wake))?);
+        let journal = Journal::open(found, Arc::clone(&time), Arc::clone(&wake), segment_len)?;
+        let journal = Arc::new(journal);
         let sweeper = if self.sweeper {
             Some(sweeper::spawn(Arc::clone(&journal), Arc::clone(&wake))?)
         } else {

@@ -12,7 +12,7 @@ pub const RESULT_LEN_DEFAULT: usize = 1024 * 1024;
 /// Longest result that a store can be configured for, in bytes.
 pub const RESULT_LEN_MAX: usize = 64 * 1024 * 1024;
 
-/// Size of the write-ahead log on disk by default, in bytes: two segments of half of it.
+/// Most bytes of the write-ahead log on disk by default: two segments of half of it.
 pub const LOG_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
 
 /// Smallest log that a store can be configured for, in bytes.
@@ -74,6 +74,15 @@ pub(crate) const CHANGE_OVERHEAD_MAX: usize = 1024;
 /// What a segment of the log keeps free beside the longest result: its first page, two changes' worth
 /// of overhead, and the marks around them.
 const SEGMENT_OVERHEAD: u64 = 4096 + 2 * CHANGE_OVERHEAD_MAX as u64 + 136;
+
+/// The bytes that a segment starts with: enough for the longest result that the store takes, and for
+/// a batch. It grows up to half of the log's bytes.
+pub(crate) const fn segment_len(log_bytes: u64, result_len_max: usize) -> u64 {
+    const PAGE: u64 = 4096;
+    let longest = if result_len_max < BATCH_BYTES_MAX { BATCH_BYTES_MAX } else { result_len_max };
+    let len = (longest as u64 + SEGMENT_OVERHEAD).next_multiple_of(PAGE);
+    if len < log_bytes / 2 { len } else { log_bytes / 2 }
+}
 
 /// The longest result that a store can be configured for whose log has so many bytes.
 pub(crate) const fn result_len_max(log_bytes: u64) -> u64 {

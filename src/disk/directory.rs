@@ -365,6 +365,11 @@ impl DiskFile for RealFile {
         }
     }
 
+    fn write_if_room_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        check_process(self.process)?;
+        write_at(&self.file, offset, bytes)
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         check_process(self.process)?;
         self.file.set_len(len)

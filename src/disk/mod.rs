@@ -152,6 +152,15 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// As the file system says.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// The same, and takes nothing of what is [kept](Disk::keep).
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull` if there is no room but that.
+    fn write_if_room_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)
+    }
+
     /// Cuts the file, or makes it longer with zeros.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ const START: usize = 4_096;
 const _: () = assert!(START as u64 == FRAMES_AT);
 /// Bytes of frames in one segment: few, so that it is full soon and used again.
 const CAPACITY: usize = 2_048;
+/// Bytes that a segment can grow to.
+const LEN_MAX: usize = 2 * START + 512;
 const STEPS_MAX: usize = 32;
 
 pub(super) fn run(bytes: &[u8]) {
@@ -134,6 +136,9 @@ impl Written {
                     self.switch();
                     self.settled = self.log.last();
                     self.frames.clear();
+                    if byte & 64 != 0 {
+                        self.log.idle().double(&self.key).expect("memory does not fail");
+                    }
                 }
                 6 => return self.reopen(None),
                 _ => return self.fail_in_the_middle(source),
@@ -388,11 +393,12 @@ fn put(file: &mut [u8], from: usize, bytes: &[u8]) {
 
 /// A log that was never written to, made as `docs/FORMAT.md` says.
 fn empty_log(key: &StoreKey) -> Memory {
-    let len = (START + CAPACITY) as u64;
-    let mark = [b"idemstore log segment".as_slice(), &len.to_le_bytes()].concat();
-    let mut segment = b"idemlog\0\x01\0\0\0".to_vec();
-    segment.extend(len.to_le_bytes());
-    segment.extend(blake3::keyed_hash(key, &mark).as_bytes());
+    let lengths = [LEN_MAX, START + CAPACITY].map(|len| (len as u64).to_le_bytes()).concat();
+    let mark = [b"idemstore log segment".as_slice(), &lengths].concat();
+    let mut header = [b"idemlog\0\x02\0\0\0".as_slice(), &lengths].concat();
+    header.extend(blake3::keyed_hash(key, &mark).as_bytes());
+    header.resize(START / 2, 0);
+    let mut segment = header.repeat(2);
     segment.resize(START + CAPACITY, 0);
     Memory::holding(NAMES.map(|name| (name, segment.clone())))
 }

@@ -72,7 +72,7 @@ fn an_open_leaves_out_no_record_of_the_vault() {
     let ids = || (0..40_000).map(|serial| RecordId { expires_at: at(serial / 3), serial });
     let key = |id: RecordId| id.serial.to_le_bytes();
     let stage = |id: RecordId| {
-        if id.serial % 2 == 0 { Stage::Started } else { Stage::Completed(5) }
+        if id.serial.is_multiple_of(2) { Stage::Started } else { Stage::Completed(5) }
     };
     for id in ids() {
         loading.add(&key(id), id, stage(id));

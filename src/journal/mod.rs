@@ -9,6 +9,7 @@
 //! Lock order: that of copies, then `settling`, then `tail`, then `sealed`, then `active`, `disk` or
 //! a shard of the live table.
 
+mod counters;
 mod item;
 mod recovery;
 mod reserve;
@@ -36,6 +37,7 @@ use crate::steward::Steward;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::vault::{Listed, Secrets, Vault};
 use crate::wake::Wake;
+pub(crate) use counters::Counters;
 use item::Item;
 pub(crate) use item::{Claim, Submission};
 pub(crate) use recovery::{Found, find};
@@ -50,7 +52,9 @@ pub(crate) struct Journal {
     /// What the tail holds, for those who look at it while its lock is held over a write.
     active: Mutex<Unsettled>,
     /// Bytes of both segments.
-    log_bytes: u64,
+    log_bytes: AtomicU64,
+    /// Bytes that a segment has at least, for the longest result.
+    segment_len: u64,
     sealed: Mutex<Option<Arc<Sealed>>>,
     /// Held by whoever writes the vault.
     settling: Mutex<Settled>,
@@ -85,6 +89,8 @@ struct Sealed {
     changes: Vec<Change>,
     bytes: u64,
     last: FrameNumber,
+    /// Whether there was no room for another frame.
+    is_full: bool,
     /// When the first of them was written.
     since: Option<Instant>,
     /// When the first of their records expires.
@@ -93,16 +99,6 @@ struct Sealed {
 
 struct Settled {
     last: FrameNumber,
-}
-
-/// What has been done since the store was opened.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) batches: AtomicU64,
-    pub(crate) batch_changes_max: AtomicU64,
-    pub(crate) changes: AtomicU64,
-    pub(crate) settles: AtomicU64,
-    pub(crate) swept: AtomicU64,
 }
 
 /// What the log holds that the vault does not have.
@@ -124,15 +120,6 @@ impl Unsettled {
     }
 }
 
-impl Counters {
-    /// One more batch, of so many changes.
-    fn count(&self, changes: u64) {
-        self.batches.fetch_add(1, Ordering::Relaxed);
-        self.changes.fetch_add(changes, Ordering::Relaxed);
-        self.batch_changes_max.fetch_max(changes, Ordering::Relaxed);
-    }
-}
-
 /// What each place holds in the end, in the order of the vault.
 fn latest<'r>(
     changes: impl Iterator<Item = (RecordId, Option<&'r Record>)>,
@@ -151,17 +138,21 @@ fn latest<'r>(
 }
 
 impl Journal {
-    /// Goes on with what was found. This is the first write of an open.
+    /// Goes on with what was found, in segments that are so long at least. This is the first write of
+    /// an open.
     pub(crate) fn open(
         mut found: Found,
         time: Arc<Time>,
         wake: Arc<Wake>,
+        segment_len: u64,
     ) -> Result<Self, OpenError> {
         found.settle(&time)?;
-        let Found { disk, vault, log, meta, index, steward, recovered, work } = found;
+        let Found { disk, vault, mut log, meta, index, steward, recovered, work } = found;
+        let lengthened = log.lengthen(segment_len);
+        lengthened.map_err(|error| OpenError::io("make the log longer", error))?;
         work.opened(index.room().keys(), recovered.changes.len());
         let batch_bytes_max = log.payload_max().min(BATCH_BYTES_MAX);
-        let log_bytes = log.file_bytes();
+        let log_bytes = AtomicU64::new(log.file_bytes());
         let tail = Tail { log, changes: Vec::new(), bytes: 0 };
         Ok(Self {
             commit: GroupCommit::new(batch_bytes_max, Arc::clone(&steward)),
@@ -170,6 +161,7 @@ impl Journal {
             tail: Mutex::new(Some(tail)),
             active: Mutex::default(),
             log_bytes,
+            segment_len,
             sealed: Mutex::default(),
             settling: Mutex::new(Settled { last: meta.settled }),
             disk: Mutex::new(Some(disk)),
@@ -318,8 +310,9 @@ impl Journal {
         loop {
             let mut tail = self.tail.lock();
             let Some(open) = &mut *tail else { return Err(Error::Closed) };
+            let is_full = !open.log.has_room(payload);
             if open.has_room(payload, changes)
-                || self.seal(open).map_err(|error| self.poisoned(error))?
+                || self.seal(open, is_full).map_err(|error| self.poisoned(error))?
             {
                 return write(open);
             }
@@ -330,7 +323,7 @@ impl Journal {
     }
 
     /// Goes on in the other segment, if that one is free.
-    fn seal(&self, tail: &mut Tail) -> Result<bool, StorageError> {
+    fn seal(&self, tail: &mut Tail, is_full: bool) -> Result<bool, StorageError> {
         // It stays `None`: nobody else has the tail. And nobody who looks waits for the disk.
         if self.sealed.lock().is_some() {
             return Ok(false);
@@ -341,7 +334,8 @@ impl Journal {
         let last = tail.log.last();
         let mut sealed = self.sealed.lock();
         let Unsettled { since, expires_first, .. } = mem::take(&mut *self.active.lock());
-        *sealed = Some(Arc::new(Sealed { changes, bytes, last, since, expires_first }));
+        let segment = Sealed { changes, bytes, last, is_full, since, expires_first };
+        *sealed = Some(Arc::new(segment));
         drop(sealed);
         self.wake.up();
         Ok(true)
@@ -371,7 +365,7 @@ impl Journal {
 
     /// Bytes of all files; 0 if they are closed.
     pub(crate) fn file_bytes(&self) -> u64 {
-        self.vault.file_bytes().map_or(0, |vault| vault + self.log_bytes)
+        self.vault.file_bytes().map_or(0, |vault| vault + self.log_bytes.load(Ordering::Relaxed))
     }
 
     /// The first records of the vault behind this place.

@@ -50,7 +50,7 @@ pub(crate) fn find(
     meta.settled = recovered.last + 1;
     let steward = Arc::<Steward>::default();
     let hash = Hash::new(&meta.secrets.hash_key, hash_mask);
-    let bounds = bounds(log.file_bytes())?;
+    let bounds = bounds(log.bytes_max())?;
     let empty = Index::with_capacity(vault.records()?, hash, bounds, Arc::clone(&steward));
     let mut loading = Loading::new(empty);
     let mut keeps = recovered.places().any(|(_, record)| record.is_some_and(|it| it.keep));
@@ -86,6 +86,11 @@ impl Found {
     /// What the store has written last.
     pub(crate) fn stamp(&self) -> Stamp {
         self.meta.stamp
+    }
+
+    /// The most bytes of the log, as the store was made with.
+    pub(crate) fn log_bytes_max(&self) -> u64 {
+        self.log.bytes_max()
     }
 
     /// Makes the vault have all that the log has. So every open writes the vault, and finds out at

@@ -12,6 +12,7 @@ use crate::files::Temporary;
 use crate::limits::SWEEP_RECORDS_MAX;
 use crate::log::Log;
 use crate::log::frame::FrameNumber;
+use crate::log::segment::is_want_of_room;
 use crate::observe::Work;
 use crate::record::{Record, RecordId};
 use crate::sync::{MutexGuard, Ordering};
@@ -103,7 +104,7 @@ impl Journal {
         if let Some(tail) = &mut *self.tail.lock()
             && !tail.changes.is_empty()
         {
-            self.seal(tail)?;
+            self.seal(tail, false)?;
         }
         Ok(())
     }
@@ -118,8 +119,28 @@ impl Journal {
         self.vault.settle(sealed.places(), &self.meta(sealed.last))?;
         self.look_at_reserve();
         work.settled();
+        if sealed.is_full {
+            self.grow_sealed()?;
+        }
         self.free_sealed(settled, &sealed);
         Ok(())
+    }
+
+    /// Makes the sealed segment longer, of which the vault has everything. Nobody goes on in it until
+    /// it is freed, and writers have the other one meanwhile. Without room on the disk it stays as it
+    /// is: a short log costs more settles, and nothing else.
+    fn grow_sealed(&self) -> Result<(), StorageError> {
+        let sealed = self.tail.lock().as_mut().map(|tail| tail.log.idle().clone());
+        let Some(mut sealed) = sealed else { return Ok(()) };
+        let grown = sealed.double(&self.secrets.key);
+        if let Some(tail) = &mut *self.tail.lock() {
+            *tail.log.idle() = sealed;
+            self.log_bytes.store(tail.log.file_bytes(), Ordering::Relaxed);
+        }
+        match grown {
+            Err(error) if !is_want_of_room(&error) => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// The vault has all that the sealed segment holds.
@@ -156,9 +177,9 @@ impl Journal {
         self.check_caller()?;
         self.check()?;
         let alone = self.vault.lock_copies();
-        let log_bytes = self.tail.lock().as_ref().map(|tail| tail.log.file_bytes());
-        let secrets = self.secrets.of_copy()?;
-        Log::create(to, Temporary::Part, &secrets.key, log_bytes.ok_or(Error::Closed)?)?;
+        let bytes_max = self.tail.lock().as_ref().map(|tail| tail.log.bytes_max());
+        let (bytes_max, secrets) = (bytes_max.ok_or(Error::Closed)?, self.secrets.of_copy()?);
+        Log::create(to, Temporary::Part, &secrets.key, bytes_max, self.segment_len)?;
         let copying = self.vault.copy(alone, to, Temporary::Part)?;
         // A copy that fails is no failure of this store.
         let (settled, caught_up) = self.tend_vault(|settled| {

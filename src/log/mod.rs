@@ -2,7 +2,11 @@
 
 pub(crate) mod commit;
 pub(crate) mod frame;
+mod header;
+mod reader;
 pub(crate) mod segment;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 
@@ -14,8 +18,8 @@ use crate::error::OpenError;
 use crate::files::Temporary;
 use crate::record::{Record, RecordId};
 use crate::secret;
-use frame::{FrameNumber, Put};
-use segment::{Segment, StoreKey};
+use frame::{Frame, FrameNumber, Put};
+use segment::{FRAMES_AT, Segment, StoreKey};
 
 /// Bytes of the longest mark, and of a wall, within a payload.
 const PRELUDE_LEN: usize = 2 * frame::change_len(codec::NUMBER_LEN_MAX);
@@ -70,18 +74,45 @@ impl Recovered {
     pub(crate) fn places(&self) -> impl Iterator<Item = (RecordId, Option<&Record>)> {
         self.changes.iter().map(|(id, record)| (*id, record.as_ref()))
     }
+
+    /// Takes the next frame, or says what is wrong with it.
+    fn take(&mut self, frame: &Frame) -> Result<(), &'static str> {
+        if frame.head.number != self.last + 1 && !canary::sings("takes stale frames") {
+            return Err("an acknowledged frame is missing");
+        }
+        let mut stamp = Stamp { at: frame.head.at, wall: None };
+        for logged in frame.changes() {
+            let logged = logged.and_then(|logged| codec::decode_logged(logged).ok());
+            match logged.ok_or("a frame holds no change")? {
+                Logged::Put { from, record } => {
+                    self.changes.extend(from.map(|from| (from, None)));
+                    self.changes.push((record.id, Some(record)));
+                }
+                Logged::Remove(id) => self.changes.push((id, None)),
+                Logged::Mark(serial) => {
+                    self.given_out = self.given_out.max(serial.saturating_add(1));
+                }
+                Logged::Wall(wall) => stamp.wall = Some(wall),
+            }
+        }
+        self.last = frame.head.number;
+        self.stamp = self.stamp.max(stamp);
+        Ok(())
+    }
 }
 
 impl Log {
-    /// Writes the two empty segments of a new store or of a copy, which get their names later.
+    /// Writes the two empty segments of a new store or of a copy, which get their names later. They
+    /// start with so many bytes each, and grow up to half of `bytes_max`.
     pub(crate) fn create(
         disk: &dyn Disk,
         names: Temporary,
         key: &StoreKey,
-        bytes: u64,
+        bytes_max: u64,
+        segment_len: u64,
     ) -> Result<(), OpenError> {
         for name in segment::NAMES {
-            Segment::create(disk, &names.of(name), key, bytes / 2)?;
+            Segment::create(disk, &names.of(name), key, bytes_max / 2, segment_len)?;
         }
         Ok(())
     }
@@ -117,9 +148,11 @@ impl Log {
         self.used + len as u64 <= self.active_segment().capacity()
     }
 
-    /// The longest payload that an empty segment has room for.
+    /// The longest payload that either segment has room for when it is empty. Neither ever gets
+    /// shorter.
     pub(crate) fn payload_max(&self) -> usize {
-        let capacity = usize::try_from(self.active_segment().capacity()).unwrap_or(usize::MAX);
+        let capacity = self.segments.iter().map(Segment::capacity).min().unwrap_or_default();
+        let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
         capacity.saturating_sub(2 * frame::frame_len(PRELUDE_LEN) + 8)
     }
 
@@ -130,7 +163,23 @@ impl Log {
 
     /// Bytes of both segments, with what of them is not used.
     pub(crate) fn file_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.capacity() + segment::FRAMES_AT).sum()
+        self.segments.iter().map(Segment::file_len).sum()
+    }
+
+    /// Bytes that both segments can grow to.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.segments.iter().map(Segment::len_max).sum()
+    }
+
+    /// Makes both segments so long, if they are shorter. The vault must have all that they hold.
+    pub(crate) fn lengthen(&mut self, segment_len: u64) -> io::Result<()> {
+        self.segments.iter_mut().try_for_each(|segment| segment.grow(&self.key, segment_len))
+    }
+
+    /// The segment that is not written now. It can grow while nobody goes on in it.
+    pub(crate) fn idle(&mut self) -> &mut Segment {
+        let [first, second] = &mut self.segments;
+        if self.active == 0 { second } else { first }
     }
 
     /// Writes one batch as one frame, with one sync.
@@ -212,44 +261,32 @@ fn recover(
     key: &StoreKey,
     settled: FrameNumber,
 ) -> Result<Recovered, OpenError> {
-    let mut bytes = Vec::new();
-    for segment in segments {
-        bytes.push(segment.read().map_err(|error| OpenError::io("read the log", error))?);
-    }
+    let unreadable = |error| OpenError::io("read the log", error);
     let corrupt = |detail: &str| OpenError::Corrupt { file: "log", detail: detail.to_owned() };
-    let mut frames: Vec<_> = bytes
-        .iter()
-        .flat_map(|bytes| segment::frames(bytes, key))
-        .filter(|frame| settled < frame.number || canary::sings("takes stale frames"))
-        .collect();
-    frames.sort_by_key(|frame| frame.number);
+    let mut uses = Vec::new();
+    for segment in segments {
+        let mut reader = segment.reader(key);
+        let first = reader.head(FRAMES_AT).map_err(unreadable)?;
+        uses.extend(first.map(|first| (first.number, reader)));
+    }
+    // Numbers rise within the use of a segment, so all of it is before or behind the other's.
+    uses.sort_by_key(|(first, _)| *first);
     let mut recovered = Recovered { last: settled, ..Recovered::default() };
-    for frame in frames {
-        if frame.number != recovered.last + 1 && !canary::sings("takes stale frames") {
-            return Err(corrupt("an acknowledged frame is missing"));
+    for frame in uses.into_iter().flat_map(|(_, reader)| reader.frames(FRAMES_AT)) {
+        let frame = frame.map_err(unreadable)?;
+        if settled < frame.head.number || canary::sings("takes stale frames") {
+            recovered.take(&frame).map_err(corrupt)?;
         }
-        let mut stamp = Stamp { at: frame.at, wall: None };
-        for logged in frame.changes() {
-            let logged = logged.and_then(|logged| codec::decode_logged(logged).ok());
-            match logged.ok_or_else(|| corrupt("a frame holds no change"))? {
-                Logged::Put { from, record } => {
-                    recovered.changes.extend(from.map(|from| (from, None)));
-                    recovered.changes.push((record.id, Some(record)));
-                }
-                Logged::Remove(id) => recovered.changes.push((id, None)),
-                Logged::Mark(serial) => {
-                    recovered.given_out = recovered.given_out.max(serial.saturating_add(1));
-                }
-                Logged::Wall(wall) => stamp.wall = Some(wall),
-            }
-        }
-        recovered.last = frame.number;
-        recovered.stamp = recovered.stamp.max(stamp);
     }
     // A frame behind the last one of an unbroken row proves that something before it has rotted.
-    let mut strays = bytes.iter().flat_map(|bytes| frame::find_all(bytes, key));
-    if strays.any(|frame| recovered.last < frame.number) && !canary::sings("ends the log at rot") {
-        return Err(corrupt("an acknowledged frame is damaged"));
+    for segment in segments {
+        let (mut reader, mut at) = (segment.reader(key), FRAMES_AT);
+        while let Some((stray, end)) = reader.find(at).map_err(unreadable)? {
+            if recovered.last < stray.number && !canary::sings("ends the log at rot") {
+                return Err(corrupt("an acknowledged frame is damaged"));
+            }
+            at = end;
+        }
     }
     Ok(recovered)
 }

@@ -1,26 +1,22 @@
 //! A segment: one prewritten file of the log.
 //!
-//! It is written whole and synced once when the store is made, so that later an fdatasync has no
-//! new block and no new length to record. Its first page names format and store, and is never
-//! written again; frames start at the second.
+//! Every byte that a frame can take was written and synced before, so that later an fdatasync has no
+//! new block and no new length to record. A segment starts short and grows when it was filled fast.
+//! Its first page names format, store and lengths; frames start at the second.
 
 use std::io;
 
-use super::frame::{self, Frame};
+use super::header::{self, Header};
+use super::reader::Reader;
 use crate::canary;
 use crate::disk::{Disk, DiskFile};
-use crate::error::OpenError;
-use crate::limits::LOG_BYTES_MAX;
+use crate::error::{OpenError, is_full};
 use crate::sync::Arc;
 
 /// Names of the two segments.
 pub(crate) const NAMES: [&str; 2] = ["log-0", "log-1"];
 /// Where frames start.
 pub(crate) const FRAMES_AT: u64 = 4096;
-const MAGIC: [u8; 8] = *b"idemlog\0";
-const VERSION: u32 = 1;
-/// Magic, version, length of the file, and the owner's mark.
-const HEADER_LEN: usize = 8 + 4 + 8 + 32;
 
 /// The secret of one store: it tells its log from another store's, and nobody who only chooses
 /// what is stored can make a frame.
@@ -29,7 +25,11 @@ pub(crate) type StoreKey = [u8; 32];
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     file: Arc<dyn DiskFile>,
-    len: u64,
+    header: Header,
+    /// Which of the two copies of the header is the newer.
+    place: usize,
+    /// A growth that came to nothing may have left more than the header says.
+    file_len: u64,
 }
 
 impl Segment {
@@ -38,18 +38,13 @@ impl Segment {
         disk: &dyn Disk,
         name: &str,
         key: &StoreKey,
+        len_max: u64,
         len: u64,
     ) -> Result<(), OpenError> {
         let written = || -> io::Result<()> {
             let file = disk.create(name)?;
-            write_zeros(&*file, len)?;
-            let header: Vec<u8> = MAGIC
-                .into_iter()
-                .chain(VERSION.to_le_bytes())
-                .chain(len.to_le_bytes())
-                .chain(mark(key, len))
-                .collect();
-            file.write_at(0, &header)?;
+            write_zeros(&*file, 0, len)?;
+            file.write_at(0, &Header { len_max, len }.page(key))?;
             file.sync()
         };
         written().map_err(|error| OpenError::io("create the log", error))
@@ -62,50 +57,42 @@ impl Segment {
         key: &StoreKey,
     ) -> Result<Self, OpenError> {
         let corrupt = |detail: &str| OpenError::Corrupt { file: name, detail: detail.to_owned() };
+        let unreadable = |error| OpenError::io("read the log", error);
         let file = match disk.open(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(corrupt("it is missing"));
             }
             opened => opened.map_err(|error| OpenError::io("open the log", error))?,
         };
-        let len = file.len().map_err(|error| OpenError::io("read the log", error))?;
-        // Before so much is read.
-        if !(FRAMES_AT..=LOG_BYTES_MAX / 2).contains(&len) {
-            return Err(corrupt("it was cut short, or is longer than any"));
+        let file_len = file.len().map_err(unreadable)?;
+        if file_len < FRAMES_AT {
+            return Err(corrupt("it was cut short"));
         }
-        let mut header = [0; HEADER_LEN];
-        file.read_at(0, &mut header).map_err(|error| OpenError::io("read the log", error))?;
-        let (magic, rest) = header.split_at(8);
-        let (version, rest) = rest.split_at(4);
-        let (made_len, owner) = rest.split_at(8);
-        if magic != MAGIC {
-            return Err(OpenError::NotAStore { file: name });
-        }
-        if version != VERSION.to_le_bytes() {
-            let found = version.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
-            return Err(OpenError::UnsupportedVersion { file: name, found, supported: VERSION });
-        }
-        // A segment that was cut would have lost frames without a trace.
-        if made_len != len.to_le_bytes() {
-            return Err(corrupt("its length is not the one it was made with"));
-        }
-        if owner != mark(key, len) {
-            return Err(corrupt("it belongs to another store"));
-        }
-        Ok(Self { file, len })
+        let mut page = [0; header::PAGE_LEN];
+        file.read_at(0, &mut page).map_err(unreadable)?;
+        let header::Found { header, place } = header::find(&page, file_len, key, name)?;
+        Ok(Self { file, header, place, file_len })
     }
 
     /// Bytes that frames can take.
     pub(crate) fn capacity(&self) -> u64 {
-        self.len - FRAMES_AT
+        self.header.len - FRAMES_AT
     }
 
-    /// Everything after the first page.
-    pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
-        let len = usize::try_from(self.capacity()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let mut bytes = vec![0; len];
-        self.file.read_at(FRAMES_AT, &mut bytes)?;
-        Ok(bytes)
+    /// Bytes of the file.
+    pub(crate) fn file_len(&self) -> u64 {
+        self.file_len
+    }
+
+    /// Bytes that it can grow to.
+    pub(crate) fn len_max(&self) -> u64 {
+        self.header.len_max
+    }
+
+    /// Reads the frames. It goes on to the end of the file: should a header with a greater length
+    /// have rotted, then what is behind the other one's length still counts.
+    pub(crate) fn reader<'l>(&'l self, key: &'l StoreKey) -> Reader<'l> {
+        Reader::new(&*self.file, self.file_len, key)
     }
 
     /// Writes one frame, `offset` bytes behind the place where frames start.
@@ -117,63 +104,54 @@ impl Segment {
     pub(crate) fn sync(&self) -> io::Result<()> {
         if canary::sings("answers before the fsync") { Ok(()) } else { self.file.sync() }
     }
+
+    /// Makes it twice as long, if it can be.
+    pub(crate) fn double(&mut self, key: &StoreKey) -> io::Result<()> {
+        self.grow(key, self.header.len * 2)
+    }
+
+    /// Makes it so long, or as long as it can be, if it is shorter. Nobody may write it meanwhile,
+    /// and the vault must have what it holds.
+    ///
+    /// A failure for [want of room](is_want_of_room) leaves it as long as it was, and gives back
+    /// what was taken: the vault may need that.
+    pub(crate) fn grow(&mut self, key: &StoreKey, len: u64) -> io::Result<()> {
+        let grown = Header { len: len.min(self.header.len_max), ..self.header };
+        if grown.len <= self.header.len {
+            return Ok(());
+        }
+        let lengthened =
+            write_zeros(&*self.file, self.header.len, grown.len).and_then(|()| self.file.sync());
+        if let Err(error) = lengthened {
+            if is_want_of_room(&error) {
+                self.file.set_len(self.file_len)?;
+                self.file.sync()?;
+            }
+            return Err(error);
+        }
+        // The file stays so long from here on, since the header may say so.
+        self.file_len = self.file_len.max(grown.len);
+        let place = 1 - self.place;
+        let at = if place == 0 { header::PLACES[0] } else { header::PLACES[1] };
+        self.file.write_at(at as u64, &grown.encode(key))?;
+        self.file.sync()?;
+        (self.header, self.place) = (grown, place);
+        Ok(())
+    }
 }
 
-/// What only the store with this key can have written into the header.
-fn mark(key: &StoreKey, len: u64) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new_keyed(key);
-    hasher.update(b"idemstore log segment").update(&len.to_le_bytes());
-    *hasher.finalize().as_bytes()
+/// Whether a file cannot grow, and is well otherwise.
+pub(crate) fn is_want_of_room(error: &io::Error) -> bool {
+    is_full(error) || error.kind() == io::ErrorKind::FileTooLarge
 }
 
-fn write_zeros(file: &dyn DiskFile, len: u64) -> io::Result<()> {
+fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
     let zeros = vec![0; 256 * 1024];
-    let mut offset = 0;
-    while offset < len {
-        let step = usize::try_from(len - offset).unwrap_or(usize::MAX).min(zeros.len());
-        file.write_at(offset, zeros.get(..step).unwrap_or_default())?;
+    let mut offset = from;
+    while offset < to {
+        let step = usize::try_from(to - offset).unwrap_or(usize::MAX).min(zeros.len());
+        file.write_if_room_at(offset, zeros.get(..step).unwrap_or_default())?;
         offset += step as u64;
     }
     Ok(())
-}
-
-/// The frames of one use of a segment: from its start, one after the other with nothing between.
-pub(crate) fn frames<'a>(bytes: &'a [u8], key: &'a StoreKey) -> impl Iterator<Item = Frame<'a>> {
-    let mut rest = bytes;
-    let mut before: Option<(u64, u64)> = None;
-    std::iter::from_fn(move || {
-        let next = frame::decode(rest, key)?;
-        if before.is_some_and(|(salt, number)| next.salt != salt || next.number != number + 1)
-            && !canary::sings("takes stale frames")
-        {
-            return None;
-        }
-        before = Some((next.salt, next.number));
-        rest = rest.get(next.len()..).unwrap_or_default();
-        Some(next)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Timestamp;
-
-    #[test]
-    fn frames_end_where_another_use_of_the_segment_shows_through() {
-        const KEY: StoreKey = [7; 32];
-        let written = |salt, number| {
-            let mut frame = Vec::new();
-            frame::encode(&mut frame, &KEY, salt, number, Timestamp::default(), [&b"change"[..]]);
-            frame
-        };
-        let numbers = |frames: [Vec<u8>; 3]| {
-            let bytes = frames.concat();
-            super::frames(&bytes, &KEY).map(|frame| frame.number).collect::<Vec<_>>()
-        };
-        assert_eq!(numbers([written(1, 5), written(1, 6), written(1, 7)]), [5, 6, 7]);
-        assert_eq!(numbers([written(1, 5), written(1, 6), written(2, 7)]), [5, 6]);
-        assert_eq!(numbers([written(1, 5), written(1, 7), written(1, 8)]), [5]);
-        assert_eq!(numbers([written(1, 5), written(1, 5), written(1, 6)]), [5]);
-    }
 }

@@ -3,6 +3,7 @@
 
 mod controls;
 mod drawn;
+mod growth;
 mod recovery;
 
 use std::sync::atomic::Ordering;

@@ -170,11 +170,11 @@ fn a_log_of_another_version_is_refused_and_left_alone() {
     bench.complete("k", "request", "result");
     let Bench { disk, clock, store, .. } = bench;
     store.close().expect("the store closes");
-    disk.damage("log-1", |bytes| bytes[8] = 2);
+    disk.damage("log-1", |bytes| bytes[8] = 3);
     let before = disk.bytes()["log-1"].clone();
     let error = builder(&clock).open_on(disk.clone()).expect_err("it is from the future");
     let refused =
-        matches!(error, OpenError::UnsupportedVersion { file: "log-1", found: 2, supported: 1 });
+        matches!(error, OpenError::UnsupportedVersion { file: "log-1", found: 3, supported: 2 });
     assert!(refused, "{error:?}");
     assert!(disk.bytes()["log-1"] == before);
 }

@@ -43,6 +43,7 @@ mod retention;
 mod rot;
 mod run;
 mod scopes;
+mod segments;
 mod stats;
 mod support;
 mod sweep;

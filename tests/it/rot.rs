@@ -25,8 +25,9 @@ const VAULT: &str = "vault.redb";
 const LOGS: [&str; 2] = ["log-0", "log-1"];
 /// Where the frames of a segment start.
 const FRAMES_AT: usize = 4096;
-/// Bytes of a segment's header; the rest of its first page is not used.
-const SEGMENT_HEADER_LEN: usize = 52;
+/// Where the two copies of a segment's header stand; the rest of its first page is not used. Both
+/// count while a segment has never grown.
+const SEGMENT_HEADERS: [Range<usize>; 2] = [0..60, 2_048..2_108];
 /// Bytes of a frame's header.
 const FRAME_HEADER_LEN: usize = 48;
 
@@ -190,7 +191,8 @@ impl Image {
             files[name].get(range.clone()) == self.files[name].get(range)
         };
         let has_header = |log: &&str| {
-            files[*log].len() == self.files[*log].len() && is_whole(log, 0..SEGMENT_HEADER_LEN)
+            files[*log].len() == self.files[*log].len()
+                && SEGMENT_HEADERS.into_iter().all(|header| is_whole(log, header))
         };
         if !LOGS.iter().all(has_header) {
             return Seen::Refused;

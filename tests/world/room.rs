@@ -1,4 +1,5 @@
-//! Backups that fail or are killed: what they leave is refused, and is in nobody's way.
+//! Places without room: backups that fail or are killed leave what is refused and in nobody's way,
+//! and a log that cannot grow costs nothing.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::clerk::Clerk;
 use crate::stage::{alone, among_own_mounts, mount, remount, until};
-use crate::words::{answer, check, check_in, close, complete, directory, fill, names, open, small};
+use crate::words::{
+    answer, check, check_in, close, complete, directory, fill, names, open, small, start,
+};
 
 /// The place of a backup that has failed is empty, or refused.
 fn check_nothing(path: &Path) {
@@ -157,5 +160,41 @@ fn a_backup_into_a_place_that_is_taken_changes_nothing() {
         check_in(&another, &["of another"]);
         assert_eq!(answer(&store, "before"), "replay");
         assert!(!matches!(store.settle(), Err(Error::Poisoned(_))));
+    });
+}
+
+#[test]
+fn a_log_that_cannot_grow_stays_as_it_is_until_there_is_room() {
+    among_own_mounts(|| {
+        let directory = directory();
+        let path = directory.path().join("store");
+        fs::create_dir(&path).expect("there is room for a directory");
+        // For a log that is new and a vault of one checkpoint, and for no longer log.
+        mount(14 << 20, &path);
+        let builder =
+            || Store::builder().log_bytes(64 << 20).result_len_max(4 << 20).sweeper(false);
+        let lens = || {
+            ["log-0", "log-1"].map(|log| fs::metadata(path.join(log)).expect("it is there").len())
+        };
+        let store = builder().open(&path).expect("there is room");
+        let first = lens();
+        let mut execution = start(&store, "one");
+        let mut go_on = |steps: std::ops::Range<u8>| {
+            for step in steps {
+                execution.checkpoint(vec![step; 1 << 20]).expect("the log has room");
+            }
+        };
+        go_on(0..24);
+        assert!(2 < store.stats().settles, "it was never full");
+        assert_eq!(lens(), first);
+        remount("remount,size=64m", &path);
+        go_on(24..48);
+        assert!(lens().iter().zip(first).all(|(now, first)| 2 * first <= *now), "{:?}", lens());
+        assert_eq!(execution.last_checkpoint(), Some(vec![47; 1 << 20].as_slice()));
+        drop(execution);
+        close(store);
+        let store = builder().open(&path).expect("it is whole");
+        assert_eq!(answer(&store, "one"), "interrupted");
+        close(store);
     });
 }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use idemstore::{Error, Fingerprint, KeyInfo, ManualClock, Status, Store};
 
 use super::{
-    FRAMES_AT, Files, Image, Keys, LOGS, SEGMENT_HEADER_LEN, VAULT, ask, disk_of, open_on, tally,
+    FRAMES_AT, Files, Image, Keys, LOGS, SEGMENT_HEADERS, VAULT, ask, disk_of, open_on, tally,
 };
 use crate::support::model::splitmix;
 use crate::support::oracle::Truth;
@@ -215,7 +215,7 @@ fn rot_in_the_log_of_an_open_store_harms_no_answer_and_not_the_vault() {
         let random = splitmix(seed ^ splitmix(*at));
         let log = LOGS[(random % 2) as usize];
         // In the header, in the frames that were just written, or anywhere.
-        let within = [SEGMENT_HEADER_LEN, FRAMES_AT + 300, files[log].len()][(at % 3) as usize];
+        let within = [SEGMENT_HEADERS[0].end, FRAMES_AT + 300, files[log].len()][(at % 3) as usize];
         let bit = (splitmix(random) % (within as u64 * 8)) as usize;
         let what = format!("the flip of bit {bit} of {log}, ROT_SEED={seed}");
         disk.damage(log, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
@@ -224,7 +224,8 @@ fn rot_in_the_log_of_an_open_store_harms_no_answer_and_not_the_vault() {
         store.close().expect("the store closes");
         let again = open_on(disk, &image.clock);
         let is_refused = again.is_none();
-        assert_eq!(is_refused, bit / 8 < SEGMENT_HEADER_LEN, "{what}");
+        let is_header = |byte: usize| SEGMENT_HEADERS.iter().any(|header| header.contains(&byte));
+        assert_eq!(is_refused, is_header(bit / 8), "{what}");
         assert!(again.is_none_or(|store| ask_all(&store, &keys) == 0), "{what}");
         is_refused
     });

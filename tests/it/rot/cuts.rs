@@ -98,7 +98,7 @@ fn what_is_left_of_earlier_frames_behind_the_last_one_is_harmless() {
 
 #[test]
 fn a_store_of_a_later_version_is_refused_and_left_alone() {
-    for (name, version) in [(LOGS[0], 2), (LOGS[1], 2), (LOGS[0], u32::MAX), (LOGS[1], 0)] {
+    for (name, version) in [(LOGS[0], 3), (LOGS[1], 3), (LOGS[0], u32::MAX), (LOGS[1], 0)] {
         let image = Image::new();
         let mut files = image.files.clone();
         let log = files.get_mut(name).expect("it is there");
@@ -115,7 +115,7 @@ fn a_store_of_a_later_version_is_refused_and_left_alone() {
         // Once its version is back, it is the store that it was.
         let mut files = disk.bytes();
         let log = files.get_mut(name).expect("it is there");
-        log[8..12].copy_from_slice(&1_u32.to_le_bytes());
+        log[8..12].copy_from_slice(&2_u32.to_le_bytes());
         assert_eq!(image.look(&files), Seen::After(image.last()));
     }
 }

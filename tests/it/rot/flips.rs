@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::{Files, Image, LOGS, SEGMENT_HEADER_LEN, Seen, VAULT, tally};
+use super::{Files, Image, LOGS, SEGMENT_HEADERS, Seen, VAULT, tally};
 use crate::support::model::splitmix;
 use crate::support::size;
 
@@ -36,8 +36,12 @@ impl Image {
             (Place::Vault, VAULT, VAULT_HEADER_LEN..self.files[VAULT].len()),
         ];
         for log in LOGS {
-            places.push((Place::SegmentHeader, log, 0..SEGMENT_HEADER_LEN));
-            let mut at = SEGMENT_HEADER_LEN;
+            let mut at = 0;
+            for header in SEGMENT_HEADERS {
+                places.push((Place::Unused, log, at..header.start));
+                at = header.end;
+                places.push((Place::SegmentHeader, log, header));
+            }
             let frames = self.frames.iter().enumerate().filter(|(_, frame)| frame.log == log);
             for (number, frame) in frames {
                 let is_last = number + 1 == self.last();

@@ -44,6 +44,23 @@ pub fn at_each_operation(disk: SimDisk, look: impl Fn(Moment) + Sync) -> u64 {
 
 /// The same for a script that is drawn from this seed, if that is not 0.
 pub fn at_each_operation_of(seed: u64, disk: SimDisk, look: impl Fn(Moment) + Sync) -> u64 {
+    at_each_operation_while(disk, look, |disk, clock, told| {
+        if seed == 0 {
+            script::run(disk, clock, told).expect("the disk is well");
+        } else {
+            script::drawn::run(seed, disk, clock, told).expect("the disk is well");
+        }
+        let calls = told.lock().told() / 2;
+        assert!(if seed == 0 { 40 } else { 4 } < calls, "only {calls} calls");
+    })
+}
+
+/// The same for whatever is done.
+pub fn at_each_operation_while(
+    disk: SimDisk,
+    look: impl Fn(Moment) + Sync,
+    run: impl FnOnce(&SimDisk, &ManualClock, &Told),
+) -> u64 {
     let told = Told::default();
     let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
     let (moments, shown) = sync_channel(8);
@@ -62,13 +79,7 @@ pub fn at_each_operation_of(seed: u64, disk: SimDisk, look: impl Fn(Moment) + Sy
                 let _ = moments.send(moment);
             }
         });
-        if seed == 0 {
-            script::run(&disk, &clock, &told).expect("the disk is well");
-        } else {
-            script::drawn::run(seed, &disk, &clock, &told).expect("the disk is well");
-        }
-        let calls = told.lock().told() / 2;
-        assert!(if seed == 0 { 40 } else { 4 } < calls, "only {calls} calls");
+        run(&disk, &clock, &told);
         let operations = disk.operations(Op::Any);
         disk.ignore();
         operations

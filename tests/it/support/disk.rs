@@ -74,6 +74,7 @@ struct State {
     files: Vec<Content>,
     counts: Counts,
     room: Room,
+    longest_log_read: usize,
     /// How many of each operation there were, those that failed among them.
     done: BTreeMap<Op, u64>,
     fault: Option<(Fault, Manner)>,
@@ -118,6 +119,11 @@ impl SimDisk {
 
     pub fn counts(&self) -> Counts {
         lock(&self.state).counts
+    }
+
+    /// The most bytes of the log that were read at one time.
+    pub fn longest_log_read(&self) -> usize {
+        lock(&self.state).longest_log_read
     }
 
     /// How many operations of this kind there were, those that failed among them.

@@ -13,7 +13,7 @@ use idemstore::redb::{self, TableDefinition};
 use idemstore::{Begin, Fingerprint, ManualClock, Store};
 
 use super::oracle::{Oracle, Truth, Unsaid};
-use super::{RETENTION_MS, builder, key};
+use super::{RETENTION_MS, SimDisk, builder, key};
 
 /// A table of the caller's own, with a row for each key that was completed together with it.
 #[cfg(feature = "transaction")]
@@ -87,6 +87,24 @@ pub fn run_and_show<D: Disk + Clone>(
     let made = left.enter(false).and_then(|()| left.create("vault.redb.compact"));
     drop(made.map_err(|error| Unsaid(error.to_string()))?);
     work(Run::second)
+}
+
+/// Makes a store with so long a log at most, and completes keys with results of this length, until a
+/// call fails.
+pub fn fill(
+    disk: &SimDisk,
+    clock: &ManualClock,
+    told: &Told,
+    log_bytes: u64,
+    results: (u8, usize),
+) -> Result<(), Unsaid> {
+    let builder = builder(clock).log_bytes(log_bytes).result_len_max(results.1);
+    let store = builder.open_on(disk.clone()).map_err(|error| Unsaid(error.to_string()))?;
+    let run = Run { store, told: told.clone() };
+    for number in 0..results.0 {
+        run.complete(&format!("filling {number}"), vec![number; results.1])?;
+    }
+    say(run.store.clone().close())
 }
 
 fn say<T, E: std::fmt::Display>(said: Result<T, E>) -> Result<(), Unsaid> {

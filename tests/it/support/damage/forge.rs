@@ -226,10 +226,15 @@ fn row_checksum((expires_at, serial): (u64, u64), body: &[u8]) -> [u8; 8] {
 /// Makes the header of a segment right, and each frame from its start on.
 fn seal(files: &mut Files, name: &str, key: &[u8; 32]) {
     let Some(file) = files.get_mut(name).filter(|file| 4096 <= file.len()) else { return };
-    let len = (file.len() as u64).to_le_bytes();
-    let mark = [b"idemstore log segment".as_slice(), &len].concat();
-    file[12..20].copy_from_slice(&len);
-    file[20..52].copy_from_slice(blake3::keyed_hash(key, &mark).as_bytes());
+    // Version 1 has one header with one length. Of version 2 both copies say now that the segment
+    // is as long as it can be.
+    let (copies, lengths) = if file[8] == 1 { (&[0][..], 1) } else { (&[0, 2_048][..], 2) };
+    let lengths = (file.len() as u64).to_le_bytes().repeat(lengths);
+    let mark = [b"idemstore log segment".as_slice(), &lengths].concat();
+    let fields = [lengths, blake3::keyed_hash(key, &mark).as_bytes().to_vec()].concat();
+    for at in copies {
+        file[at + 12..at + 12 + fields.len()].copy_from_slice(&fields);
+    }
     let mut at = 4096;
     while let Some(end) = frame_end(file, at) {
         seal_frame(&mut file[at..end], key);

@@ -41,8 +41,20 @@ impl DiskFile for SimFile {
             drop(state);
             return failure.say();
         }
+        if self.is_log {
+            state.longest_log_read = state.longest_log_read.max(out.len());
+        }
         let read = state.files[self.file].live().read(offset as usize, out);
         if read { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    fn write_if_room_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        // What is kept is put aside meanwhile.
+        let state = &self.disk.state;
+        let kept = lock(state).room.put_aside();
+        let written = self.write_at(offset, bytes);
+        lock(state).room.put_back(kept);
+        written
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -46,6 +46,17 @@ impl Room {
         true
     }
 
+    /// Takes what is kept for used, so that no write gets any of it.
+    pub(super) fn put_aside(&mut self) -> u64 {
+        self.capacity = self.capacity.map(|capacity| capacity - self.kept);
+        std::mem::take(&mut self.kept)
+    }
+
+    pub(super) fn put_back(&mut self, kept: u64) {
+        self.capacity = self.capacity.map(|capacity| capacity + kept);
+        self.kept += kept;
+    }
+
     /// A file has this length now.
     pub(super) fn cut(&mut self, file: usize, len: u64) {
         if self.capacity.is_some() {
