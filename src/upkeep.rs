@@ -20,7 +20,15 @@ impl Store {
     ///
     /// Any of [`Error`] but `Overloaded`.
     pub fn sweep(&self) -> Result<usize, Error> {
-        self.shared.journal.sweep()
+        let mut from_the_first = false;
+        loop {
+            let swept = self.shared.journal.sweep()?;
+            // Slices may meet only records of keys that somebody holds, and pass over them.
+            from_the_first |= swept.is_first;
+            if 0 < swept.records || from_the_first && !swept.is_cut {
+                return Ok(swept.records);
+            }
+        }
     }
 
     /// Moves everything that the log holds into the vault.

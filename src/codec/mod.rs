@@ -210,8 +210,8 @@ pub(crate) struct Scanned<'a> {
     pub(crate) begun_at: Timestamp,
     /// Whether it is a started record, and not a completed one.
     pub(crate) started: bool,
-    /// Whether result or checkpoint have a row of their own.
-    pub(crate) apart: bool,
+    /// Bytes of result or checkpoint, if they have a row of their own.
+    pub(crate) apart: Option<u32>,
     /// Whether it stays past its retention while it is interrupted.
     pub(crate) keep: bool,
 }
@@ -222,10 +222,10 @@ pub(crate) struct Scanned<'a> {
 pub(crate) fn scan_row(id: RecordId, row: &[u8]) -> Result<Scanned<'_>, Malformed> {
     let WireNoted { keep, record: wire, .. } = decode_wire(checked(id, row)?)?;
     let (started, apart) = match wire.state {
-        WireState::Started | WireState::StartedAt { .. } => (true, false),
-        WireState::StartedAtApart { .. } => (true, true),
-        WireState::Completed { .. } | WireState::Tombstone { .. } => (false, false),
-        WireState::CompletedApart { .. } => (false, true),
+        WireState::Started | WireState::StartedAt { .. } => (true, None),
+        WireState::StartedAtApart { apart } => (true, Some(apart.len)),
+        WireState::Completed { .. } | WireState::Tombstone { .. } => (false, None),
+        WireState::CompletedApart { apart, .. } => (false, Some(apart.len)),
     };
     let begun_at = Timestamp::from_unix_ms(wire.begun_at);
     Ok(Scanned { framed_key: wire.key, begun_at, started, apart, keep })

@@ -10,6 +10,8 @@
 //! a shard of the live table.
 
 mod recovery;
+#[cfg(test)]
+pub(crate) mod tests;
 #[cfg(feature = "transaction")]
 mod transact;
 mod upkeep;
@@ -32,10 +34,11 @@ use crate::observe::{self, Work};
 use crate::origin::Origin;
 use crate::record::{Change, Record, RecordId};
 use crate::steward::Steward;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, FairMutex, Mutex, Ordering};
 use crate::vault::{Listed, Secrets, Vault};
 use crate::wake::Wake;
 pub(crate) use recovery::{Found, find};
+use upkeep::Settled;
 
 pub(crate) struct Journal {
     commit: GroupCommit<Item>,
@@ -46,8 +49,8 @@ pub(crate) struct Journal {
     /// Bytes of both segments.
     log_bytes: u64,
     sealed: Mutex<Option<Arc<Sealed>>>,
-    /// Held by whoever writes the vault.
-    settling: Mutex<Settled>,
+    /// Held by whoever writes the vault. It is fair: a leader waits for one slice of a sweep, not for all.
+    settling: FairMutex<Settled>,
     /// Keeps the store's directory locked. `None` once closed.
     disk: Mutex<Option<Arc<dyn Disk>>>,
     /// Why no call that writes is taken any more. `ended` says without a lock whether there is a
@@ -78,10 +81,6 @@ struct Sealed {
     last: FrameNumber,
     /// When the first of them was written.
     since: Option<Instant>,
-}
-
-struct Settled {
-    last: FrameNumber,
 }
 
 /// A change on its way into the log.
@@ -169,7 +168,7 @@ impl Journal {
             active: Mutex::default(),
             log_bytes,
             sealed: Mutex::default(),
-            settling: Mutex::new(Settled { last: meta.settled }),
+            settling: FairMutex::new(Settled::until(meta.settled)),
             disk: Mutex::new(Some(disk)),
             end: Mutex::default(),
             ended: AtomicBool::new(false),
