@@ -23,7 +23,7 @@ use support::table::Target;
 use support::{Notes, RESULT, Scale, fill, fingerprint, float, key, place};
 
 const CALLERS: u64 = 64;
-const ROUNDS: u64 = 4;
+const ROUNDS: u64 = 5;
 /// For how long a round measures callers at rest, and the longest for which it measures them until the
 /// last key is swept.
 const WINDOW_MS: u64 = 15_000;
