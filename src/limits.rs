@@ -61,8 +61,13 @@ pub(crate) const SEGMENT_CHANGES_MAX: usize = 256 * 1024;
 /// A result longer than this is stored beside its record, which keeps the scan at open narrow.
 pub(crate) const RESULT_INLINE_MAX: usize = 512;
 
-/// Most expired records that one sweep deletes, in one transaction.
-pub(crate) const SWEEP_RECORDS_MAX: usize = 16 * 1024;
+/// Most expired records that one slice of a sweep looks at, and deletes in one transaction. A writer may
+/// have to wait for one.
+pub(crate) const SWEEP_RECORDS_MAX: usize = 4 * 1024;
+
+/// A slice is full once the results that it deletes have so many bytes, which redb reads first. Those
+/// that stand in their records do not count.
+pub(crate) const SWEEP_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Most records that a listing reads at one time.
 pub(crate) const LIST_RECORDS_MAX: usize = 1024;

@@ -20,7 +20,7 @@ impl Store {
     ///
     /// Any of [`Error`] but `Overloaded`.
     pub fn sweep(&self) -> Result<usize, Error> {
-        self.shared.journal.sweep()
+        self.shared.journal.sweep_some()
     }
 
     /// Moves everything that the log holds into the vault.

@@ -29,10 +29,6 @@ impl Wake {
         self.changed.notify_one();
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.state.lock().stopped
-    }
-
     /// Sleeps until woken, or until this time is over. `false` if it is the end.
     pub(crate) fn sleep(&self, at_most: Duration) -> bool {
         let deadline = Instant::now() + at_most;

@@ -212,8 +212,8 @@ pub(crate) struct Scanned<'a> {
     pub(crate) framed_key: &'a [u8],
     pub(crate) begun_at: Timestamp,
     pub(crate) stage: Stage,
-    /// Whether result or checkpoint have a row of their own.
-    pub(crate) apart: bool,
+    /// Bytes of result or checkpoint, if they have a row of their own.
+    pub(crate) apart: Option<u32>,
     /// Whether it stays past its retention while it is interrupted.
     pub(crate) keep: bool,
 }
@@ -224,11 +224,13 @@ pub(crate) struct Scanned<'a> {
 pub(crate) fn scan_row(id: RecordId, row: &[u8]) -> Result<Scanned<'_>, Malformed> {
     let WireNoted { keep, record: wire, .. } = decode_wire(checked(id, row)?)?;
     let (stage, apart) = match wire.state {
-        WireState::Started | WireState::StartedAt { .. } => (Stage::Started, false),
-        WireState::StartedAtApart { .. } => (Stage::Started, true),
-        WireState::Completed { result, .. } => (Stage::Completed(result.len() as u64), false),
-        WireState::Tombstone { .. } => (Stage::Completed(0), false),
-        WireState::CompletedApart { apart, .. } => (Stage::Completed(apart.len.into()), true),
+        WireState::Started | WireState::StartedAt { .. } => (Stage::Started, None),
+        WireState::StartedAtApart { apart } => (Stage::Started, Some(apart.len)),
+        WireState::Completed { result, .. } => (Stage::Completed(result.len() as u64), None),
+        WireState::Tombstone { .. } => (Stage::Completed(0), None),
+        WireState::CompletedApart { apart, .. } => {
+            (Stage::Completed(apart.len.into()), Some(apart.len))
+        }
     };
     let begun_at = Timestamp::from_unix_ms(wire.begun_at);
     Ok(Scanned { framed_key: wire.key, begun_at, stage, apart, keep })

@@ -84,14 +84,14 @@ fn read_row(id: RecordId, row: &[u8]) {
     let scanned = scanned.expect("what can be read can be scanned");
     match read {
         Row::Whole(record) => {
-            assert!(!scanned.apart);
+            assert!(scanned.apart.is_none());
             assert_eq!(scanned.framed_key, record.key.framed());
             assert_eq!(scanned.begun_at, record.begun_at);
             assert_eq!(scanned.stage, record.state.stage());
             row_comes_back(&record);
         }
         Row::Apart(apart) => {
-            assert!(scanned.apart);
+            assert!(scanned.apart.is_some());
             if let Ok(record) = apart.join(row) {
                 row_comes_back(&record);
             }

@@ -13,6 +13,8 @@ mod counters;
 mod item;
 mod recovery;
 mod reserve;
+#[cfg(test)]
+pub(crate) mod tests;
 #[cfg(feature = "transaction")]
 mod transact;
 mod upkeep;
@@ -34,7 +36,7 @@ use crate::observe::{self, Work};
 use crate::origin::Origin;
 use crate::record::{Change, Record, RecordId};
 use crate::steward::Steward;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, FairMutex, Mutex, Ordering};
 use crate::vault::{Listed, Secrets, Vault};
 use crate::wake::Wake;
 pub(crate) use counters::Counters;
@@ -42,6 +44,7 @@ use item::Item;
 pub(crate) use item::{Claim, Submission};
 pub(crate) use recovery::{Found, find};
 use reserve::Reserve;
+use upkeep::Settled;
 
 pub(crate) struct Journal {
     commit: GroupCommit<Item>,
@@ -56,8 +59,8 @@ pub(crate) struct Journal {
     /// Bytes that a segment has at least, for the longest result.
     segment_len: u64,
     sealed: Mutex<Option<Arc<Sealed>>>,
-    /// Held by whoever writes the vault.
-    settling: Mutex<Settled>,
+    /// Held by whoever writes the vault. It is fair: a leader waits for one slice of a sweep, not for all.
+    settling: FairMutex<Settled>,
     /// Keeps the store's directory locked. `None` once closed.
     disk: Mutex<Option<Arc<dyn Disk>>>,
     /// Why no call that writes is taken any more. `ended` says without a lock whether there is a
@@ -95,10 +98,6 @@ struct Sealed {
     since: Option<Instant>,
     /// When the first of their records expires.
     expires_first: Option<Timestamp>,
-}
-
-struct Settled {
-    last: FrameNumber,
 }
 
 /// What the log holds that the vault does not have.
@@ -163,7 +162,7 @@ impl Journal {
             log_bytes,
             segment_len,
             sealed: Mutex::default(),
-            settling: Mutex::new(Settled { last: meta.settled }),
+            settling: FairMutex::new(Settled::until(meta.settled)),
             disk: Mutex::new(Some(disk)),
             end: Mutex::default(),
             ended: AtomicBool::new(false),

@@ -4,12 +4,12 @@
 use std::mem;
 use std::time::Duration;
 
-use super::{Journal, PoisonIfPanicking, Sealed, Settled, latest};
+use super::{Journal, PoisonIfPanicking, Sealed, latest};
 use crate::canary;
+use crate::codec::Scanned;
 use crate::disk::Disk;
 use crate::error::{CopyError, Error, StorageError};
 use crate::files::Temporary;
-use crate::limits::SWEEP_RECORDS_MAX;
 use crate::log::Log;
 use crate::log::frame::FrameNumber;
 use crate::log::segment::is_want_of_room;
@@ -17,6 +17,29 @@ use crate::observe::Work;
 use crate::record::{Record, RecordId};
 use crate::sync::{MutexGuard, Ordering};
 use crate::vault::{Compacted, Copying, Meta};
+
+/// What is known of the vault to whoever writes it.
+pub(super) struct Settled {
+    pub(super) last: FrameNumber,
+    /// Where the last slice of a sweep was cut off, if it was.
+    swept_to: Option<RecordId>,
+}
+
+impl Settled {
+    pub(super) fn until(last: FrameNumber) -> Self {
+        Self { last, swept_to: None }
+    }
+}
+
+/// What one slice of a sweep has done.
+pub(crate) struct Swept {
+    /// Records that it has deleted.
+    pub(crate) records: usize,
+    /// Whether it began with the first that had expired, and not behind another slice.
+    pub(crate) is_first: bool,
+    /// Whether it was cut off, so that more may have expired behind it.
+    pub(crate) is_cut: bool,
+}
 
 impl Journal {
     /// Settles all that the log holds now.
@@ -29,21 +52,37 @@ impl Journal {
         self.tend_vault(|settled| self.settle_sealed(settled))
     }
 
-    /// Deletes one slice of expired records, and says how many.
-    pub(crate) fn sweep(&self) -> Result<usize, Error> {
+    /// Deletes one slice of expired records, the next one behind the last.
+    pub(crate) fn sweep(&self) -> Result<Swept, Error> {
         self.tend_vault(|settled| {
             let (work, now) = (Work::sweep(), self.time.now());
-            let expired = self.vault.expired(now, SWEEP_RECORDS_MAX, |id, row| {
-                self.index.expire(row.framed_key, id, row.stage, now)
-            })?;
-            self.vault.delete(&expired, &self.meta(settled.last))?;
-            if !expired.is_empty() {
+            let after = settled.swept_to;
+            let choose =
+                |id, row: &Scanned<'_>| self.index.expire(row.framed_key, id, row.stage, now);
+            let slice = self.vault.expired(after, now, choose)?;
+            self.vault.delete(&slice, &self.meta(settled.last))?;
+            if 0 < slice.len() {
                 self.reserve.swept();
             }
-            self.counters.swept.fetch_add(expired.len() as u64, Ordering::Relaxed);
-            work.swept(expired.len());
-            Ok(expired.len())
+            settled.swept_to = slice.cut();
+            self.counters.swept.fetch_add(slice.len() as u64, Ordering::Relaxed);
+            work.swept(slice.len());
+            let is_cut = settled.swept_to.is_some();
+            Ok(Swept { records: slice.len(), is_first: after.is_none(), is_cut })
         })
+    }
+
+    /// Deletes a slice of expired records, and says how many those were; 0 if there is none.
+    pub(crate) fn sweep_some(&self) -> Result<usize, Error> {
+        let mut from_the_first = false;
+        loop {
+            let swept = self.sweep()?;
+            // Slices may meet only records of keys that somebody holds, and pass over them.
+            from_the_first |= swept.is_first;
+            if 0 < swept.records || from_the_first && !swept.is_cut {
+                return Ok(swept.records);
+            }
+        }
     }
 
     /// Deletes a slice of what has expired by now, and says whether anything had: so a key finds room
@@ -53,7 +92,7 @@ impl Journal {
         if self.unsettled().expires_first.is_some_and(|first| first <= now) {
             self.settle()?;
         }
-        Ok(self.vault.has_expired(now)? && 0 < self.sweep()?)
+        Ok(self.vault.has_expired(now)? && 0 < self.sweep_some()?)
     }
 
     /// Whoever looks after the vault does so alone, and poisons the store if that fails.

@@ -3,6 +3,7 @@
 
 #[cfg(shuttle)]
 mod explored;
+mod fair;
 
 #[cfg(shuttle)]
 pub(crate) use explored::{
@@ -19,6 +20,7 @@ pub(crate) use std::thread;
 #[cfg(all(not(shuttle), feature = "transaction"))]
 pub(crate) use std::thread_local;
 
+pub(crate) use fair::FairMutex;
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::Ordering;
 

@@ -2,15 +2,15 @@
 //!
 //! Four tables (`docs/FORMAT.md`): `records` by expiry and serial number, so that new records go
 //! in at the right edge and expired ones are cut off at the left; `results` by serial number, for
-//! those too long to stand in their record; `meta`; and one that a later version will fill. Every
-//! commit is redb's safest: two-phase, so
-//! that a failed fsync never costs the file, and quick-repair, so that a kill costs no walk
-//! through it. Both are dear for a single call, and cheap for the thousands that one settle takes.
+//! those too long to stand in their record; `meta`; and one that a later version will fill. Every commit
+//! is redb's safest: two-phase, so that a failed fsync never costs the file, and quick-repair, so that a
+//! kill costs no walk through it. Dear for a single call, cheap for the thousands that one settle takes.
 
 mod backend;
 mod copy;
 mod header;
 mod meta;
+mod sweep;
 #[cfg(feature = "transaction")]
 mod transaction;
 
@@ -98,13 +98,6 @@ pub(crate) struct Listed {
     pub(crate) begun_at: Timestamp,
     /// Whether it was started and not completed when the vault got it.
     pub(crate) started: bool,
-}
-
-/// An expired record, as a sweep meets it.
-pub(crate) struct Expired {
-    pub(crate) id: RecordId,
-    /// Whether its result has a row of its own.
-    apart: bool,
 }
 
 impl Vault {
@@ -211,12 +204,6 @@ impl Vault {
         Ok(looked?)
     }
 
-    /// Whether any record has expired.
-    pub(crate) fn has_expired(&self, now: Timestamp) -> Result<bool, Error> {
-        let expired = ..=(now.as_unix_ms(), u64::MAX);
-        Ok(self.look(|tables| Ok(tables.records.range(expired)?.next().transpose()?.is_some()))?)
-    }
-
     /// The record at this place, if there is one.
     pub(crate) fn read(&self, id: RecordId) -> Result<Option<Record>, Error> {
         let read = self.look(|tables| {
@@ -244,30 +231,6 @@ impl Vault {
         })
     }
 
-    /// The first expired records for which `choose` says yes, oldest first.
-    pub(crate) fn expired(
-        &self,
-        now: Timestamp,
-        max: usize,
-        mut choose: impl FnMut(RecordId, &Scanned<'_>) -> bool,
-    ) -> Result<Vec<Expired>, StorageError> {
-        let expired = self.look(|tables| {
-            let (mut expired, mut places) = (Vec::new(), Places::after(None));
-            for row in tables.records.range(..=(now.as_unix_ms(), u64::MAX))? {
-                let (key, value) = row?;
-                let (id, row) = places.scan(key.value(), value.value())?;
-                if choose(id, &row) {
-                    expired.push(Expired { id, apart: row.apart });
-                }
-                if expired.len() == max {
-                    break;
-                }
-            }
-            Ok(expired)
-        });
-        Ok(expired?)
-    }
-
     /// The first records behind this place.
     pub(crate) fn list(&self, after: Option<RecordId>, max: usize) -> Result<Vec<Listed>, Error> {
         let listed = self.look(|tables| {
@@ -287,48 +250,6 @@ impl Vault {
             Ok(listed)
         });
         Ok(listed?)
-    }
-
-    /// Deletes these records in one transaction. They must be in order.
-    pub(crate) fn delete(&self, expired: &[Expired], meta: &Meta) -> Result<(), StorageError> {
-        let (Some(first), Some(last)) = (expired.first(), expired.last()) else { return Ok(()) };
-        let range = row_key(first.id)..=row_key(last.id);
-        self.write(meta, |records, results| {
-            // Both run in the same order, so that one step of each decides about a row. Cutting a
-            // range is several times faster than to look for its rows one by one.
-            let mut next = expired.iter().map(|expired| row_key(expired.id)).peekable();
-            records.retain_in(range, |key, _| next.next_if_eq(&key).is_none())?;
-            for expired in expired.iter().filter(|expired| expired.apart) {
-                results.remove(expired.id.serial)?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Gives the end of the file back to the disk, if it is free. redb does so with a commit, a part of
-    /// it at a time, and not before the commit after the one that has freed it.
-    pub(crate) fn shrink(&self, meta: &Meta) -> Result<(), StorageError> {
-        const COMMITS_MAX: usize = 16;
-        let len = || self.with(|open| Ok(open.backend.file_len()?));
-        let mut before = len()?;
-        for commit in 0..COMMITS_MAX {
-            self.write(meta, |_, _| Ok(()))?;
-            let after = len()?;
-            if before <= after && 1 < commit {
-                break;
-            }
-            before = after;
-        }
-        Ok(())
-    }
-
-    /// When the first record expires that has not done so yet.
-    pub(crate) fn next_expiry(&self, now: Timestamp) -> Result<Option<Timestamp>, StorageError> {
-        let expiry = self.look(|tables| {
-            let row = tables.records.range((now.as_unix_ms() + 1, 0)..)?.next().transpose()?;
-            Ok(row.map(|(key, _)| from_row_key(key.value()).expires_at))
-        });
-        Ok(expiry?)
     }
 
     /// Lets go of the file. What is durable stays so, whatever this says.
@@ -454,10 +375,13 @@ fn place(
     id: RecordId,
     record: Option<&Record>,
 ) -> Result<(), redb::Error> {
-    match record {
-        Some(record) => put(records, results, record),
-        None => remove(records, results, id),
-    }
+    let Some(record) = record else {
+        if records.remove(row_key(id))?.is_some_and(|row| is_apart(id, row.value())) {
+            results.remove(id.serial)?;
+        }
+        return Ok(());
+    };
+    put(records, results, record)
 }
 
 fn put(
@@ -476,20 +400,8 @@ fn put(
     Ok(())
 }
 
-fn remove(
-    records: &mut Records<'_>,
-    results: &mut Results<'_>,
-    id: RecordId,
-) -> Result<(), redb::Error> {
-    let apart = records.remove(row_key(id))?.is_some_and(|row| is_apart(id, row.value()));
-    if apart {
-        results.remove(id.serial)?;
-    }
-    Ok(())
-}
-
 fn is_apart(id: RecordId, row: &[u8]) -> bool {
-    codec::scan_row(id, row).is_ok_and(|row| row.apart)
+    codec::scan_row(id, row).is_ok_and(|row| row.apart.is_some())
 }
 
 /// Where the rows of a table stand: each behind the one before it, unless a page of it has strayed

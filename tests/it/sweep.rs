@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use idemstore::{Fingerprint, ManualClock, Store, Timestamp};
 
-use crate::support::{Answers, Bench, RETENTION_MS, Started, key};
+use crate::support::{Answers, Bench, RETENTION_MS, SimDisk, Started, key};
+
+/// Records that one slice looks at.
+const SLICE_RECORDS: usize = 4 * 1024;
 
 #[test]
 fn a_sweep_deletes_what_has_expired_and_nothing_else() {
@@ -104,8 +107,47 @@ fn a_sweep_is_bounded() {
             swept => slices.push(swept),
         }
     }
-    assert_eq!(slices, [16 * 1024, 16 * 1024, RECORDS - 32 * 1024]);
+    let mut expected = [SLICE_RECORDS; RECORDS.div_ceil(SLICE_RECORDS)];
+    expected[RECORDS / SLICE_RECORDS] = RECORDS % SLICE_RECORDS;
+    assert_eq!(slices, expected);
     assert_eq!(store.stats().records, 0);
+}
+
+#[test]
+fn a_sweep_passes_over_more_held_keys_than_a_slice_looks_at() {
+    let bench = Bench::new();
+    let held: Vec<_> = (0..=SLICE_RECORDS).map(|number| key(&format!("held {number}"))).collect();
+    let begun = bench.store.begin_many(held.iter().map(|key| (key, Fingerprint::of("request"))));
+    let permits = begun.into_iter().map(|begun| begun.expect("begin answers").fresh());
+    let mut executions = bench.store.start_many(permits);
+    bench.tick(1);
+    bench.complete("behind them", "request", "result");
+    bench.store.settle().expect("it settles");
+    bench.tick(RETENTION_MS);
+    assert_eq!(bench.store.sweep().expect("it sweeps"), 1);
+    assert_eq!(bench.store.sweep().expect("it sweeps"), 0);
+    // The first of them is behind the last slice by now.
+    executions.drain(..2).for_each(|execution| drop(execution.expect("it starts")));
+    assert_eq!(bench.store.sweep().expect("it sweeps"), 2);
+    assert_eq!(bench.store.sweep().expect("it sweeps"), 0);
+    assert_eq!(bench.store.stats().records, SLICE_RECORDS - 1);
+}
+
+#[test]
+fn a_sweep_is_bounded_in_bytes_of_results_too() {
+    const RESULTS: usize = 20;
+    let clock = ManualClock::new(Timestamp::from_unix_ms(1));
+    let builder = Store::builder().sweeper(false).clock(clock.clone());
+    let builder = builder.retention(Duration::from_millis(RETENTION_MS));
+    let store = builder.open_on(SimDisk::new()).expect("the store opens");
+    for step in 0..RESULTS {
+        let begin = store.begin(&key(&format!("{step}")), Fingerprint::of("request"));
+        let permit = begin.expect("begin answers").fresh();
+        permit.complete(vec![1; 1024 * 1024]).expect("it completes");
+    }
+    store.settle().expect("it settles");
+    clock.advance(Duration::from_millis(RETENTION_MS));
+    assert_eq!([(); 3].map(|()| store.sweep().expect("it sweeps")), [16, 4, 0]);
 }
 
 #[test]
