@@ -187,5 +187,6 @@ fn no_operation_that_fails_costs_what_was_acknowledged() {
     findings.report("on the way");
     println!("{runs} runs, in each of which one of {all} operations fails; {stopped} were stopped");
     assert!(all * 12 / step <= runs, "only {runs} runs");
-    assert!(stopped < runs && runs / 2 < stopped, "{stopped} of {runs} runs were stopped");
+    // Of a thousand one or two are not: whether one of those is met here is chance.
+    assert!(runs / 2 < stopped, "{stopped} of {runs} runs were stopped");
 }
