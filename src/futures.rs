@@ -25,6 +25,7 @@ use crate::run::{Effect, Outcome};
 use crate::store::{Hand, Store};
 use crate::sync::Arc;
 use crate::transition;
+use crate::wakers::Place;
 
 /// Makes a step durable.
 async fn append<S: Step>(mut step: S) -> Result<S::Done, S::Refusal> {
@@ -441,7 +442,7 @@ struct Waiting<'f> {
     /// `None` once it has left.
     waiters: Option<Arc<Waiters>>,
     /// Where they keep this one's waker.
-    place: Option<usize>,
+    place: Option<Place>,
 }
 
 impl<'f> Waiting<'f> {
@@ -466,8 +467,11 @@ impl Future for Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(waiters) = self.waiters.take() {
-            self.in_flight.leave(waiters);
-        }
+        let Some(waiters) = self.waiters.take() else { return };
+        // In a forked child a lock may be held by a thread that the child does not have.
+        let is_here = self.in_flight.store().shared.journal.check_process().is_ok();
+        let left = self.place.filter(|_| is_here).and_then(|place| waiters.leave(place));
+        self.in_flight.leave(waiters);
+        drop(left);
     }
 }

@@ -13,6 +13,9 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 /// place in the vault.
 const RECORD_BYTES: u64 = 128;
 
+/// A table of scopes with room for no more keeps it.
+const SCOPES_MIN: usize = 1_000;
+
 /// How much there may be of what.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
@@ -127,7 +130,14 @@ impl Room {
         let mut scopes = self.scopes.lock();
         let used = scopes.get(scope_of(framed_key)).copied().unwrap_or_default();
         match used.wrapping_sub(from).wrapping_add(to) {
-            0 => drop(scopes.remove(scope_of(framed_key))),
+            0 => {
+                scopes.remove(scope_of(framed_key));
+                // As the tables of keys do.
+                if SCOPES_MIN < scopes.capacity() && scopes.len() < scopes.capacity() / 4 {
+                    let room = 2 * scopes.len();
+                    scopes.shrink_to(room);
+                }
+            }
             used => drop(scopes.insert(scope_of(framed_key).into(), used)),
         }
     }
@@ -225,5 +235,18 @@ mod tests {
         room.give_back(key("us", "2").framed(), Stage::Reserved);
         room.give_back(theirs.framed(), Stage::Reserved);
         assert_eq!((room.keys(), room.bytes(), room.scopes.lock().len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn scopes_that_have_nothing_any_more_take_no_memory() {
+        let room = room(usize::MAX, None, Some(RESERVED + 5));
+        let keys: Vec<_> = (0..20_000).map(|number| key(&number.to_string(), "1")).collect();
+        for key in &keys {
+            assert_eq!(room.take(key.framed()), Ok(()));
+        }
+        for key in &keys {
+            room.give_back(key.framed(), Stage::Reserved);
+        }
+        assert!(room.scopes.lock().capacity() < 2 * SCOPES_MIN);
     }
 }

@@ -10,6 +10,7 @@ mod counts;
 mod entry;
 mod loading;
 mod slot;
+mod table;
 mod waiters;
 
 use hashbrown::HashTable;
@@ -30,7 +31,8 @@ use crate::transition::{self, Holder, TakeRule};
 pub(crate) use counts::Counts;
 use entry::{Entry, table_hash};
 pub(crate) use loading::Loading;
-use slot::{Slot, remove_at_rest};
+use slot::{Slot, remove, remove_at_rest};
+use table::take_out;
 pub(crate) use waiters::{Outcome, Waiters};
 
 const SHARD_BITS: u32 = 8;
@@ -280,7 +282,7 @@ impl Index {
                     self.room.give_back(record.key.framed(), record.state.stage());
                 }
                 if let Some(slot) = shard.slot_entry(&record.key, *hash) {
-                    slot.remove().0.wake(Outcome::Gone);
+                    remove(slot).wake(Outcome::Gone);
                 }
             }
         }
@@ -468,7 +470,7 @@ impl Shard {
     /// Whether the entry was there.
     fn remove_entry(&mut self, hash: u64, id: RecordId) -> bool {
         let found = self.entries.find_entry(table_hash(hash), |entry| entry.is_of(hash, id));
-        found.map(OccupiedEntry::remove).is_ok()
+        found.map(|entry| take_out(entry, |entry| entry.table_hash())).is_ok()
     }
 }
 

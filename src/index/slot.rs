@@ -2,6 +2,8 @@
 
 use hashbrown::hash_table::OccupiedEntry;
 
+use super::entry::table_hash;
+use super::table::take_out;
 use super::waiters::{Outcome, Waiters};
 use super::{Probe, Taken};
 use crate::canary;
@@ -28,8 +30,12 @@ pub(super) struct Slot {
 pub(super) fn remove_at_rest(slot: OccupiedEntry<'_, Slot>) {
     let Slot { holder, record, settled, .. } = slot.get();
     if *holder == Holder::Nobody && (*settled || record.is_none()) {
-        slot.remove();
+        remove(slot);
     }
+}
+
+pub(super) fn remove(slot: OccupiedEntry<'_, Slot>) -> Slot {
+    take_out(slot, |slot| table_hash(slot.hash))
 }
 
 impl Slot {

@@ -7,6 +7,8 @@ use std::time::Instant;
 use crate::record::Record;
 use crate::steward::Steward;
 use crate::sync::{Arc, Condvar, Mutex};
+#[cfg(feature = "async")]
+use crate::wakers::Place;
 use crate::wakers::Wakers;
 
 /// What a waiter is woken with.
@@ -45,14 +47,14 @@ impl Waiters {
         state.outcome = Some(outcome);
         self.changed.notify_all();
         if !state.wakers.is_empty() {
-            let wakers = std::mem::take(&mut state.wakers);
+            let wakers = state.wakers.take();
             self.steward.send(Box::new(|| wakers.wake()));
         }
     }
 
     /// The outcome, if it is known. If not, the waker is kept in this place among all.
     #[cfg(feature = "async")]
-    pub(crate) fn poll(&self, waker: Waker, place: &mut Option<usize>) -> Option<Outcome> {
+    pub(crate) fn poll(&self, waker: Waker, place: &mut Option<Place>) -> Option<Outcome> {
         let mut state = self.state.lock();
         if state.outcome.is_some() {
             return state.outcome.clone();
@@ -61,6 +63,13 @@ impl Waiters {
         drop(state);
         drop(replaced);
         None
+    }
+
+    /// The future at this place waits no longer. Its waker is given back, to be dropped after all
+    /// locks.
+    #[cfg(feature = "async")]
+    pub(crate) fn leave(&self, place: Place) -> Option<Waker> {
+        self.state.lock().wakers.leave(place)
     }
 
     /// Waits for the outcome; `None` if the deadline came first.

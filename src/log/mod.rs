@@ -16,6 +16,7 @@ use crate::codec::{self, Logged};
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::files::Temporary;
+use crate::limits::BATCH_BYTES_MAX;
 use crate::record::{Record, RecordId};
 use crate::secret;
 use frame::{Frame, FrameNumber, Put};
@@ -23,6 +24,9 @@ use segment::{FRAMES_AT, Segment, StoreKey};
 
 /// Bytes of the longest mark, and of a wall, within a payload.
 const PRELUDE_LEN: usize = 2 * frame::change_len(codec::NUMBER_LEN_MAX);
+
+/// A buffer with room for more is not kept. No batch of several changes makes it as large.
+const BUFFER_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 
 /// Writes frames into two segments by turns.
 #[derive(Debug)]
@@ -195,7 +199,10 @@ impl Log {
         self.active_segment().sync()?;
         self.used += buffer.len() as u64;
         self.next += 1;
-        self.buffer = buffer;
+        // One long result is no reason to keep so much for ever.
+        if buffer.capacity() <= BUFFER_BYTES_MAX {
+            self.buffer = buffer;
+        }
         Ok(())
     }
 

@@ -8,6 +8,10 @@ use crate::error::StorageError;
 use crate::files::Temporary;
 use crate::sync::{Arc, MutexGuard};
 
+/// Most memory for redb's page cache while it checks a copy or makes it smaller, beside the vault's. A
+/// larger one makes neither faster.
+const COPY_CACHE_BYTES: usize = 8 * 1024 * 1024;
+
 /// A copy of the vault's file that is being made.
 pub(crate) struct Copying<'v> {
     vault: &'v Vault,
@@ -66,18 +70,28 @@ impl Copying<'_> {
         Ok(finished?)
     }
 
+    /// Opens the copy, which redb reads as a whole to check it.
     fn open(&self) -> Result<Open, redb::Error> {
-        Open::new(Backend::new(Arc::clone(&self.file)), self.vault.cache)
+        Open::checked(self.backend(), self.vault.cache.min(COPY_CACHE_BYTES))
+    }
+
+    fn backend(&self) -> Backend {
+        Backend::new(Arc::clone(&self.file))
     }
 
     /// Opens the copy and makes it as small as it can be. The vault itself is left alone: not all
     /// of the commits that redb makes on the way are two-phase.
+    ///
+    /// Then it is closed, which is when redb cuts off all that is free at the end of a large file, and
+    /// opened once more with the cache of a vault.
     pub(crate) fn compact(&self, meta: &Meta) -> Result<Compacted, StorageError> {
         let compacted = contained(|| {
             let mut open = self.open()?;
             open.database.compact()?;
             // With quick-repair again, which the commits of the compaction were without.
             open.commit(safest(&open.database)?, meta)?;
+            open.close()?;
+            let open = Open::trusted(self.backend(), self.vault.cache)?;
             self.file.sync()?;
             Ok(Compacted(open))
         });

@@ -10,6 +10,7 @@ mod backend;
 mod copy;
 mod header;
 mod meta;
+mod open;
 mod sweep;
 #[cfg(feature = "transaction")]
 mod transaction;
@@ -19,8 +20,7 @@ use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{
-    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
-    TableDefinition, TableError, WriteTransaction,
+    Database, ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
 };
 
 use crate::clock::Timestamp;
@@ -37,6 +37,7 @@ use crate::sync::{Arc, Mutex, RwLock};
 use backend::Backend;
 pub(crate) use copy::{Compacted, Copying};
 pub(crate) use meta::{Meta, Secrets};
+use open::{Open, Tables};
 #[cfg(feature = "transaction")]
 pub use transaction::Transaction;
 #[cfg(feature = "transaction")]
@@ -75,20 +76,6 @@ impl Drop for Vault {
             std::mem::forget(self.open.get_mut().take());
         }
     }
-}
-
-struct Open {
-    /// The tables as they were last committed, once somebody has asked for them. A commit takes
-    /// them away before it is told of, so that whoever asks after it sees what it has changed.
-    tables: Mutex<Option<Arc<Tables>>>,
-    database: Database,
-    backend: Backend,
-}
-
-/// The tables as of one commit. To open them takes as long as to read a record from them.
-struct Tables {
-    records: ReadOnlyTable<RowKey, &'static [u8]>,
-    results: ReadOnlyTable<u64, &'static [u8]>,
 }
 
 /// A record at rest, as a listing meets it.
@@ -140,7 +127,7 @@ impl Vault {
         }
         let backend = Backend::new(file);
         backend.hold();
-        let open = contained(|| Open::new(backend, cache))?;
+        let open = contained(|| Open::checked(backend, cache))?;
         let meta = Meta::read(&open.database)?;
         open.check_tables(&meta)?;
         let vault = Self {
@@ -283,63 +270,6 @@ impl Vault {
         let open = self.open.read();
         let open = open.as_ref().ok_or(Failure::Closed)?;
         contained(|| call(open))
-    }
-}
-
-impl Open {
-    /// Opens the vault in this file, which redb reads as a whole to check it.
-    fn new(backend: Backend, cache: usize) -> Result<Self, redb::Error> {
-        let mut builder = redb::Builder::new();
-        let builder = builder.set_cache_size(cache).set_check_integrity_on_open(true);
-        let database = builder.create_with_backend(backend.clone())?;
-        Ok(Self { tables: Mutex::new(None), database, backend })
-    }
-
-    /// Whether all tables are there that a store has. One that is missing would be made anew, empty,
-    /// and each key would be free.
-    fn check_tables(&self, meta: &Meta) -> Result<(), OpenError> {
-        let looked = contained(|| {
-            let transaction = self.database.begin_read()?;
-            let missing = |error: TableError| match error {
-                TableError::Storage(error) => redb::Error::from(error),
-                _ => damaged("one of its tables is missing, or is another"),
-            };
-            transaction.open_table(RECORDS).map_err(missing)?;
-            transaction.open_table(RESULTS).map_err(missing)?;
-            if !meta.is_current {
-                return Ok(0);
-            }
-            Ok(transaction.open_table(DOUBTS).map_err(missing)?.len()?)
-        });
-        if 0 < looked? {
-            Err(corrupt("it has doubts, which only a later version keeps"))
-        } else {
-            Ok(())
-        }
-    }
-
-    fn close(self) -> Result<(), redb::Error> {
-        let Self { tables, database, .. } = self;
-        drop(tables);
-        Ok(database.close()?)
-    }
-
-    fn tables(&self) -> Result<Arc<Tables>, redb::Error> {
-        let mut latest = self.tables.lock();
-        if let Some(tables) = &*latest {
-            return Ok(Arc::clone(tables));
-        }
-        let transaction = self.database.begin_read()?;
-        let records = transaction.open_table(RECORDS)?;
-        let results = transaction.open_table(RESULTS)?;
-        Ok(Arc::clone(latest.insert(Arc::new(Tables { records, results }))))
-    }
-
-    fn commit(&self, transaction: WriteTransaction, meta: &Meta) -> Result<(), redb::Error> {
-        meta.write(&transaction)?;
-        let committed = transaction.commit();
-        self.tables.lock().take();
-        Ok(committed?)
     }
 }
 

@@ -30,11 +30,10 @@ fn hand_in<T>(future: &mut Future<'_, T>) {
     assert!(poll(future).is_pending(), "nothing is durable before the disk says so");
 }
 
+type Completing = Future<'static, Result<Completed, CompleteError<Permit>>>;
+
 /// A completion of a new key, not handed in yet. Its result is the key.
-fn completion(
-    bench: &Bench,
-    name: &'static str,
-) -> Future<'static, Result<Completed, CompleteError<Permit>>> {
+fn completion(bench: &Bench, name: &'static str) -> Completing {
     Box::pin(bench.begin(name, "request").fresh().complete_async(name))
 }
 
@@ -249,10 +248,30 @@ fn a_waker_that_panics_harms_nobody_else() {
     let mut one: Future<'_, _> = Box::pin(permit.complete_async("result"));
     assert!(one.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     door.wait_for_a_stall();
+    // Three of one batch, of which the first panics and the second is dropped.
+    let queued = |name: &str, waker: &Waker| {
+        let permit = bench.begin(name, "request").fresh();
+        let mut queued: Future<'_, _> = Box::pin(permit.complete_async("result"));
+        assert!(queued.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        queued
+    };
+    let woken = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&woken);
+    let counting = Waker::from(Arc::new(OnWake(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    })));
+    let (panics, dropped) = (queued("panics", &waker), queued("dropped", &counting));
+    let mut mate = queued("mate", &counting);
+    drop(dropped);
     door.open();
+    until(|| woken.load(Ordering::SeqCst) == 1);
+    assert!(poll(&mut mate).is_ready());
+    until(|| bench.store.stats().in_flight == 0);
     for name in ["two", "three"] {
         let permit = bench.begin(name, "request").fresh();
         block_on(permit.complete_async("result")).expect("it completes");
     }
-    block_on(one).expect("it completed");
+    for completed in [one, panics] {
+        block_on(completed).expect("it completed");
+    }
 }

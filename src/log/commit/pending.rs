@@ -7,13 +7,14 @@ use std::task::{Context, Poll};
 use super::turn::Turn;
 use crate::error::Error;
 use crate::sync::Arc;
+use crate::wakers::Place;
 
 /// An item that was handed in. As a future it is the outcome of its batch; the item is written
 /// whether anybody waits for that or not.
 pub(crate) struct Pending {
     turn: Arc<Turn>,
-    /// Where the turn keeps this one's waker.
-    place: Option<usize>,
+    /// Where the turn keeps this one's waker, which ends with its batch at the latest.
+    place: Option<Place>,
 }
 
 impl Pending {
@@ -28,9 +29,9 @@ impl Pending {
         Self::new(Arc::new(turn))
     }
 
-    /// Leaves word what is to be done when the outcome is known.
+    /// Waits no longer, and leaves word what is to be done when the outcome is known.
     pub(crate) fn then(self, will: impl FnOnce(&Result<(), Error>) + Send + 'static) {
-        self.turn.then(will);
+        self.turn.then(self.place, will);
     }
 }
 

@@ -5,6 +5,8 @@ use std::task::Waker;
 
 use crate::error::Error;
 use crate::sync::{Condvar, Mutex};
+#[cfg(feature = "async")]
+use crate::wakers::Place;
 use crate::wakers::Wakers;
 
 #[derive(Debug, Default)]
@@ -84,7 +86,8 @@ impl Turn {
         let mut state = self.state.lock();
         let Phase::Done(outcome) = &state.phase else { return };
         let outcome = outcome.clone();
-        let Audience { wakers, wills } = std::mem::take(&mut state.audience);
+        let Audience { wakers, wills } = &mut state.audience;
+        let (wakers, wills) = (wakers.take(), std::mem::take(wills));
         drop(state);
         wakers.wake();
         for will in wills {
@@ -99,7 +102,7 @@ impl Turn {
     pub(super) fn poll(
         &self,
         waker: Waker,
-        place: &mut Option<usize>,
+        place: &mut Option<Place>,
     ) -> Option<Result<(), Error>> {
         let mut state = self.state.lock();
         if let Phase::Done(outcome) = &state.phase {
@@ -111,17 +114,24 @@ impl Turn {
         None
     }
 
-    /// Does this when the outcome is known; at once if it is.
-    pub(super) fn then(&self, will: impl FnOnce(&Result<(), Error>) + Send + 'static) {
+    /// The future at this place waits no longer, and wants this done when the outcome is known; at
+    /// once if it is.
+    pub(super) fn then(
+        &self,
+        place: Option<Place>,
+        will: impl FnOnce(&Result<(), Error>) + Send + 'static,
+    ) {
         let mut state = self.state.lock();
-        match &state.phase {
-            Phase::Done(outcome) => {
-                let outcome = outcome.clone();
-                drop(state);
-                will(&outcome);
-            }
-            _ => state.audience.wills.push(Box::new(will)),
+        let left = place.and_then(|place| state.audience.wakers.leave(place));
+        if let Phase::Done(outcome) = &state.phase {
+            let outcome = outcome.clone();
+            drop(state);
+            will(&outcome);
+        } else {
+            state.audience.wills.push(Box::new(will));
+            drop(state);
         }
+        drop(left);
     }
 }
 

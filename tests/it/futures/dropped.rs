@@ -1,9 +1,13 @@
 //! Futures that are dropped, at each point where they can be: the key is committed or free, or
 //! interrupted if it was, and never held by nobody.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+
 use idemstore::{Error, Execution, Interrupted, Permit, Status, Store};
 
-use super::{Door, Future, completion, hand_in, poll, until};
+use super::{Door, Future, OnWake, completion, hand_in, poll, until};
 use crate::support::waiting::block_on;
 use crate::support::{Answers, Bench, key};
 
@@ -288,4 +292,99 @@ fn those_who_stop_waiting_are_forgotten() {
     drop(waits);
     assert_eq!(bench.store.stats().waited_for, 0);
     permit.complete("result").expect("it completes");
+}
+
+/// A future, with a waker of its own.
+struct Woken<'f, T> {
+    future: Future<'f, T>,
+    wakes: Arc<AtomicUsize>,
+}
+
+impl<'f, T> Woken<'f, T> {
+    fn new(future: impl std::future::Future<Output = T> + Send + 'f) -> Self {
+        Self { future: Box::pin(future), wakes: Arc::default() }
+    }
+
+    /// Polls it with another waker each time. All of them count for it.
+    fn poll(&mut self) -> Poll<T> {
+        let wakes = Arc::clone(&self.wakes);
+        let count = OnWake(move || {
+            wakes.fetch_add(1, Ordering::SeqCst);
+        });
+        self.future.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::new(count))))
+    }
+
+    fn wakers_kept(&self) -> usize {
+        Arc::strong_count(&self.wakes) - 1
+    }
+
+    fn wakes(&self) -> usize {
+        self.wakes.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_waker_leaves_with_its_future() {
+    let bench = Bench::new();
+    let permit = fresh(&bench);
+    let wait = || Woken::new(bench.begin("k", "request").in_flight().wait_async());
+    let mut stays = wait();
+    let mut left = [wait(), wait()];
+    for wait in left.iter_mut().chain([&mut stays]) {
+        for _ in 0..2 {
+            assert!(wait.poll().is_pending());
+        }
+        assert_eq!(wait.wakers_kept(), 1);
+    }
+    for Woken { future, wakes } in left {
+        drop(future);
+        assert_eq!(Arc::strong_count(&wakes), 1, "its waker is still kept");
+    }
+    assert_eq!(stays.wakers_kept(), 1);
+
+    // The same where it waits for its own change.
+    let door = Door::on(&bench.disk);
+    door.close();
+    let mut complete = Woken::new(permit.complete_async("result"));
+    assert!(complete.poll().is_pending());
+    door.wait_for_a_stall();
+    assert_eq!(complete.wakers_kept(), 1);
+    let Woken { future, wakes } = complete;
+    drop(future);
+    assert_eq!(Arc::strong_count(&wakes), 1, "its waker is still kept");
+    door.open();
+    until(|| stays.wakes() == 1);
+    assert!(stays.poll().is_ready());
+    assert_eq!(wakes.load(Ordering::SeqCst), 0, "it had left");
+}
+
+#[test]
+fn each_future_is_woken_once_whoever_has_left_before() {
+    let bench = Bench::new();
+    let permit = fresh(&bench);
+    let wait = || {
+        let mut wait = Woken::new(bench.begin("k", "request").in_flight().wait_async());
+        assert!(wait.poll().is_pending());
+        wait
+    };
+    // Each place but the first is left, by turns before and after others come.
+    let mut waits = vec![wait()];
+    for _ in 0..3 {
+        let (left, after) = (wait(), wait());
+        drop(left);
+        waits.extend([after, wait()]);
+        waits.swap_remove(1);
+    }
+    for wait in &mut waits {
+        assert!(wait.poll().is_pending());
+    }
+    permit.complete("result").expect("it completes");
+    for wait in &mut waits {
+        until(|| 0 < wait.wakes());
+        match wait.poll() {
+            Poll::Ready(begin) => begin.expect("wait answers").replay(),
+            Poll::Pending => panic!("it was woken for nothing"),
+        };
+    }
+    assert!(waits.iter().all(|wait| wait.wakes() == 1));
 }

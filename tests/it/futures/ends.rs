@@ -1,14 +1,14 @@
 //! Futures and the end of their store: each is answered, and the end waits for nobody for ever.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::thread;
 
 use idemstore::{CompleteError, Error, Fingerprint, ManualClock, OpenError, Store};
 
-use super::{Door, Future, LONG, OnWake, completion, hand_in, until};
+use super::{Completing, Door, Future, LONG, OnWake, completion, hand_in, until};
 use crate::support::waiting::block_on;
 use crate::support::{Answers, Bench, SimDisk, builder, key};
 
@@ -64,10 +64,18 @@ fn the_last_handle_may_go_with_a_future_that_is_on_its_way() {
     store.begin(&key("k"), Fingerprint::of("request")).expect("begin answers").fresh();
 }
 
-/// A task that nobody holds any more but its waker.
+/// A task that nobody holds any more but its waker, with a future and a store of its own.
 struct Last {
     _store: Store,
-    woken: Arc<AtomicBool>,
+    future: Mutex<Option<Completing>>,
+    woken: AtomicBool,
+    ended: Sender<bool>,
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let _ = self.ended.send(*self.woken.get_mut());
+    }
 }
 
 impl Wake for Last {
@@ -81,21 +89,26 @@ fn a_waker_may_be_the_last_to_hold_the_store() {
     let bench = Bench::new();
     let door = Door::on(&bench.disk);
     door.close();
-    let woken = Arc::new(AtomicBool::new(false));
-    let last = Last { _store: bench.store.clone(), woken: Arc::clone(&woken) };
-    let waker = Waker::from(Arc::new(last));
-    let permit = bench.begin("k", "request").fresh();
-    let mut complete: Future<'static, _> = Box::pin(permit.complete_async("result"));
+    let (ended, has_ended) = channel();
+    let last = Arc::new(Last {
+        _store: bench.store.clone(),
+        future: Mutex::default(),
+        woken: AtomicBool::new(false),
+        ended,
+    });
+    let waker = Waker::from(Arc::clone(&last));
+    let mut complete = completion(&bench, "k");
     assert!(complete.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    *last.future.lock().expect("nobody has panicked") = Some(complete);
     door.wait_for_a_stall();
     let Bench { disk, clock, store, .. } = bench;
-    drop((store, complete, waker));
+    drop((store, last, waker));
     door.open();
     // The store closes on the thread that wakes.
+    assert!(has_ended.recv_timeout(LONG).expect("it is woken"), "it ended before that");
     let store = opened_when_it_can_be(&disk, &clock);
-    assert!(woken.load(Ordering::SeqCst));
     let begin = store.begin(&key("k"), Fingerprint::of("request")).expect("begin answers");
-    assert_eq!(begin.replay().result(), b"result");
+    assert_eq!(begin.replay().result(), b"k");
 }
 
 #[test]
