@@ -212,7 +212,7 @@ impl Disk for Directory {
         let mut signature = Vec::new();
         (&file).take(1 + SIGNATURE.len() as u64).read_to_end(&mut signature)?;
         // What is kept of the disk lies behind.
-        signature.pop_if(|last| *last == 0);
+        while signature.pop_if(|last| *last == 0).is_some() {}
         // A power cut before it was durable may have left zeros. A part of it is that of a copy, and
         // so of a store.
         let signed = signature.iter().any(|byte| *byte != 0);

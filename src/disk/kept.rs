@@ -92,3 +92,48 @@ fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
     const ZEROS: [u8; 4096] = [0; 4096];
     (offset..offset + len).step_by(ZEROS.len()).try_for_each(|at| write_at(file, at, &ZEROS))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn file() -> File {
+        tempfile::tempfile().expect("there is room for a file")
+    }
+
+    fn len(file: &File) -> u64 {
+        file.metadata().expect("it is known").len()
+    }
+
+    #[test]
+    fn what_is_kept_grows_and_shrinks_and_is_given_in_parts() {
+        let file = file();
+        let kept = Kept::of(&file).expect("it can be read");
+        assert!(kept.bytes() == 0 && !kept.give(1));
+        kept.keep(5 * MIB).expect("there is room");
+        kept.keep(3 * MIB).expect("that is less");
+        assert_eq!((kept.bytes(), len(&file)), (3 * MIB, KEPT_AT + 3 * MIB));
+        // A short write gets a part that lasts for many.
+        assert!(kept.give(1));
+        assert_eq!(kept.bytes(), 2 * MIB);
+        assert!(kept.give(9 * MIB) && !kept.give(1));
+        assert_eq!(len(&file), KEPT_AT);
+    }
+
+    #[test]
+    fn a_later_run_has_what_was_kept_also_of_a_copy_that_has_a_hole_there() {
+        let file = file();
+        file.set_len(KEPT_AT + 2 * MIB).expect("a hole takes no room");
+        let kept = Kept::of(&file).expect("it can be read");
+        assert_eq!(kept.bytes(), 2 * MIB);
+        kept.keep(2 * MIB).expect("there is room");
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let blocks = file.metadata().expect("it is known").blocks();
+            assert!(2 * MIB <= blocks * 512, "{blocks} blocks");
+        }
+    }
+}

@@ -255,7 +255,7 @@ impl Index {
 
     /// Whether this record counts.
     pub(crate) fn has(&self, hash: u64, id: RecordId) -> bool {
-        self.shard(hash).lock().has_entry(hash, id)
+        self.shard(hash).lock().entry(hash, id).is_some()
     }
 
     /// What is true once this change is durable.
@@ -384,7 +384,10 @@ impl Index {
                     && slot.record.as_ref().is_some_and(|record| record.id == id)
             })
             .map_or(Holder::Nobody, |slot| slot.holder);
-        if !transition::is_sweepable(id, holder, now) {
+        // A row that the vault is behind with would be there again after the next settle.
+        let is_started = shard.entry(hash, id).map(|entry| entry.is_started());
+        let is_behind = is_started.is_some_and(|started| started != (stage == Stage::Started));
+        if is_behind || !transition::is_sweepable(id, holder, now) {
             return false;
         }
         if shard.remove_entry(hash, id) {
@@ -463,8 +466,8 @@ impl Shard {
         true
     }
 
-    fn has_entry(&self, hash: u64, id: RecordId) -> bool {
-        self.entries.find(table_hash(hash), |entry| entry.is_of(hash, id)).is_some()
+    fn entry(&self, hash: u64, id: RecordId) -> Option<&Entry> {
+        self.entries.find(table_hash(hash), |entry| entry.is_of(hash, id))
     }
 
     /// Whether the entry was there.

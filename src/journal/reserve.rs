@@ -104,7 +104,8 @@ impl Reserve {
     fn take_share(&self, scope: &[u8], bytes: u64, left: u64) -> bool {
         let mut taken = self.taken.lock();
         let before = taken.get(scope).copied().unwrap_or_default();
-        let has_share = before + bytes <= left;
+        // One that has had nothing may have the last.
+        let has_share = before == 0 || before + bytes <= left;
         if has_share {
             taken.insert(scope.into(), before + bytes);
         }
@@ -222,5 +223,6 @@ mod tests {
         assert_eq!((0..10).filter(|_| take("loud")).count(), 5);
         assert_eq!((0..10).filter(|_| take("second")).count(), 3);
         assert!(take("third") && !take("loud"));
+        assert!(take("fourth") && !take("fourth"));
     }
 }

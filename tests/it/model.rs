@@ -39,7 +39,10 @@ fn a_disk_that_fails_costs_nothing_that_was_acknowledged() {
     };
     let programs = (
         // Soon, so that most of them come before the program ends.
-        prop::collection::vec((0..50_u8, any::<u8>(), 0..10_u8, any::<u8>()), 1..4),
+        prop::collection::vec(
+            (0..50_u8, any::<u8>(), prop_oneof![3 => 0..10_u8, 1 => 128..=255_u8], any::<u8>()),
+            1..4,
+        ),
         prop::collection::vec(ops::random::op(), 1..100),
     );
     let all = Mutex::new(Seen::default());
@@ -55,7 +58,8 @@ fn a_disk_that_fails_costs_nothing_that_was_acknowledged() {
     let seen = all.into_inner().expect("no case panics");
     println!("{seen:?}");
     let unknown = seen.happened + seen.vanished;
-    assert!(0 < seen.refused.min(unknown).min(seen.unopened), "not all was reached");
+    let rare = seen.unopened.min(seen.full);
+    assert!(0 < seen.refused.min(unknown).min(rare), "not all was reached");
 }
 
 /// The disk of a store that was opened again fails at any later read, also where the model looks

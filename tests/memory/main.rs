@@ -3,12 +3,12 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
-// Still to come: changes that wait for their fsync, `complete_many`, and the log that an open reads.
 mod copies;
 mod keys;
 mod stores;
 #[cfg(feature = "async")]
 mod waits;
+mod writes;
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};

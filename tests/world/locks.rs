@@ -232,12 +232,17 @@ fn a_lock_whose_line_a_power_cut_has_taken_is_written_anew() {
         let store = open(&path);
         complete(&store, "before");
         close(store);
-        let line = fs::read(path.join("lock")).expect("it is there");
-        assert!(!line.is_empty(), "a whole store has a line in its lock");
-        for left in [Vec::new(), vec![0; line.len()], vec![0; 7]] {
+        let line = || {
+            let lock = fs::read_to_string(path.join("lock")).expect("it is text");
+            // Behind it is what is kept of the disk.
+            lock.trim_end_matches('\0').to_owned()
+        };
+        let whole = line();
+        assert!(whole.ends_with('\n'), "a whole store has a line in its lock");
+        for left in [Vec::new(), vec![0; whole.len()], vec![0; 7]] {
             fs::write(path.join("lock"), &left).expect("it is ours");
             check_in(&path, &["before"]);
-            assert_eq!(fs::read(path.join("lock")).expect("it is there"), line);
+            assert_eq!(line(), whole);
         }
         // What is no line of ours is somebody else's file.
         fs::write(path.join("lock"), "mine").expect("it is ours");

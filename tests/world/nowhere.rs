@@ -133,7 +133,7 @@ fn a_file_system_for_reading_only_is_said_to_be_so_and_takes_no_store_and_no_bac
         let directory = directory();
         let mounted = directory.path().join("mounted");
         fs::create_dir(&mounted).expect("there is room for a directory");
-        mount(16 << 20, &mounted);
+        mount(48 << 20, &mounted);
         let [closed, killed, empty] = ["closed", "killed", "empty"].map(|name| mounted.join(name));
         fs::create_dir(&empty).expect("there is room for a directory");
         let store = store_with_key(&closed);

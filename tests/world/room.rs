@@ -169,8 +169,9 @@ fn a_log_that_cannot_grow_stays_as_it_is_until_there_is_room() {
         let directory = directory();
         let path = directory.path().join("store");
         fs::create_dir(&path).expect("there is room for a directory");
-        // For a log that is new and a vault of one checkpoint, and for no longer log.
-        mount(14 << 20, &path);
+        // For a log that is new, a vault of one checkpoint and what is kept for the next, and for no
+        // longer log.
+        mount(28 << 20, &path);
         let builder =
             || Store::builder().log_bytes(64 << 20).result_len_max(4 << 20).sweeper(false);
         let lens = || {
@@ -187,7 +188,7 @@ fn a_log_that_cannot_grow_stays_as_it_is_until_there_is_room() {
         go_on(0..24);
         assert!(2 < store.stats().settles, "it was never full");
         assert_eq!(lens(), first);
-        remount("remount,size=64m", &path);
+        remount("remount,size=128m", &path);
         go_on(24..48);
         assert!(lens().iter().zip(first).all(|(now, first)| 2 * first <= *now), "{:?}", lens());
         assert_eq!(execution.last_checkpoint(), Some(vec![47; 1 << 20].as_slice()));

@@ -33,8 +33,8 @@ fn open(disk: &SimDisk, bench: &Bench, fault: Fault, manner: Manner) -> Option<O
 }
 
 fn says_what_failed(error: &OpenError) -> bool {
-    use OpenError::{Io, NotWritable, Storage};
-    matches!(error, Io { .. } | NotWritable { .. } | Storage { .. })
+    use OpenError::{DiskFull, Io, NotWritable, Storage};
+    matches!(error, DiskFull { .. } | Io { .. } | NotWritable { .. } | Storage { .. })
 }
 
 #[test]

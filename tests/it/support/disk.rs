@@ -80,6 +80,8 @@ struct State {
     fault: Option<(Fault, Manner)>,
     /// Whether an operation has failed.
     has_failed: bool,
+    /// Whether a write has found no room.
+    was_full: bool,
     failed_syncs: Option<FailedSync>,
     /// Syncs that are said to be done and are not.
     lies: Option<Op>,
@@ -179,6 +181,11 @@ impl SimDisk {
     /// Whether an operation has failed, as it was told to.
     pub fn has_failed(&self) -> bool {
         lock(&self.state).has_failed
+    }
+
+    /// Whether a write has found no room, also not of what the store keeps.
+    pub fn was_full(&self) -> bool {
+        lock(&self.state).was_full
     }
 
     pub fn heal(&self) {
@@ -351,6 +358,13 @@ impl State {
         (number, Err(failure))
     }
 
+    /// Room for a write. What is kept is for files of the store, and not for one that is being made.
+    fn take_room(&mut self, file: usize, offset: u64, len: u64) -> bool {
+        let names = ["log-0", "log-1", "vault.redb"];
+        let may_take = names.iter().any(|name| self.names.live().get(*name) == Some(&file));
+        self.room.take(file, offset, len, may_take)
+    }
+
     /// What a file had that loses this name.
     fn free(&mut self, name: &str) {
         if let Some(file) = self.names.live().get(name).copied() {
@@ -434,7 +448,7 @@ impl Disk for SimDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         self.change(Op::Remove, |state, number| {
             state.free(name);
-            state.names.unlink(number, name)
+            state.names.unlink(number, name);
         })
     }
 

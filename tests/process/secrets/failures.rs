@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use idemstore::{
     Bound, CompleteError, CopyError, Effect, Error, Execution, FinishError, Key, KeyError,
-    RunError, Store, Timestamp,
+    OpenError, RunError, Store, Timestamp,
 };
 
 use super::canary::MARK;
@@ -19,6 +19,7 @@ pub fn errors(shown: &mut Shown) {
     keys(shown);
     opens(shown);
     opens_of_files(shown);
+    shown.error(&OpenError::DiskFull { needed: 1 });
     stores(shown);
     failed_disks(shown);
     damage(shown);
@@ -198,6 +199,17 @@ fn completions(shown: &mut Shown) {
     let foreign = other.store.complete_many([(execution, MARK)]).pop();
     shown.error(&foreign.expect("there is an answer").expect_err("it is another's"));
     // A queue is full when many threads wait, and a transaction is there with its feature only.
+    let bounds = [
+        Bound::Keys { max: 1 },
+        Bound::Bytes { max: 1 },
+        Bound::ScopeBytes { max: 1 },
+        Bound::Starts { max: 1 },
+        Bound::StartBytes { max: 1 },
+        Bound::ScopeShare,
+        Bound::Disk { needed: 1 },
+        Bound::Serials { max: 1 },
+    ];
+    bounds.iter().for_each(|bound| shown.error(bound));
     let handle = start("overloaded");
     shown.error(&CompleteError::Overloaded { bound: Bound::Keys { max: 1 }, handle });
     let handle = start("in a transaction");

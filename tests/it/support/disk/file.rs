@@ -60,8 +60,8 @@ impl DiskFile for SimFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = lock(&self.disk.state);
         let (number, mut checked) = state.check(self.op(Op::LogWrite, Op::VaultWrite));
-        if checked.is_ok() && !state.room.take(self.file, offset, bytes.len() as u64) {
-            state.has_failed = true;
+        if checked.is_ok() && !state.take_room(self.file, offset, bytes.len() as u64) {
+            state.was_full = true;
             let error = io::ErrorKind::StorageFull.into();
             checked = Err(Failure { error, manner: Manner::Nothing });
         }

@@ -29,15 +29,15 @@ impl Room {
         self.capacity = Some(self.used() + free);
     }
 
-    /// Room for a write, also of what is kept. Whether there is any.
-    pub(super) fn take(&mut self, file: usize, offset: u64, len: u64) -> bool {
+    /// Room for a write, also of what is kept if it may take that. Whether there is any.
+    pub(super) fn take(&mut self, file: usize, offset: u64, len: u64, may_take: bool) -> bool {
         let Some(capacity) = self.capacity else { return true };
         let range = offset / BLOCK..(offset + len).div_ceil(BLOCK);
         let new: Vec<_> =
             range.map(|block| (file, block)).filter(|block| !self.blocks.contains(block)).collect();
         let bytes = new.len() as u64 * BLOCK;
         while capacity < self.used() + bytes {
-            if self.kept == 0 {
+            if self.kept == 0 || !may_take {
                 return false;
             }
             self.kept = self.kept.saturating_sub(bytes.max(GIVEN_MIN));

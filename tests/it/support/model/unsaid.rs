@@ -9,7 +9,7 @@ use std::ops::AddAssign;
 #[cfg(feature = "transaction")]
 use idemstore::TransactionError;
 use idemstore::{
-    CompleteError, CopyError, Error, FinishError, KeyInfo, RunError, Status, Timestamp,
+    Bound, CompleteError, CopyError, Error, FinishError, KeyInfo, RunError, Status, Timestamp,
 };
 
 use super::{Done, Holder, Known, World, check_completed, check_tombstone, name};
@@ -34,12 +34,14 @@ pub struct Seen {
     pub vanished: u64,
     /// Opens that have failed with the disk.
     pub unopened: u64,
+    /// Starts that were refused since the disk had no room to keep for them.
+    pub full: u64,
 }
 
 impl Seen {
     pub fn expect_each(self) {
         println!("{self:?}");
-        let Self { refused, happened, vanished, unopened } = self;
+        let Self { refused, happened, vanished, unopened, full: _ } = self;
         assert!(0 < refused.min(happened).min(vanished).min(unopened), "not all was reached");
     }
 }
@@ -50,12 +52,18 @@ impl AddAssign for Seen {
         self.happened += other.happened;
         self.vanished += other.vanished;
         self.unopened += other.unopened;
+        self.full += other.full;
     }
 }
 
 /// What a call says when the disk has failed.
 pub(super) trait Failure: Debug {
     fn error(&self) -> Option<&Error>;
+
+    /// Whether a start was refused since the disk is full.
+    fn is_full(&self) -> bool {
+        matches!(self.error(), Some(Error::Overloaded { bound: Bound::Disk { .. } }))
+    }
 }
 
 impl Failure for Error {
@@ -67,6 +75,10 @@ impl Failure for Error {
 impl<H: Debug> Failure for CompleteError<H> {
     fn error(&self) -> Option<&Error> {
         if let Self::Store(error) = self { Some(error) } else { None }
+    }
+
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Overloaded { bound: Bound::Disk { .. }, .. })
     }
 }
 
@@ -101,6 +113,10 @@ impl World {
     /// Whether a call has failed with the disk. If so, nothing of it happened, or it says that its
     /// outcome is unknown.
     pub(super) fn has_failed(&mut self, failure: &impl Failure) -> bool {
+        if failure.is_full() {
+            self.seen.full += 1;
+            return true;
+        }
         let error = failure.error().filter(|_| self.disk_has_failed());
         let failed = matches!(
             error,
@@ -148,7 +164,9 @@ impl World {
             CopyError::Store(error) => return assert!(self.has_failed(error), "{error:?}"),
             _ => false,
         };
-        assert!(typed && self.disk_has_failed(), "{error:?}");
+        // A compaction takes nothing of what is kept.
+        let was_full = self.bench().disk.was_full();
+        assert!(typed && (was_full || self.disk_has_failed()), "{error:?}");
     }
 
     /// A call by the key has failed, before or after it took a detached execution in hand.
