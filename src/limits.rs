@@ -46,9 +46,13 @@ pub(crate) const PLACED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A result or a checkpoint of so many bytes is copied at once: an operation takes as much anyway.
 pub(crate) const UNPLACED_LEN_MAX: usize = 1024;
 
-/// The least of the disk that a store keeps for itself, in bytes: a sweep and the commit of a settle
-/// fit.
-pub(crate) const KEPT_BYTES_MIN: u64 = 4 * 1024 * 1024;
+/// The least of the disk that a store keeps for itself, in bytes: the commits of a sweep and of a settle
+/// fit, as long as the vault is small.
+pub(crate) const KEPT_BYTES_MIN: u64 = 256 * 1024;
+
+/// The part of the vault's file that its commits write beside what they change: redb stores which of its
+/// pages are free.
+pub(crate) const KEPT_PART: u64 = 1024;
 
 /// The most of the disk that a store keeps for itself, in bytes: the longest results by default of 512
 /// operations.

@@ -467,7 +467,7 @@ fn a_full_file_system_costs_nothing_that_was_stored() {
         return;
     }
     let (mut most, mut never_made) = (0, 0);
-    for kilobytes in [32, 100, 160, 220, 280, 400, 600] {
+    for kilobytes in [32, 100, 160, 280, 400, 600, 1_000] {
         let directory = directory();
         let place = directory.path().display().to_string();
         let script = format!(

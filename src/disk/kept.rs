@@ -14,7 +14,7 @@ use crate::sync::LeafMutex;
 const KEPT_AT: u64 = 4096;
 
 /// The least that is given to a write at one time.
-const GIVEN_MIN: u64 = 1024 * 1024;
+const GIVEN_MIN: u64 = 256 * 1024;
 
 pub(super) struct Kept {
     file: File,
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!((kept.bytes(), len(&file)), (3 * MIB, KEPT_AT + 3 * MIB));
         // A short write gets a part that lasts for many.
         assert!(kept.give(1));
-        assert_eq!(kept.bytes(), 2 * MIB);
+        assert_eq!(kept.bytes(), 3 * MIB - GIVEN_MIN);
         assert!(kept.give(9 * MIB) && !kept.give(1));
         assert_eq!(len(&file), KEPT_AT);
     }

@@ -123,6 +123,6 @@ impl Found {
         };
         let unsettled = self.recovered.places().filter_map(|(_, record)| record.map(bytes)).sum();
         let room = self.index.room();
-        reserve::needed(unsettled, room.started(), room.result_len_max())
+        reserve::needed(0, unsettled, room.started(), room.result_len_max())
     }
 }

@@ -13,7 +13,7 @@ use super::Journal;
 use crate::bound::Bound;
 use crate::disk::Disk;
 use crate::error::{Error, is_full};
-use crate::limits::{CHANGE_OVERHEAD_MAX, KEPT_BYTES_MAX, KEPT_BYTES_MIN};
+use crate::limits::{CHANGE_OVERHEAD_MAX, KEPT_BYTES_MAX, KEPT_BYTES_MIN, KEPT_PART};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// redb rounds a long row up to a power of two pages.
@@ -25,6 +25,8 @@ pub(super) struct Reserve {
     pending: AtomicU64,
     /// Bytes in the log that the vault does not have.
     unsettled: AtomicU64,
+    /// Bytes of the vault's file when it was written last.
+    file_bytes: AtomicU64,
     /// Bytes of the disk that were kept when they were looked at last.
     kept: AtomicU64,
     /// Whether the disk had no room for more.
@@ -68,7 +70,8 @@ impl Reserve {
 
     /// The vault was written. If that took of what is kept, the disk is full; if not, what is left is
     /// shared anew.
-    fn written(&self, disk: &dyn Disk) {
+    fn written(&self, disk: &dyn Disk, file_bytes: u64) {
+        self.file_bytes.store(file_bytes, Ordering::Relaxed);
         let kept = disk.kept();
         if kept < self.kept.swap(kept, Ordering::Relaxed) {
             self.is_short.store(true, Ordering::Relaxed);
@@ -120,10 +123,11 @@ fn of_one(result_len_max: usize) -> u64 {
 
 /// Bytes of the disk that may be written before all is settled that the log has, and that `started`
 /// operations may still store.
-pub(super) fn needed(unsettled: u64, started: u64, result_len_max: usize) -> u64 {
+pub(super) fn needed(file_bytes: u64, unsettled: u64, started: u64, result_len_max: usize) -> u64 {
     let results = started.saturating_mul(of_one(result_len_max));
     let settles = unsettled.saturating_mul(ROUNDED_UP);
-    results.saturating_add(settles).saturating_add(KEPT_BYTES_MIN).min(KEPT_BYTES_MAX)
+    let commits = KEPT_BYTES_MIN + file_bytes / KEPT_PART;
+    results.saturating_add(settles).saturating_add(commits).min(KEPT_BYTES_MAX)
 }
 
 impl Journal {
@@ -132,13 +136,14 @@ impl Journal {
         let room = self.index.room();
         let unsettled = self.reserve.unsettled.load(Ordering::Relaxed);
         let started = room.started() + self.reserve.pending.load(Ordering::Relaxed);
-        needed(unsettled, started + more, room.result_len_max())
+        let file_bytes = self.reserve.file_bytes.load(Ordering::Relaxed);
+        needed(file_bytes, unsettled, started + more, room.result_len_max())
     }
 
     /// To be called when the vault was written.
     pub(super) fn look_at_reserve(&self) {
         if let Some(disk) = self.lock() {
-            self.reserve.written(&*disk);
+            self.reserve.written(&*disk, self.vault.file_bytes().unwrap_or_default());
         }
     }
 
@@ -190,7 +195,10 @@ impl Journal {
     /// Keeps as much of the disk as is needed now, if it has that much room again, and lets go of what
     /// is far more.
     pub(crate) fn tend_reserve(&self) {
-        let (needed, Some(disk)) = (self.needed(0), self.lock()) else { return };
+        let Some(disk) = self.lock() else { return };
+        // Nothing is taken away that is just being promised.
+        let _alone = self.reserve.granting.lock();
+        let needed = self.needed(1);
         let kept = disk.kept();
         let is_far_more = needed.saturating_mul(4) < kept && kept != u64::MAX;
         if kept < needed || is_far_more || self.reserve.is_short.load(Ordering::Relaxed) {
@@ -206,9 +214,9 @@ mod tests {
 
     #[test]
     fn what_is_needed_has_a_least_and_a_most() {
-        assert_eq!(needed(0, 0, 0), KEPT_BYTES_MIN);
-        assert_eq!(needed(10, 3, 100), KEPT_BYTES_MIN + 2 * (10 + 3 * (100 + 1024)));
-        assert_eq!(needed(u64::MAX, u64::MAX, usize::MAX / 4), KEPT_BYTES_MAX);
+        assert_eq!(needed(0, 0, 0, 0), KEPT_BYTES_MIN);
+        assert_eq!(needed(9 * 1024, 10, 3, 100), KEPT_BYTES_MIN + 9 + 2 * (10 + 3 * (100 + 1024)));
+        assert_eq!(needed(0, u64::MAX, u64::MAX, usize::MAX / 4), KEPT_BYTES_MAX);
     }
 
     #[test]

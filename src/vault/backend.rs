@@ -88,11 +88,17 @@ impl Held {
 
     fn let_through(&self, file: &dyn DiskFile) -> io::Result<()> {
         self.is_on.store(false, Ordering::Release);
-        std::mem::take(&mut *self.steps.lock()).into_iter().try_for_each(|step| match step {
+        let steps = std::mem::take(&mut *self.steps.lock());
+        let done = steps.into_iter().try_for_each(|step| match step {
             Step::Write(offset, bytes) => file.write_at(offset, &bytes),
             Step::SetLen(len) => file.set_len(len),
             Step::Sync => file.sync(),
-        })
+        });
+        if done.is_err() {
+            // redb knows nothing of that, and writes as it closes: over what a sync may have lost.
+            self.is_on.store(true, Ordering::Release);
+        }
+        done
     }
 }
 

@@ -79,3 +79,23 @@ fn what_was_unsaid_is_found_out_beside_a_disk_that_is_to_fail() {
     println!("{all:?}");
     assert!(all.happened + all.vanished == 64 && 0 < all.unopened, "{all:?}");
 }
+
+/// An open that fails as it lets through what redb has written. redb does not know, and must write
+/// nothing more.
+#[test]
+fn an_open_whose_sync_fails_writes_nothing_more() {
+    let request = ops::Request { key: 0, request: 0 };
+    let begin = || ops::Op::Begin(request);
+    let complete = ops::Op::Complete { handle: 0, len: ops::Len(0) };
+    for after in 0..8 {
+        for seed in 0..64 {
+            let ops = vec![begin(), begin(), complete.clone(), begin(), ops::Op::Reopen];
+            // The completion cannot be written, and then the open cannot be synced: the power is cut.
+            let faults = [[2, 67, 0, 0], [4, 248, after, seed]].map(Failing::from_bytes).to_vec();
+            World::play_faulty(&FaultyProgram {
+                faults,
+                program: Program { hash_mask: u64::MAX, ops },
+            });
+        }
+    }
+}

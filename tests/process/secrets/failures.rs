@@ -209,7 +209,9 @@ fn completions(shown: &mut Shown) {
         Bound::Disk { needed: 1 },
         Bound::Serials { max: 1 },
     ];
-    bounds.iter().for_each(|bound| shown.error(bound));
+    for bound in &bounds {
+        shown.error(bound);
+    }
     let handle = start("overloaded");
     shown.error(&CompleteError::Overloaded { bound: Bound::Keys { max: 1 }, handle });
     let handle = start("in a transaction");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 const BLOCK: u64 = 4096;
 /// The least that a write gets of what is kept.
-const GIVEN_MIN: u64 = 1 << 20;
+const GIVEN_MIN: u64 = 1 << 18;
 
 /// Blocks of files that were written, as far as the disk is bounded.
 #[derive(Clone, Default)]

@@ -148,7 +148,9 @@ impl World {
         self.fault_is_due = false;
         match builder(&clock).hash_mask(hash_mask).open_on(disk.clone()) {
             Ok(store) => Bench { disk, clock, store, hash_mask },
-            Err(OpenError::Io { .. } | OpenError::Storage { .. }) if disk.has_failed() => {
+            Err(OpenError::DiskFull { .. } | OpenError::Io { .. } | OpenError::Storage { .. })
+                if disk.has_failed() || disk.was_full() =>
+            {
                 self.seen.unopened += 1;
                 self.fault = None;
                 let disk = if fault.cut {
