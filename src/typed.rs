@@ -117,7 +117,10 @@ macro_rules! typed {
 }
 
 typed! {
-    #[expect(clippy::result_large_err, reason = "the error gives back what the caller handed in")]
+    #[cfg_attr(
+        feature = "async",
+        expect(clippy::result_large_err, reason = "the error gives back what the caller handed in")
+    )]
     Permit, complete_as, complete, complete_as_async, complete_async;
     Execution, complete_as, complete, complete_as_async, complete_async;
     Interrupted, resolve_as, resolve, resolve_as_async, resolve_async;

@@ -24,8 +24,8 @@ mod faults;
 mod files;
 mod forget;
 mod format;
-#[cfg(feature = "async")]
 mod full;
+#[cfg(feature = "async")]
 mod futures;
 mod handles;
 mod histories;

@@ -214,7 +214,8 @@ impl SimDisk {
         let state = lock(&self.state);
         let (names, files) = (state.names.clone(), state.files.clone());
         let lies = state.lies;
-        Self::with(State { names, files, lies, ..State::default() })
+        let room = state.room.kept_alone();
+        Self::with(State { names, files, room, lies, ..State::default() })
     }
 
     /// The disk as a power cut leaves it, as `choose` says with a number below its argument. If

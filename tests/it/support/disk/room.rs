@@ -46,6 +46,11 @@ impl Room {
         true
     }
 
+    /// What is kept, on a disk that has no bound.
+    pub(super) fn kept_alone(&self) -> Self {
+        Self { kept: self.kept, ..Self::default() }
+    }
+
     /// Takes what is kept for used, so that no write gets any of it.
     pub(super) fn put_aside(&mut self) -> u64 {
         self.capacity = self.capacity.map(|capacity| capacity - self.kept);

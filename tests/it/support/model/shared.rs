@@ -78,7 +78,7 @@ impl World {
     ) {
         if let TransactionError::Operation(Refused::Failed) | TransactionError::Unfinished = failure
         {
-            return assert!(self.bench().disk.has_failed(), "{failure:?}");
+            return assert!(self.disk_has_failed(), "{failure:?}");
         }
         assert!(self.has_failed(failure), "{failure:?}");
         if is_unknown(failure) {
@@ -93,7 +93,7 @@ impl World {
                 let expected = self.rows.iter().map(|(row, value)| (*row, *value));
                 assert!(rows.iter().copied().eq(expected), "{rows:?}");
             }
-            Err(error) => assert!(self.bench().disk.has_failed(), "{error}"),
+            Err(error) => assert!(self.disk_has_failed(), "{error}"),
         }
     }
 

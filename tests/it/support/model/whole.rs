@@ -113,7 +113,7 @@ impl World {
             self.bench.take().expect("the store is open between two operations");
         let image = match *end {
             Op::PowerCut { seed } => disk.after_power_cut(chooser(seed)),
-            Op::Reopen if !disk.has_failed() => disk.clone(),
+            Op::Reopen if !disk.has_failed() && !disk.was_full() => disk.clone(),
             // The same machine goes on: what was not synced may still be lost.
             _ => disk.after_kill_of_process(),
         };
@@ -122,7 +122,7 @@ impl World {
         let mut handles = std::mem::take(&mut self.handles);
         if matches!(end, Op::Reopen) {
             let alive = |(_, handle): &(u8, Handle)| matches!(handle, Handle::Execution(_));
-            if !disk.has_failed() && handles.iter().any(alive) {
+            if !disk.has_failed() && !disk.was_full() && handles.iter().any(alive) {
                 let locked = builder(&clock).open_on(image.clone());
                 assert!(matches!(locked, Err(OpenError::Locked)), "{locked:?}");
             }
