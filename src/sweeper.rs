@@ -2,8 +2,8 @@
 //! It is asleep in between.
 //!
 //! Little depends on it. Whether a key has expired is decided when it is asked for, a full log is
-//! settled by the call that finds it full, and the next write has what the wall clock shows. Only
-//! records that have expired count towards the number of keys until they are swept.
+//! settled by the call that finds it full, a key that finds no room sweeps by itself, and the next write
+//! has what the wall clock shows.
 //!
 //! Callers are not to notice when many keys expire at once. So it sweeps in short slices, settles a
 //! sealed segment before the next slice, and pauses after each.

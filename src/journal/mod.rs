@@ -59,7 +59,7 @@ pub(crate) struct Journal {
     /// Bytes that a segment has at least, for the longest result.
     segment_len: u64,
     sealed: Mutex<Option<Arc<Sealed>>>,
-    /// Held by whoever writes the vault. It is fair: a leader waits for one slice of a sweep, not for all.
+    /// Held while the vault is written. It is fair: a leader waits for one slice of a sweep, not for all.
     settling: FairMutex<Settled>,
     /// Keeps the store's directory locked. `None` once closed.
     disk: Mutex<Option<Arc<dyn Disk>>>,

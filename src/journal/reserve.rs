@@ -151,10 +151,10 @@ impl Journal {
     pub(super) fn promise(&self, scope: &[u8]) -> Result<Promise, Error> {
         let Some(disk) = self.lock() else { return Err(Error::Closed) };
         let _alone = self.reserve.granting.lock();
-        if self.is_granted(&*disk, scope) {
+        if self.is_granted(&*disk, scope) || self.find_room(&*disk, scope) {
             return Ok(self.reserve.grant());
         }
-        // No settle runs meanwhile: what it writes would count twice.
+        // The disk is short. What a settle writes counts twice while it runs, so it is waited for.
         let granted = self.tend(|settled| {
             if self.find_room(&*disk, scope) {
                 return Ok(true);

@@ -18,7 +18,7 @@ use crate::record::{Record, RecordId};
 use crate::sync::{MutexGuard, Ordering};
 use crate::vault::{Compacted, Copying, Meta};
 
-/// What is known of the vault to whoever writes it.
+/// What the thread that writes the vault knows of it.
 pub(super) struct Settled {
     pub(super) last: FrameNumber,
     /// Where the last slice of a sweep was cut off, if it was.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use shuttle::rand::Rng;
 use shuttle::sync;
 
-pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 pub(crate) use shuttle::thread;
 
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@
 )]
 
 mod bodies;
+mod burst;
 mod conflict;
 mod disconnect;
 mod effect;
