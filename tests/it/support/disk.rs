@@ -250,6 +250,11 @@ impl SimDisk {
         state.room.bound(bytes, files.into_iter());
     }
 
+    /// The store keeps nothing of the disk any more, as after a copy that has left it out.
+    pub fn lose_what_is_kept(&self) {
+        lock(&self.state).room.kept = 0;
+    }
+
     /// In how many ways a power cut can go, at most, if it does no more than the store expects.
     pub fn ways(&self, image: Image) -> u64 {
         let state = lock(&self.state);

@@ -26,7 +26,8 @@ pub struct Failing {
     for_good: bool,
     /// Chooses what of a failed sync is on the disk after all.
     pub seed: u64,
-    /// Nothing fails, but the disk has room for so many bytes more and not for all.
+    /// Nothing fails, but the disk has room for so many bytes more and not for all. With an odd seed the
+    /// store has lost what it has kept of it.
     full: Option<u64>,
     /// If it is an open that fails: whether the power is cut then.
     pub cut: bool,
@@ -52,7 +53,7 @@ impl Failing {
             after: u64::from(bytes[2]) % 64,
             for_good: bytes[1] & 64 != 0,
             seed: bytes[3].into(),
-            full: (bytes[2] & 128 != 0).then(|| u64::from(bytes[2] & 127) * 64 * 1024),
+            full: (bytes[2] & 128 != 0).then(|| u64::from(bytes[2] & 127) * 8 * 1024),
             cut: bytes[1] & 128 != 0,
         }
     }
@@ -60,6 +61,9 @@ impl Failing {
     /// From now on the disk is to fail.
     pub fn arm(self, disk: &SimDisk) {
         if let Some(free) = self.full {
+            if self.seed % 2 == 1 {
+                disk.lose_what_is_kept();
+            }
             return disk.leave_free(free);
         }
         let Self { on, after, for_good, seed, .. } = self;
