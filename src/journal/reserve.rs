@@ -80,11 +80,11 @@ impl Reserve {
         }
     }
 
-    /// Keeps so many bytes of the disk, and as many more ahead, so that few starts have to ask it. If
-    /// it has not so many, all that it has.
+    /// Keeps so many bytes of the disk, and twice as many more ahead, so that few starts have to ask it,
+    /// and so that there is much left to share when it has not so many: then it keeps all that there is.
     fn keep(&self, disk: &dyn Disk, needed: u64) -> io::Result<()> {
         const STEPS: u32 = 5;
-        let ahead = needed.saturating_mul(2).min(KEPT_BYTES_MAX);
+        let ahead = needed.saturating_mul(3).min(KEPT_BYTES_MAX);
         let least = needed.max(disk.kept());
         let mut kept = disk.keep(ahead);
         let is_short = matches!(&kept, Err(error) if is_full(error));
@@ -185,8 +185,10 @@ impl Journal {
 
     /// Whether there is room for one more start of this scope.
     fn is_granted(&self, disk: &dyn Disk, scope: &[u8]) -> bool {
-        match disk.kept().checked_sub(self.needed(1)) {
-            Some(_) if !self.reserve.is_short.load(Ordering::Relaxed) => true,
+        let needed = self.needed(1);
+        let is_ample = needed.saturating_mul(2).min(KEPT_BYTES_MAX) <= disk.kept();
+        match disk.kept().checked_sub(needed) {
+            Some(_) if !self.reserve.is_short.load(Ordering::Relaxed) => is_ample,
             Some(left) => self.reserve.take_share(scope, self.of_one(), left),
             None => false,
         }
@@ -200,7 +202,7 @@ impl Journal {
         let _alone = self.reserve.granting.lock();
         let needed = self.needed(1);
         let kept = disk.kept();
-        let is_far_more = needed.saturating_mul(4) < kept && kept != u64::MAX;
+        let is_far_more = needed.saturating_mul(6) < kept && kept != u64::MAX;
         if kept < needed || is_far_more || self.reserve.is_short.load(Ordering::Relaxed) {
             // A disk that is full still is.
             let _ = self.reserve.keep(&*disk, needed);
