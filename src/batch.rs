@@ -8,7 +8,7 @@ use crate::handle::sealed::Sealed;
 use crate::handle::{Completable, Completed, Completion, Execution, Start, Startable, Step};
 use crate::key::{Fingerprint, Key};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX};
-use crate::log::commit::Place;
+use crate::log::commit::{Place, wait};
 use crate::store::Store;
 use crate::sync::Arc;
 
@@ -82,7 +82,7 @@ impl Store {
         let mut completed = Vec::new();
         while results.peek().is_some() {
             let group = next_group(&mut results, |result| self.len_of(result));
-            let placed = self.place(&group).and_then(|place| place.map(Place::wait).transpose());
+            let placed = wait(self.place(&group));
             completed.extend(self.append_each(self.completions(group, placed)));
         }
         completed.into_iter().map(|record| record.map(Completed::new)).collect()

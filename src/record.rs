@@ -28,7 +28,7 @@ pub(crate) struct Record {
     pub(crate) attempt: u32,
     /// Whether it stays past its retention for as long as it is interrupted.
     pub(crate) keep: bool,
-    /// What was stored at the start, for whoever has to finish it.
+    /// What was stored at the start, for the one who has to finish it.
     pub(crate) note: Option<Box<[u8]>>,
     pub(crate) state: State,
 }

@@ -5,7 +5,7 @@ use super::{Completed, Hold, Tombstone};
 use crate::disk::Disk;
 use crate::error::{CompleteError, Error};
 use crate::journal::{Claim, Submission};
-use crate::log::commit::Place;
+use crate::log::commit::{Place, wait};
 use crate::observe::{self, Made};
 use crate::record::{ChangeKind, Record};
 use crate::sync::Arc;
@@ -71,7 +71,7 @@ impl Execution {
     /// the last one or this one counts.
     pub fn checkpoint(&mut self, progress: impl AsRef<[u8]>) -> Result<(), CompleteError<()>> {
         let progress = progress.as_ref();
-        let placed = self.place(progress)?.map(Place::wait).transpose();
+        let placed = wait(Ok(self.place(progress)?));
         let (record, change) = self.with_checkpoint(progress, placed)?;
         let appended = self.hold.shared().journal.append(change);
         self.checkpointed(record, appended)

@@ -30,7 +30,7 @@ use crate::disk::Disk;
 use crate::error::{CompleteError, Error};
 use crate::journal::{Claim, Submission};
 use crate::key::Key;
-use crate::log::commit::Place;
+use crate::log::commit::{Place, wait};
 use crate::observe::{self, Made};
 use crate::record::{ChangeKind, Kept, Record, RecordId};
 use crate::store::Shared;
@@ -175,7 +175,7 @@ pub(crate) fn complete<H: Completable>(
     result: &[u8],
 ) -> Result<Completed, CompleteError<H>> {
     let handle = fitting(handle, result.len())?;
-    let placed = place(&handle, result.len()).and_then(|place| place.map(Place::wait).transpose());
+    let placed = wait(place(&handle, result.len()));
     Completion::of_result(handle, result, placed)?.append().map(Completed::new)
 }
 

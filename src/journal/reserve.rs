@@ -185,9 +185,9 @@ impl Journal {
 
     /// Whether there is room for one more start of this scope.
     fn is_granted(&self, disk: &dyn Disk, scope: &[u8]) -> bool {
-        let needed = self.needed(1);
-        let is_ample = needed.saturating_mul(2).min(KEPT_BYTES_MAX) <= disk.kept();
-        match disk.kept().checked_sub(needed) {
+        let (needed, kept) = (self.needed(1), disk.kept());
+        let is_ample = needed.saturating_mul(2).min(KEPT_BYTES_MAX) <= kept;
+        match kept.checked_sub(needed) {
             Some(_) if !self.reserve.is_short.load(Ordering::Relaxed) => is_ample,
             Some(left) => self.reserve.take_share(scope, self.of_one(), left),
             None => false,

@@ -35,7 +35,7 @@ impl<T> FairMutex<T> {
         FairGuard { value: self.value.lock(), _turn: Turn { line: &self.line, moved: &self.moved } }
     }
 
-    /// How many wait for whoever has it.
+    /// How many wait for the one who has it.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> u64 {
         let line = self.line.lock();
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_asks_again_comes_after_those_who_wait() {
+    fn one_who_asks_again_comes_after_those_who_wait() {
         let lock = FairMutex::new(Vec::new());
         thread::scope(|scope| {
             let mut held = lock.lock();

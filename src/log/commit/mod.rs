@@ -26,7 +26,7 @@ use crate::sync::{Arc, Condvar, Mutex};
 pub(crate) use pending::Pending;
 #[cfg(feature = "async")]
 pub(crate) use places::arrival;
-pub(crate) use places::{Place, Places};
+pub(crate) use places::{Place, Places, wait};
 use starts::Starts;
 use turn::Turn;
 

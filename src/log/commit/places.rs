@@ -121,11 +121,11 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.places.state.lock();
-        let waiting = state.waiting.iter().position(|(turn, _)| Arc::ptr_eq(turn, &self.turn));
-        if let Some(at) = waiting {
-            state.waiting.remove(at);
-        } else if self.turn.is_granted() {
+        // Under this lock it has a place, or it is among those who wait; after a refusal it is neither.
+        if self.turn.is_granted() {
             state.used -= self.bytes;
+        } else {
+            state.waiting.retain(|(turn, _)| !Arc::ptr_eq(turn, &self.turn));
         }
         let given = state.give();
         drop(state);
@@ -133,8 +133,13 @@ impl Drop for Place {
     }
 }
 
-#[cfg(feature = "async")]
 /// Waits for a place, if one is needed.
+pub(crate) fn wait(place: Result<Option<Place>, Error>) -> Result<Option<Place>, Error> {
+    place?.map(Place::wait).transpose()
+}
+
+/// The same as a future.
+#[cfg(feature = "async")]
 pub(crate) async fn arrival(place: Result<Option<Place>, Error>) -> Result<Option<Place>, Error> {
     match place? {
         Some(place) => place.arrival().await.map(Some),
