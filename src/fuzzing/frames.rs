@@ -267,27 +267,31 @@ impl Written {
         for _ in 0..source.byte() % 5 {
             let kind = source.byte();
             let name = NAMES[usize::from(kind >> 7)];
-            let from = START + self.place(source);
+            let place = START + self.place(source);
             let len = source.below(64) + 1;
-            self.disk.with(name, |file| match kind % 16 {
-                0 => {
-                    file[source.below(START)] ^= 1 << (source.byte() % 8);
-                    harm.header = true;
+            self.disk.with(name, |file| {
+                // The place may be one of the other segment, which may be the longer one.
+                let from = place.min(file.len() - 1);
+                match kind % 16 {
+                    0 => {
+                        file[source.below(START)] ^= 1 << (source.byte() % 8);
+                        harm.header = true;
+                    }
+                    1 => {
+                        file.truncate(source.below(file.len()));
+                        file.resize(START + CAPACITY, 0);
+                        harm.header = true;
+                    }
+                    2 => {
+                        let to = START + source.below(CAPACITY / 8) * 8;
+                        let moved = file[from..].iter().take(len * 8).copied().collect::<Vec<_>>();
+                        put(file, to, &moved);
+                        harm.moved = true;
+                    }
+                    3..=5 => file[from..].iter_mut().take(len).for_each(|byte| *byte = 0),
+                    6 => put(file, from, source.take(len)),
+                    _ => file[from] ^= 1 << (source.byte() % 8),
                 }
-                1 => {
-                    file.truncate(source.below(file.len()));
-                    file.resize(START + CAPACITY, 0);
-                    harm.header = true;
-                }
-                2 => {
-                    let to = START + source.below(CAPACITY / 8) * 8;
-                    let moved = file[from..].iter().take(len * 8).copied().collect::<Vec<_>>();
-                    put(file, to, &moved);
-                    harm.moved = true;
-                }
-                3..=5 => file[from..].iter_mut().take(len).for_each(|byte| *byte = 0),
-                6 => put(file, from, source.take(len)),
-                _ => file[from] ^= 1 << (source.byte() % 8),
             });
         }
         harm
