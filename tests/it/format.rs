@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use idemstore::{Begin, Fingerprint, Key, ManualClock, Store, Timestamp};
 use redb::ReadableDatabase;
@@ -14,9 +15,18 @@ const NAMES: [&str; 3] = ["vault.redb", "log-0", "log-1"];
 const MADE_AT_MS: u64 = 1_700_000_000_000;
 /// More than a retention before.
 const EARLY_MS: u64 = MADE_AT_MS - 1_000;
+/// Results that a segment of a log that can grow has no room for, as it is made.
+const FILLING: usize = 68;
+const FILLING_LEN: usize = 16 * 1024;
 
-fn fixture(version: u32) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/v{version}"))
+/// Each fixture, as `docs/FORMAT.md` lists them.
+const V1: &str = "v1";
+const V2: &str = "v2";
+const V3: &str = "v3";
+const GROWN: &str = "v3-grown";
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 fn clock() -> ManualClock {
@@ -83,17 +93,47 @@ fn check_version_2(store: &Store) {
     }
 }
 
-fn disk_of(version: u32) -> SimDisk {
-    let disk = SimDisk::new();
+fn check_version_3(store: &Store) {
+    check_version_2(store);
+    for place in ["settled", "logged"] {
+        let late = begin(store, place, "late").replay();
+        assert_eq!(
+            (late.result(), late.begun_at()),
+            (&b"late"[..], Timestamp::from_unix_ms(EARLY_MS))
+        );
+        assert_eq!(late.expires_at().as_unix_ms(), MADE_AT_MS + 1_000);
+    }
+}
+
+/// Completes operations whose results are more than a segment has room for that has not grown.
+fn fill_a_segment(store: &Store, scope: &str, retention: Duration) {
+    for at in 0..FILLING {
+        let permit = begin(store, scope, &format!("{at}")).fresh().retention(retention);
+        permit.complete(filling(at)).expect("it completes");
+    }
+}
+
+fn filling(at: usize) -> Vec<u8> {
+    vec![at.to_le_bytes()[0]; FILLING_LEN]
+}
+
+fn check_filling(store: &Store, scope: &str) {
+    for at in 0..FILLING {
+        assert!(begin(store, scope, &format!("{at}")).replay().result() == filling(at), "{at}");
+    }
+}
+
+fn disk_of(name: &str) -> SimDisk {
+    let (directory, disk) = (fixture(name), SimDisk::new());
     for name in NAMES {
-        let bytes = fs::read(fixture(version).join(name)).expect("the fixture is there");
+        let bytes = fs::read(directory.join(name)).expect("the fixture is there");
         disk.put(name, bytes);
     }
     disk
 }
 
-fn open(version: u32) -> (SimDisk, Store) {
-    let disk = disk_of(version);
+fn open(name: &str) -> (SimDisk, Store) {
+    let disk = disk_of(name);
     let store = builder(&clock()).open_on(disk.clone()).expect("the store opens");
     (disk, store)
 }
@@ -111,7 +151,7 @@ fn format_of(disk: &SimDisk) -> Vec<u8> {
 
 #[test]
 fn a_store_of_version_1_is_read_and_goes_on_as_one_of_version_3() {
-    let (disk, store) = open(1);
+    let (disk, store) = open(V1);
     assert_eq!(format_of(&disk.after_kill()), 3_u32.to_le_bytes());
     check_version_1(&store);
     // The new states go into the old files.
@@ -129,7 +169,7 @@ fn a_store_of_version_1_is_read_and_goes_on_as_one_of_version_3() {
 
 #[test]
 fn a_store_of_version_2_is_read_and_goes_on_as_one_of_version_3() {
-    let (disk, store) = open(2);
+    let (disk, store) = open(V2);
     check_version_2(&store);
     store.close().expect("the store closes");
     assert_eq!(format_of(&disk), 3_u32.to_le_bytes());
@@ -138,25 +178,43 @@ fn a_store_of_version_2_is_read_and_goes_on_as_one_of_version_3() {
 
 #[test]
 fn a_store_of_version_3_is_read() {
-    let (_, store) = open(3);
-    check_version_2(&store);
-    for place in ["settled", "logged"] {
-        let late = begin(&store, place, "late").replay();
-        assert_eq!(
-            (late.result(), late.begun_at()),
-            (&b"late"[..], Timestamp::from_unix_ms(EARLY_MS))
-        );
-        assert_eq!(late.expires_at().as_unix_ms(), MADE_AT_MS + 1_000);
-    }
+    let (_, store) = open(V3);
+    check_version_3(&store);
     store.sweep().expect("it sweeps");
     assert_eq!(store.stats().records, store.iter().count());
+}
+
+/// The headers of all other fixtures have version 1.
+#[test]
+fn a_store_whose_log_has_grown_is_read_and_goes_on() {
+    let (disk, store) = open(GROWN);
+    let bytes = disk_of(GROWN).bytes();
+    assert_eq!(["log-0", "log-1"].map(|name| bytes[name][8]), [2, 2], "the version of each header");
+    assert!(bytes["log-1"].len() < bytes["log-0"].len());
+    let check = |store: &Store| {
+        check_version_3(store);
+        check_filling(store, "logged");
+    };
+    check(&store);
+    // The vault has all of it now, and both segments are written anew.
+    for scope in ["new", "newer"] {
+        fill_a_segment(&store, scope, Duration::from_secs(1));
+    }
+    let killed = disk.after_kill();
+    store.close().expect("the store closes");
+    for disk in [killed, disk] {
+        let store = builder(&clock()).open_on(disk).expect("the store opens");
+        check(&store);
+        check_filling(&store, "new");
+        check_filling(&store, "newer");
+    }
 }
 
 /// A migration that is cut off anywhere is made again.
 #[test]
 fn a_kill_while_an_older_store_is_opened_costs_nothing() {
-    for version in [1, 2] {
-        let (stages, seen) = (Arc::new(Mutex::new(Vec::new())), version);
+    for (version, check) in [(V1, check_version_1 as fn(&Store)), (V2, check_version_2)] {
+        let stages = Arc::new(Mutex::new(Vec::new()));
         let disk = disk_of(version);
         let kept = Arc::clone(&stages);
         disk.observe(move |disk| {
@@ -168,13 +226,13 @@ fn a_kill_while_an_older_store_is_opened_costs_nothing() {
         let stages = std::mem::take(&mut *stages.lock().expect("no observer panics"));
         assert!(5 < stages.len(), "it was hardly written");
         for disk in stages.into_iter().flatten() {
-            let store = builder(&clock()).open_on(disk).expect("the store opens");
-            if seen == 1 { check_version_1(&store) } else { check_version_2(&store) }
+            check(&builder(&clock()).open_on(disk).expect("the store opens"));
         }
     }
 }
 
-/// Writes the fixture. Run once for each new version of the format:
+/// Writes the fixture of what is stored now. Run once for each new version of anything that is, and
+/// with a name of its own:
 /// `cargo test --test it format::write_fixture -- --ignored`.
 #[test]
 #[ignore = "writes the committed fixture"]
@@ -182,16 +240,25 @@ fn write_fixture() {
     let disk = SimDisk::new();
     // What is completed late has its place changed.
     let clock = ManualClock::new(Timestamp::from_unix_ms(EARLY_MS));
-    let store = builder(&clock).open_on(disk.clone()).expect("the store opens");
+    let store = builder(&clock).log_bytes(3 << 20).open_on(disk.clone()).expect("the store opens");
+    // The first segment grows by what is not kept.
+    fill_a_segment(&store, "not kept", Duration::from_millis(1));
+    store.settle().expect("it settles");
     let late = ["settled", "logged"].map(|place| begin(&store, place, "late").started());
     store.settle().expect("it settles");
     clock.set(Timestamp::from_unix_ms(MADE_AT_MS));
+    while 0 < store.sweep().expect("it sweeps") {}
+    store.compact().expect("there is room for a smaller one");
     let [settled, logged] = late;
     settled.complete("late").expect("it completes");
+    // What is logged then begins in the shorter segment.
+    store.settle().expect("it settles");
     make(&store);
     logged.complete("late").expect("it completes");
-    fs::create_dir_all(fixture(3)).expect("there is room for a directory");
+    // Frames of both segments are not settled.
+    fill_a_segment(&store, "logged", Duration::from_secs(1));
+    fs::create_dir_all(fixture(GROWN)).expect("there is room for a directory");
     for (name, bytes) in disk.after_kill().bytes() {
-        fs::write(fixture(3).join(name), bytes).expect("there is room for a file");
+        fs::write(fixture(GROWN).join(name), bytes).expect("there is room for a file");
     }
 }
