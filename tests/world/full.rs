@@ -16,7 +16,7 @@ use crate::stage::{among_own_mounts, mount, say};
 use crate::words::directory;
 
 const RESULT_LEN: usize = 1024 * 1024;
-const LOUD: usize = 56;
+const LOUD: usize = 60;
 const QUIET: usize = 4;
 const RETENTION: Duration = Duration::from_secs(3_600);
 
