@@ -11,7 +11,7 @@ use crate::files::{self, Found, Temporary};
 use crate::journal::{self, Journal};
 use crate::limits::{
     CACHE_BYTES_DEFAULT, KEPT_BYTES_MIN, KEYS_MAX_DEFAULT, LOG_BYTES_DEFAULT, LOG_BYTES_MAX,
-    LOG_BYTES_MIN, RESULT_LEN_DEFAULT, result_len_max, segment_len,
+    LOG_BYTES_MIN, RESULT_LEN_DEFAULT, STARTS_MAX, result_len_max, segment_len,
 };
 use crate::log::Log;
 use crate::observe;
@@ -60,6 +60,7 @@ pub struct Builder {
     clock: Option<Arc<dyn Clock>>,
     terms: Terms,
     hash_mask: u64,
+    starts_max: usize,
 }
 
 impl Default for Builder {
@@ -79,6 +80,7 @@ impl Default for Builder {
             clock: None,
             terms: Terms::default(),
             hash_mask: u64::MAX,
+            starts_max: STARTS_MAX,
         }
     }
 }
@@ -207,6 +209,14 @@ impl Builder {
     #[doc(hidden)]
     pub fn hash_mask(mut self, mask: u64) -> Self {
         self.hash_mask = mask;
+        self
+    }
+
+    /// Most starts that wait for an fsync at one time. For the store's own tests, which cannot fill the
+    /// queue again and again.
+    #[doc(hidden)]
+    pub fn starts_max(mut self, max: usize) -> Self {
+        self.starts_max = max;
         self
     }
 
@@ -344,7 +354,13 @@ impl Builder {
             observe::exposed();
         }
         drop(disk);
-        let journal = Journal::open(found, Arc::clone(&time), Arc::clone(&wake), segment_len)?;
+        let journal = Journal::open(
+            found,
+            Arc::clone(&time),
+            Arc::clone(&wake),
+            segment_len,
+            self.starts_max,
+        )?;
         let journal = Arc::new(journal);
         let sweeper = if self.sweeper {
             Some(sweeper::spawn(Arc::clone(&journal), Arc::clone(&wake))?)

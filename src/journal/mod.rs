@@ -137,13 +137,14 @@ fn latest<'r>(
 }
 
 impl Journal {
-    /// Goes on with what was found, in segments that are so long at least. This is the first write of
-    /// an open.
+    /// Goes on with what was found, in segments that are so long at least, with so many starts in the
+    /// queue at most. This is the first write of an open.
     pub(crate) fn open(
         mut found: Found,
         time: Arc<Time>,
         wake: Arc<Wake>,
         segment_len: u64,
+        starts_max: usize,
     ) -> Result<Self, OpenError> {
         found.settle(&time)?;
         let Found { disk, vault, mut log, meta, index, steward, recovered, work } = found;
@@ -154,7 +155,7 @@ impl Journal {
         let log_bytes = AtomicU64::new(log.file_bytes());
         let tail = Tail { log, changes: Vec::new(), bytes: 0 };
         Ok(Self {
-            commit: GroupCommit::new(batch_bytes_max, Arc::clone(&steward)),
+            commit: GroupCommit::new(batch_bytes_max, starts_max, Arc::clone(&steward)),
             places: Places::new(Arc::clone(&steward)),
             reserve: Arc::default(),
             tail: Mutex::new(Some(tail)),

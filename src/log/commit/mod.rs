@@ -77,10 +77,10 @@ struct Batch<T> {
 }
 
 impl<T: Queued> GroupCommit<T> {
-    pub(crate) fn new(batch_bytes_max: usize, steward: Arc<Steward>) -> Self {
+    pub(crate) fn new(batch_bytes_max: usize, starts_max: usize, steward: Arc<Steward>) -> Self {
         let queue = Queue {
             batches: VecDeque::new(),
-            starts: Starts::default(),
+            starts: Starts::new(starts_max),
             lead: Lead::Nobody,
             refusal: None,
         };

@@ -149,6 +149,8 @@ pub(crate) async fn arrival(place: Result<Option<Place>, Error>) -> Result<Optio
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const HALF: usize = PLACED_BYTES_MAX / 2;
@@ -212,5 +214,48 @@ mod tests {
         assert_eq!(places.state.lock().used, PLACED_BYTES_MAX);
         drop(given);
         assert_eq!(places.state.lock().used, 0);
+    }
+
+    /// Notes who of those that have asked, in their order, must have a place now.
+    fn note_given(asked: &mut [(Place, usize, bool)]) {
+        let mut used: usize =
+            asked.iter().filter(|(.., has)| *has).map(|(_, bytes, _)| bytes).sum();
+        for (_, bytes, has) in asked.iter_mut().filter(|(.., has)| !has) {
+            if 0 < used && PLACED_BYTES_MAX < used + *bytes {
+                return;
+            }
+            (used, *has) = (used + *bytes, true);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn places_are_given_in_order_whoever_leaves(
+            ops in prop::collection::vec((0..5_usize, any::<prop::sample::Index>()), 1..120),
+            rest in any::<prop::sample::Index>(),
+        ) {
+            const LENS: [usize; 3] = [UNPLACED_LEN_MAX + 1, HALF - 1, 3 * HALF];
+            let (places, mut asked) = (places(), Vec::new());
+            for (op, at) in ops {
+                match LENS.get(op) {
+                    Some(bytes) => asked.push((take(&places, *bytes), *bytes, false)),
+                    None if asked.is_empty() => {}
+                    // With its place, or while it waits for one.
+                    None => drop(asked.remove(at.index(asked.len()))),
+                }
+                note_given(&mut asked);
+                for (place, _, has) in &asked {
+                    prop_assert_eq!(place.turn.is_granted(), *has);
+                }
+                prop_assert!(asked.is_empty() || asked.iter().any(|(.., has)| *has), "all wait");
+            }
+            while !asked.is_empty() {
+                drop(asked.swap_remove(rest.index(asked.len())));
+            }
+            let state = places.state.lock();
+            prop_assert_eq!((state.used, state.waiting.len()), (0, 0));
+        }
     }
 }
