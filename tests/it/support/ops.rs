@@ -1,10 +1,10 @@
 //! One alphabet of operations, for the model test and for the fuzzer.
 
 #![cfg_attr(
-    not(feature = "transaction"),
+    not(all(feature = "async", feature = "transaction")),
     expect(
         dead_code,
-        reason = "the same bytes are the same program, with the feature and without"
+        reason = "the same bytes are the same program, with the features and without"
     )
 )]
 
@@ -12,6 +12,8 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 
 /// Few keys and few requests, so that operations meet.
 pub const KEYS: u8 = 4;
+/// With those that only a flood asks for, which needs many.
+pub const ALL_KEYS: u8 = 16;
 pub const REQUESTS: u8 = 2;
 /// Longest result and longest checkpoint that the store of a test takes.
 pub const LEN_MAX: u16 = 16 * 1024;
@@ -35,9 +37,8 @@ impl Program {
         let mut source = Unstructured::new(bytes);
         let collide = bool::arbitrary(&mut source).unwrap_or_default();
         let mut dear = 0;
-        let ops = std::iter::from_fn(|| {
-            if source.is_empty() { None } else { Op::arbitrary(&mut source).ok() }
-        });
+        let ops =
+            std::iter::from_fn(|| if source.is_empty() { None } else { op(&mut source).ok() });
         let ops = ops.take(OPS_MAX).filter(|op| {
             dear += usize::from(op.is_dear());
             !op.is_dear() || dear <= DEAR_MAX
@@ -211,12 +212,26 @@ pub enum Op {
     PowerCut {
         seed: u64,
     },
+    /// While the disk is slow to sync: more starts of one scope than may wait, starts of the other, and
+    /// an end or a checkpoint of all that is executing.
+    #[arbitrary(skip)]
+    Flood(Flood),
+}
+
+/// What comes while the disk is slow.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub struct Flood {
+    /// Which scope sends more than its share.
+    pub scoped_is_loud: bool,
+    /// Whether the ends come first.
+    pub ends_first: bool,
+    pub len: Len,
 }
 
 impl Op {
     fn is_dear(&self) -> bool {
-        use Op::{Backup, Compact, Kill, PowerCut, Reopen};
-        matches!(self, Backup { .. } | Compact | Kill | PowerCut { .. } | Reopen)
+        use Op::{Backup, Compact, Flood, Kill, PowerCut, Reopen};
+        matches!(self, Backup { .. } | Compact | Flood(_) | Kill | PowerCut { .. } | Reopen)
     }
 }
 
@@ -239,6 +254,18 @@ impl<'a> Arbitrary<'a> for Len {
             _ => LEN_MAX + 1,
         }))
     }
+}
+
+/// An operation that begins with this byte is a flood. The numbers of the others stay what they were
+/// before there was one, and so do the programs that are kept.
+const FLOOD: u8 = 74;
+
+fn op(source: &mut Unstructured<'_>) -> Result<Op> {
+    if source.peek_bytes(1) == Some(&[FLOOD]) {
+        source.bytes(1)?;
+        return Flood::arbitrary(source).map(Op::Flood);
+    }
+    Op::arbitrary(source)
 }
 
 fn key(source: &mut Unstructured<'_>) -> Result<u8> {
@@ -363,7 +390,19 @@ pub mod random {
         ]
     }
 
+    fn flood() -> impl Strategy<Value = Op> {
+        (any::<bool>(), any::<bool>(), len()).prop_map(|(scoped_is_loud, ends_first, len)| {
+            Op::Flood(Flood { scoped_is_loud, ends_first, len })
+        })
+    }
+
     pub fn op() -> impl Strategy<Value = Op> {
-        prop_oneof![21 => by_key(), 34 => with_handle(), 4 => of_many(), 15 => of_all()]
+        prop_oneof![
+            21 => by_key(),
+            34 => with_handle(),
+            4 => of_many(),
+            15 => of_all(),
+            2 => flood(),
+        ]
     }
 }

@@ -9,7 +9,7 @@ use super::{
     Done, Handle, Holder, KeyState, Known, RETENTION_MS, World, as_future, check_completed,
     check_facts, check_tombstone, fingerprint, fits, name, result,
 };
-use crate::support::ops::{KEYS, Len, Request};
+use crate::support::ops::{ALL_KEYS, Len, Request};
 
 /// What `begin` must answer.
 #[derive(Debug)]
@@ -200,14 +200,14 @@ impl World {
         let listed: BTreeSet<_> = infos
             .iter()
             .map(|info| {
-                let key = (0..KEYS).find(|key| name(*key) == *info.key());
+                let key = (0..ALL_KEYS).find(|key| name(*key) == *info.key());
                 let key = key.expect("it is a key of ours");
                 self.check_info(key, info);
                 key
             })
             .collect();
         assert_eq!(listed.len(), infos.len(), "a key is listed twice");
-        let expected = (0..KEYS).filter(|key| {
+        let expected = (0..ALL_KEYS).filter(|key| {
             let known = self.counting(*key).1;
             known.is_some_and(|known| older_than_ms <= self.now - known.begun)
                 && status.is_none_or(|status| self.status(*key) == Some(status))

@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    fn start(&mut self, key: u8, handle: Handle) {
+    pub(super) fn start(&mut self, key: u8, handle: Handle) {
         let mut known = self.known(key, &handle);
         let started = match handle {
             Handle::Permit(permit, _) => {
@@ -84,7 +84,7 @@ impl World {
     }
 
     /// What became of a start.
-    fn started(&mut self, key: u8, known: Known, started: Result<Execution, Error>) {
+    pub(super) fn started(&mut self, key: u8, known: Known, started: Result<Execution, Error>) {
         match started {
             Ok(execution) => self.executes(key, known, execution),
             Err(failure) => self.failed(key, Some(known), &failure),
@@ -111,24 +111,37 @@ impl World {
     }
 
     fn checkpoint(&mut self, key: u8, mut handle: Handle, len: Len) {
-        let mut known = self.known(key, &handle);
+        let known = self.known(key, &handle);
         if let Handle::Execution(execution) = &mut handle {
             let progress = progress(&known, len);
-            match wait!(as_future(key), execution.checkpoint, checkpoint_async(&progress)) {
-                Ok(()) => {
-                    assert!(fits(&progress));
-                    known.checkpoint = Some(progress);
-                }
-                Err(failure) if fits(&progress) => {
-                    let next = Known { checkpoint: Some(progress), ..known.clone() };
-                    self.failed_with(key, Some(next), None, &failure);
-                }
-                Err(error) => refused(error),
-            }
-            check_execution(execution, &known);
-            self.key(key).known = Some(known);
+            let stored = wait!(as_future(key), execution.checkpoint, checkpoint_async(&progress));
+            self.checkpointed(key, known, progress, execution, stored);
         }
         self.handles.push((key, handle));
+    }
+
+    /// What became of a checkpoint.
+    pub(super) fn checkpointed(
+        &mut self,
+        key: u8,
+        mut known: Known,
+        progress: Vec<u8>,
+        execution: &Execution,
+        stored: Result<(), CompleteError<()>>,
+    ) {
+        match stored {
+            Ok(()) => {
+                assert!(fits(&progress));
+                known.checkpoint = Some(progress);
+            }
+            Err(failure) if fits(&progress) => {
+                let next = Known { checkpoint: Some(progress), ..known.clone() };
+                self.failed_with(key, Some(next), None, &failure);
+            }
+            Err(error) => refused(error),
+        }
+        check_execution(execution, &known);
+        self.key(key).known = Some(known);
     }
 
     fn complete(&mut self, key: u8, handle: Handle, len: Len) {
@@ -150,7 +163,7 @@ impl World {
     }
 
     /// What became of a completion. A refusal gives back the handle as it was.
-    fn concluded<H: Debug>(
+    pub(super) fn concluded<H: Debug>(
         &mut self,
         key: u8,
         known: Known,
@@ -231,6 +244,11 @@ impl World {
                 wait!(as_future(key), interrupted.abandon, abandon_async())
             }
         };
+        self.abandoned(key, abandoned);
+    }
+
+    /// What became of an abandonment.
+    pub(super) fn abandoned(&mut self, key: u8, abandoned: Result<(), Error>) {
         match abandoned {
             Ok(()) => self.free(key),
             Err(failure) => self.failed(key, None, &failure),
@@ -270,7 +288,7 @@ impl World {
         })
     }
 
-    fn take_executions(&mut self) -> Vec<(u8, Execution, Known)> {
+    pub(super) fn take_executions(&mut self) -> Vec<(u8, Execution, Known)> {
         self.take_all(|handle| match handle {
             Handle::Execution(execution) => Ok(execution),
             other => Err(other),
@@ -354,10 +372,10 @@ fn permit_again(permit: Permit, known: Known) -> Handle {
     Handle::Permit(permit, Box::new(known))
 }
 
-fn execution_again(execution: Execution, _: Known) -> Handle {
+pub(super) fn execution_again(execution: Execution, _: Known) -> Handle {
     Handle::Execution(execution)
 }
 
-fn interrupted_again(interrupted: Interrupted, _: Known) -> Handle {
+pub(super) fn interrupted_again(interrupted: Interrupted, _: Known) -> Handle {
     Handle::Interrupted(interrupted)
 }

@@ -3,6 +3,8 @@
 //! It shares no code with the store. A [`World`] runs operations on both and compares.
 
 mod by_key;
+#[cfg(feature = "async")]
+mod flood;
 mod handles;
 mod runs;
 #[cfg(feature = "transaction")]
@@ -16,14 +18,14 @@ use std::io::ErrorKind;
 use std::sync::OnceLock;
 
 use idemstore::{
-    CompleteError, Completed, Execution, Fingerprint, Interrupted, Key, ManualClock, Permit,
-    Status, Timestamp, Tombstone,
+    Builder, CompleteError, Completed, Execution, Fingerprint, Interrupted, Key, ManualClock,
+    Permit, Status, Timestamp, Tombstone,
 };
 
 use super::disk::{self, Fault};
 use super::faults::{Failing, FaultyProgram};
-use super::ops::{KEYS, LEN_MAX, Len, Op, Program};
-use super::{Bench, RETENTION_MS, START_MS, SimDisk};
+use super::ops::{ALL_KEYS, LEN_MAX, Len, Op, Program};
+use super::{Bench, RETENTION_MS, START_MS, SimDisk, builder};
 pub use unsaid::Seen;
 use unsaid::Unsaid;
 
@@ -98,7 +100,7 @@ impl World {
 
     fn on(disk: SimDisk, hash_mask: u64, now: u64) -> Self {
         let clock = ManualClock::new(Timestamp::from_unix_ms(now));
-        let bench = Bench::with(disk, clock, hash_mask);
+        let bench = bench(disk, clock, hash_mask);
         Self {
             bench: Some(bench),
             keys: HashMap::new(),
@@ -131,7 +133,7 @@ impl World {
         world.fault = None;
         world.run(&Op::PowerCut { seed: 0 });
         world.list(None, 0);
-        (0..KEYS).for_each(|key| world.get(key));
+        (0..ALL_KEYS).for_each(|key| world.get(key));
         unplug(&world.bench().disk);
         world.seen
     }
@@ -162,6 +164,10 @@ impl World {
             | Op::Reopen
             | Op::Kill
             | Op::PowerCut { .. } => self.run_whole(op),
+            #[cfg(feature = "async")]
+            Op::Flood(flood) => self.flood(flood),
+            #[cfg(not(feature = "async"))]
+            Op::Flood(_) => {}
             #[cfg(feature = "transaction")]
             Op::Write(shared) => self.write(shared),
             #[cfg(not(feature = "transaction"))]
@@ -312,6 +318,18 @@ fn status_of(number: u8) -> Status {
     }
 }
 
+/// Few starts may wait, so that a flood can be small.
+const STARTS_MAX: usize = 8;
+
+fn options(clock: &ManualClock, hash_mask: u64) -> Builder {
+    builder(clock).hash_mask(hash_mask).starts_max(STARTS_MAX)
+}
+
+fn bench(disk: SimDisk, clock: ManualClock, hash_mask: u64) -> Bench {
+    let store = options(&clock, hash_mask).open_on(disk.clone()).expect("the store opens");
+    Bench { disk, clock, store, hash_mask }
+}
+
 /// A store in which nothing was ever stored. To make one takes longer than most of what is done
 /// with it, so that it is made once.
 fn empty_store() -> SimDisk {
@@ -342,7 +360,7 @@ pub fn splitmix(seed: u64) -> u64 {
     mixed ^ mixed >> 31
 }
 
-/// Which way a call for this key waits: each key goes its own.
+/// Which way a call for this key waits: each key goes its own. The fuzzer is faster on one thread.
 pub(super) fn as_future(key: u8) -> bool {
-    key % 2 == 1
+    !cfg!(fuzzing) && key % 2 == 1
 }

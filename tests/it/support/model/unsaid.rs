@@ -36,13 +36,17 @@ pub struct Seen {
     pub unopened: u64,
     /// Starts that were refused since the disk had no room to keep for them.
     pub full: u64,
+    /// Starts that were refused since others of their scope waited.
+    pub crowded: u64,
 }
 
 impl Seen {
     pub fn expect_each(self) {
         println!("{self:?}");
-        let Self { refused, happened, vanished, unopened, full: _ } = self;
+        let Self { refused, happened, vanished, unopened, full: _, crowded } = self;
         assert!(0 < refused.min(happened).min(vanished).min(unopened), "not all was reached");
+        // Without futures there are no floods.
+        assert_eq!(cfg!(feature = "async"), 0 < crowded, "no queue was full");
     }
 }
 
@@ -53,6 +57,7 @@ impl AddAssign for Seen {
         self.vanished += other.vanished;
         self.unopened += other.unopened;
         self.full += other.full;
+        self.crowded += other.crowded;
     }
 }
 

@@ -2,10 +2,12 @@
 
 use idemstore::{CopyError, Fingerprint, ManualClock, OpenError, Status, Timestamp};
 
-use super::{Bench, Done, Handle, Holder, Known, SimDisk, World, name, splitmix, unplug};
+use super::{
+    Bench, Done, Handle, Holder, Known, SimDisk, World, bench, name, options, splitmix, unplug,
+};
 use crate::support::faults::Failing;
-use crate::support::ops::{KEYS, LEN_MAX, Op, Request};
-use crate::support::{builder, key};
+use crate::support::key;
+use crate::support::ops::{ALL_KEYS, LEN_MAX, Op, Request};
 
 impl World {
     pub(super) fn run_whole(&mut self, op: &Op) {
@@ -45,11 +47,12 @@ impl World {
         let store = self.bench().store.clone();
         let held = self.keys.values().filter(|state| state.holder != Holder::Nobody).count();
         let known = |key: &u8| self.counting(*key).1;
-        let records = (0..KEYS).filter(|key| known(key).is_some()).count();
-        let live = (0..KEYS).filter(|key| known(key).is_some_and(|known| self.now < known.expires));
+        let records = (0..ALL_KEYS).filter(|key| known(key).is_some()).count();
+        let live =
+            (0..ALL_KEYS).filter(|key| known(key).is_some_and(|known| self.now < known.expires));
         let live = live.count();
         let interrupted =
-            (0..KEYS).filter(|key| self.status(*key) == Some(Status::Interrupted)).count();
+            (0..ALL_KEYS).filter(|key| self.status(*key) == Some(Status::Interrupted)).count();
         let stats = store.stats();
         assert_eq!((stats.live, stats.in_flight, stats.waited_for), (live, held, 0));
         assert_eq!(stats.interrupted, interrupted);
@@ -64,7 +67,7 @@ impl World {
         assert_eq!((stats.live, stats.in_flight), (live, held));
         assert_eq!((stats.records, stats.sweep_backlog), (records, records - live));
         assert_eq!((stats.interrupted, stats.unsettled_changes), (interrupted, 0));
-        assert_eq!(stats.bytes, (0..KEYS).map(|key| self.bytes(key)).sum::<u64>());
+        assert_eq!(stats.bytes, (0..ALL_KEYS).map(|key| self.bytes(key)).sum::<u64>());
         #[cfg(feature = "transaction")]
         self.check_rows();
     }
@@ -93,7 +96,7 @@ impl World {
         let mut copy = Self { keys: self.keys_at_rest(), rows: self.rows.clone(), ..copy };
         copy.list(None, 0);
         copy.count();
-        for key in 0..KEYS {
+        for key in 0..ALL_KEYS {
             copy.get(key);
             copy.begin(Request { key, request: 0 });
         }
@@ -123,7 +126,7 @@ impl World {
         if matches!(end, Op::Reopen) {
             let alive = |(_, handle): &(u8, Handle)| matches!(handle, Handle::Execution(_));
             if !disk.has_failed() && !disk.was_full() && handles.iter().any(alive) {
-                let locked = builder(&clock).open_on(image.clone());
+                let locked = options(&clock, hash_mask).open_on(image.clone());
                 assert!(matches!(locked, Err(OpenError::Locked)), "{locked:?}");
             }
             handles.retain(|handle| !alive(handle));
@@ -143,10 +146,10 @@ impl World {
 
     /// Opens what was left. If the disk fails under that, it is well again for another one.
     fn open(&mut self, disk: SimDisk, clock: ManualClock, hash_mask: u64) -> Bench {
-        let Some(fault) = self.fault else { return Bench::with(disk, clock, hash_mask) };
+        let Some(fault) = self.fault else { return bench(disk, clock, hash_mask) };
         fault.arm(&disk);
         self.fault_is_due = false;
-        match builder(&clock).hash_mask(hash_mask).open_on(disk.clone()) {
+        match options(&clock, hash_mask).open_on(disk.clone()) {
             Ok(store) => Bench { disk, clock, store, hash_mask },
             Err(OpenError::DiskFull { .. } | OpenError::Io { .. } | OpenError::Storage { .. })
                 if disk.has_failed() || disk.was_full() =>
@@ -158,7 +161,7 @@ impl World {
                 } else {
                     disk.after_kill_of_process()
                 };
-                Bench::with(disk, clock, hash_mask)
+                bench(disk, clock, hash_mask)
             }
             Err(error) => panic!("{error:?}"),
         }
