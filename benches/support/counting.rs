@@ -18,13 +18,25 @@ pub(crate) type Counts = Arc<Mutex<BTreeMap<String, Arc<Count>>>>;
 pub(crate) struct Count {
     syncs: AtomicU64,
     bytes: AtomicU64,
+    heads: AtomicU64,
 }
 
-/// Syncs and bytes written.
+/// Where a segment of the log has its frames: a write before that says how long it is.
+const HEAD_LEN: u64 = 4096;
+
+/// Syncs and bytes written, and writes to the head of a file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Written {
     pub(crate) syncs: u64,
     pub(crate) bytes: u64,
+    pub(crate) heads: u64,
+}
+
+impl Count {
+    fn write(&self, offset: u64, bytes: &[u8]) {
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.heads.fetch_add(u64::from(offset < HEAD_LEN), Ordering::Relaxed);
+    }
 }
 
 /// What was written to the files whose names start like this.
@@ -33,6 +45,7 @@ pub(crate) fn written(counts: &Counts, prefix: &str) -> Written {
     for (_, count) in counts.lock().iter().filter(|(name, _)| name.starts_with(prefix)) {
         sum.syncs += count.syncs.load(Ordering::Relaxed);
         sum.bytes += count.bytes.load(Ordering::Relaxed);
+        sum.heads += count.heads.load(Ordering::Relaxed);
     }
     sum
 }
@@ -76,6 +89,18 @@ impl Disk for CountingDisk {
         self.directory.check()
     }
 
+    fn is_exposed(&self) -> bool {
+        self.directory.is_exposed()
+    }
+
+    fn keep(&self, bytes: u64) -> io::Result<()> {
+        self.directory.keep(bytes)
+    }
+
+    fn kept(&self) -> u64 {
+        self.directory.kept()
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.directory.remove(name)
     }
@@ -113,8 +138,13 @@ impl DiskFile for CountingFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.count.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.count.write(offset, bytes);
         self.file.write_at(offset, bytes)
+    }
+
+    fn write_if_room_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.count.write(offset, bytes);
+        self.file.write_if_room_at(offset, bytes)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
