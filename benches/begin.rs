@@ -107,7 +107,7 @@ fn filled_store(path: &Path, live: u64) -> Store {
     let store = Store::open(path).expect("a new store opens");
     fill(&store, 0..live, a_day);
     store.close().expect("it settles");
-    Store::builder().sweeper(false).open(path).expect("it was closed")
+    Store::builder().background_thread(false).open(path).expect("it was closed")
 }
 
 fn filled_map(live: u64) -> Map {

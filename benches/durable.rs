@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
+use idemstore::sim::OpenOn;
 use idemstore::{Begin, CACHE_BYTES_DEFAULT, Permit, Stats, Store};
 use redb::{Database, TableDefinition};
 use tempfile::TempDir;

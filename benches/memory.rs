@@ -98,7 +98,7 @@ fn measure(path: &Path, new: Range<u64>) -> Memory {
 /// Opens the store, and prints resident memory and its peak in KiB, and the seconds it took.
 fn print_memory(path: &Path) {
     let started = Instant::now();
-    let builder = Store::builder().cache_bytes(CACHE_BYTES).sweeper(false);
+    let builder = Store::builder().cache_bytes(CACHE_BYTES).background_thread(false);
     let store = builder.open(path).expect("it was closed");
     let took = started.elapsed();
     let status = std::fs::read_to_string("/proc/self/status").expect("this is Linux");

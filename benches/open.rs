@@ -107,7 +107,7 @@ impl Bench {
 
     /// Nothing happens in the background, so that all that happens is measured.
     fn builder(&self) -> Builder {
-        Store::builder().sweeper(false).clock(ManualClock::new(self.clock.now()))
+        Store::builder().background_thread(false).clock(ManualClock::new(self.clock.now()))
     }
 
     /// Opens what a kill and a close have left, then sweeps.

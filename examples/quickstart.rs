@@ -24,7 +24,12 @@ fn main() -> Result<()> {
 /// What a handler of `POST /orders` does, and the answer that it sends.
 fn charge(store: &Store, order_id: &str, body: &str) -> Result<String> {
     let key = Key::scoped("orders", order_id)?;
-    let receipt = match store.begin(&key, Fingerprint::of(body))? {
+    let mut begin = store.begin(&key, Fingerprint::of(body))?;
+    // Another request is at it right now. Its answer is ours, if it comes soon.
+    if let Begin::InFlight(in_flight) = begin {
+        begin = in_flight.wait(Duration::from_secs(2))?;
+    }
+    let receipt = match begin {
         // Nobody has used this key. What may refuse the order comes before `start`: a permit that
         // is dropped leaves no trace.
         Begin::Fresh(permit) => {
@@ -33,11 +38,10 @@ fn charge(store: &Store, order_id: &str, body: &str) -> Result<String> {
         }
         // It is done: the same answer again, and no second charge.
         Begin::Replay(receipt) => receipt,
-        // Another request is at it right now. Its answer is ours, if it comes soon.
-        Begin::InFlight(in_flight) => match in_flight.wait(Duration::from_secs(2))? {
-            Begin::Replay(receipt) => receipt,
-            _ => return Ok("409 the order is being processed, try again".into()),
-        },
+        Begin::NotKept(_) => {
+            return Ok("409 done before, and its receipt was too long to keep".into());
+        }
+        Begin::InFlight(_) => return Ok("409 the order is being processed, try again".into()),
         // The key belongs to an order with another body.
         Begin::Mismatch => return Ok("422 this key was used for another order".into()),
         // It was started, and the process died: only the provider knows whether it has charged.
@@ -46,7 +50,6 @@ fn charge(store: &Store, order_id: &str, body: &str) -> Result<String> {
             Some(receipt) => interrupted.resolve(receipt)?,
             None => interrupted.retry()?.complete(provider::charge(order_id))?,
         },
-        _ => return Ok("503 an answer that this version does not know".into()),
     };
     Ok(format!("200 {}", String::from_utf8_lossy(receipt.result())))
 }

@@ -54,6 +54,54 @@ impl Timestamp {
     }
 }
 
+/// As RFC 3339 in UTC, with milliseconds: `2026-11-30T08:05:09.042Z`. A year after 9999 has five
+/// digits, which RFC 3339 does not know.
+///
+/// ```
+/// # use idemstore::Timestamp;
+/// let leap_day = Timestamp::from_unix_ms(951_827_696_789);
+/// assert_eq!(leap_day.to_string(), "2000-02-29T12:34:56.789Z");
+/// ```
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ms, seconds) = (self.0 % 1_000, self.0 / 1_000);
+        let (second, minute, hour) = (seconds % 60, seconds / 60 % 60, seconds / 3_600 % 24);
+        let (year, month, day) = civil(seconds / 86_400);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
+}
+
+/// Year, month and day of a day that is counted from 1970-01-01.
+///
+/// Years are counted from March, so that a leap day is the last of its year; an era is the 400 years
+/// after which the calendar repeats.
+fn civil(days: u64) -> (u64, u64, u64) {
+    const DAYS_OF_ERA: u64 = 146_097;
+    // From 0000-03-01.
+    let days = days + 719_468;
+    let (era, day) = (days / DAYS_OF_ERA, days % DAYS_OF_ERA);
+    let year = (day - day / 1_460 + day / 36_524 - day / (DAYS_OF_ERA - 1)) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (400 * era + year + u64::from(month <= 2), month, day)
+}
+
+/// In whole milliseconds; [`Timestamp::MAX`] for what is later than that, and 1970 for what is earlier.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::from_unix_ms(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(timestamp: Timestamp) -> Self {
+        timestamp.to_system_time()
+    }
+}
+
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Timestamp({} ms)", self.0)

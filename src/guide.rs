@@ -7,7 +7,6 @@
 #[doc = include_str!("../docs/guide/http-handler.md")]
 pub mod http_handler {}
 
-#[cfg(feature = "async")]
 #[doc = include_str!("../docs/guide/async.md")]
 pub mod async_service {}
 

@@ -1,5 +1,6 @@
 //! What names an operation, and what tells two operations of the same name apart.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -77,8 +78,9 @@ impl Key {
     }
 
     fn parts(&self) -> (&[u8], &[u8]) {
-        let (scope_len, rest) = self.framed.split_first().unwrap_or((&0, &[]));
-        rest.split_at_checked(usize::from(*scope_len)).unwrap_or((&[], rest))
+        let (scope_len, rest) =
+            self.framed.split_first().expect("a key has its scope's length in front");
+        rest.split_at(usize::from(*scope_len))
     }
 
     /// Scope and key in the one form that is stored, hashed and compared.
@@ -93,6 +95,34 @@ impl Key {
         (1..=KEY_LEN_MAX).contains(&key.len()).then(|| Self { framed: framed.into() })
     }
 }
+
+/// By scope, then by key, byte for byte.
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+macro_rules! key_from {
+    ($($bytes:ty),*) => {$(
+        /// A key outside any scope, as [`Key::new`] makes it.
+        impl TryFrom<$bytes> for Key {
+            type Error = KeyError;
+
+            fn try_from(key: $bytes) -> Result<Self, KeyError> {
+                Self::new(key)
+            }
+        }
+    )*};
+}
+
+key_from!(&str, &[u8], String, Vec<u8>);
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -214,6 +244,16 @@ impl fmt::Debug for Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_in_the_order_of_their_scopes_and_then_of_their_own() {
+        let key = |scope: &str, key: &str| Key::scoped(scope, key).expect("it is a key");
+        let ordered = [key("", "z"), key("a", "b"), key("a", "bc"), key("ab", "a"), key("b", "a")];
+        assert!(ordered.is_sorted());
+        assert_eq!(Key::try_from("z"), Ok(key("", "z")));
+        assert_eq!(Key::try_from(b"z".to_vec()), Ok(key("", "z")));
+        assert_eq!(Key::try_from(""), Err(KeyError::Empty));
+    }
 
     #[test]
     fn a_fingerprint_is_the_digest_of_its_parts_however_long_they_are() {

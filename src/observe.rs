@@ -12,7 +12,6 @@
 
 use std::fmt::Display;
 
-use crate::begin::Begin;
 use crate::error::{Error, StorageError};
 
 /// The target of all events and spans.
@@ -94,17 +93,9 @@ impl Work {
 }
 
 /// `begin` or a wait has answered.
-pub(crate) fn answered(answer: &Result<Begin, Error>) {
+pub(crate) fn answered(answer: Result<&'static str, &Error>) {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
-    let outcome = match answer {
-        Ok(Begin::Fresh(_)) => "fresh",
-        Ok(Begin::Replay(_)) => "replay",
-        Ok(Begin::Tombstone(_)) => "tombstone",
-        Ok(Begin::InFlight(_)) => "in_flight",
-        Ok(Begin::Mismatch) => "mismatch",
-        Ok(Begin::Interrupted(_)) => "interrupted",
-        Err(_) => "error",
-    };
+    let outcome = answer.unwrap_or("error");
     #[cfg(feature = "tracing")]
     match answer {
         Ok(_) => tracing::debug!(target: TARGET, outcome, "begin"),
@@ -125,7 +116,16 @@ pub(crate) enum Made {
 }
 
 /// A step was made durable, or not.
-pub(crate) fn made(step: Made, failure: Option<&dyn Display>) {
+pub(crate) fn made(step: Made, appended: &Result<(), Error>) {
+    tell(step, appended.as_ref().err().map(|error| error as _));
+}
+
+/// A step was not made durable.
+pub(crate) fn failed(step: Made, failure: &dyn Display) {
+    tell(step, Some(failure));
+}
+
+fn tell(step: Made, failure: Option<&dyn Display>) {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
     let step = match step {
         Made::Started => "start",
@@ -214,28 +214,31 @@ mod numbers {
     }
 }
 
+/// Sets the gauges to these numbers.
 #[cfg(feature = "metrics")]
-impl crate::stats::Stats {
-    /// Sets the gauges of the `metrics` recorder to these numbers. Call it before the recorder is
-    /// read: a store does not count itself all the time.
-    ///
-    /// The counters and histograms need no call. [docs/OBSERVABILITY.md] lists all of them, with
-    /// their units. They have no label for the store: a program with several stores has their sums
-    /// in the counters, and publishes the gauges of one of them.
-    ///
-    /// [docs/OBSERVABILITY.md]: https://docs.rs/crate/idemstore/latest/source/docs/OBSERVABILITY.md
-    pub fn publish(&self) {
-        let gauges = [
-            (numbers::LIVE, self.live),
-            (numbers::IN_FLIGHT, self.in_flight),
-            (numbers::INTERRUPTED, self.interrupted),
-            (numbers::WAITED_FOR, self.waited_for),
-            (numbers::BACKLOG, self.sweep_backlog),
-            (numbers::UNSETTLED, self.unsettled_changes),
-            (numbers::FILES, usize::try_from(self.file_bytes).unwrap_or(usize::MAX)),
-        ];
-        for (name, value) in gauges {
-            metrics::gauge!(name).set(count(value));
-        }
+pub(crate) fn gauges(gauges: &Gauges) {
+    let numbers = [
+        (numbers::LIVE, gauges.live),
+        (numbers::IN_FLIGHT, gauges.in_flight),
+        (numbers::INTERRUPTED, gauges.interrupted),
+        (numbers::WAITED_FOR, gauges.waited_for),
+        (numbers::BACKLOG, gauges.sweep_backlog),
+        (numbers::UNSETTLED, gauges.unsettled_changes),
+        (numbers::FILES, gauges.file_bytes),
+    ];
+    for (name, value) in numbers {
+        metrics::gauge!(name).set(count(value));
     }
+}
+
+/// What the gauges show.
+#[cfg(feature = "metrics")]
+pub(crate) struct Gauges {
+    pub(crate) live: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) interrupted: usize,
+    pub(crate) waited_for: usize,
+    pub(crate) sweep_backlog: usize,
+    pub(crate) unsettled_changes: usize,
+    pub(crate) file_bytes: usize,
 }

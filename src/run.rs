@@ -1,34 +1,27 @@
 //! An operation in one call.
 
-use crate::begin::Begin;
-use crate::error::{Error, RunError};
-use crate::handle::{Completed, Execution, InFlight, Interrupted, Permit, Tombstone};
-use crate::key::{Fingerprint, Key};
-use crate::store::Store;
+use std::fmt;
 
-/// What an operation says of its effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect<R, E> {
-    /// It happened, and this is the result to store.
-    Done(R),
-    /// It did not happen, for certain: the key is free again. Checkpoints of earlier steps are
-    /// forgotten with it, so undo what those did first.
-    DidNotHappen(E),
-    /// It may have happened: the key is interrupted. A panic says the same.
-    Unknown(E),
-}
+use crate::error::{CompleteError, Error};
+use crate::handle::{
+    Begin, Completed, Door, Execution, InFlight, Interrupted, NotKept, Permit, Startable, block,
+    complete, remove, start,
+};
+use crate::key::{Fingerprint, Key};
+use crate::rules::effect::{Effect, Leaves, did_not_happen};
+use crate::store::Store;
 
 /// What became of a request that was handed to [`Store::run`].
 #[derive(Debug)]
 #[must_use = "the outcome says whether the operation is done"]
-#[non_exhaustive]
 pub enum Outcome<E> {
     /// The operation ran, and its result is stored.
     Done(Completed),
     /// The operation was completed before, and did not run.
     Replay(Completed),
     /// The operation was completed before, its result was too long to keep, and it did not run.
-    Tombstone(Tombstone),
+    #[doc(alias = "Tombstone")]
+    NotKept(NotKept),
     /// The same operation is running now.
     InFlight(InFlight),
     /// The key was used for another request.
@@ -38,7 +31,8 @@ pub enum Outcome<E> {
     Interrupted(Interrupted),
     /// The operation ran and said that its effect did not happen. The key is free.
     DidNotHappen(E),
-    /// The operation ran and said that its effect is unknown. The key is interrupted.
+    /// The operation ran and said that its effect is unknown; or that it did not happen, of an attempt
+    /// that is not the first: one before it may have had the effect. The key is interrupted.
     Unknown(E),
 }
 
@@ -89,6 +83,44 @@ impl Store {
             Err(outcome) => Ok(outcome),
         }
     }
+
+    /// [`Store::run`] with an operation that is a future. If it is dropped while the operation
+    /// runs, that is interrupted.
+    ///
+    /// ```
+    /// use idemstore::{Effect, Outcome};
+    /// # use idemstore::{Fingerprint, Key, Store};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("store"))?;
+    /// # let (key, request) = (Key::new("order-1")?, Fingerprint::of("2 apples"));
+    /// # async fn charge(_: u32) -> Result<String, &'static str> { Ok("receipt 17".to_owned()) }
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let outcome = store.run_async(&key, request, async |execution| {
+    ///     match charge(execution.attempt()).await {
+    ///         Ok(receipt) => Effect::Done(receipt),
+    ///         Err(no_answer) => Effect::Unknown(no_answer),
+    ///     }
+    /// });
+    /// assert!(matches!(outcome.await, Ok(Outcome::Done(_))));
+    /// # });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::run`].
+    pub async fn run_async<R: AsRef<[u8]>, E>(
+        &self,
+        key: &Key,
+        fingerprint: Fingerprint,
+        operation: impl AsyncFnOnce(&mut Execution) -> Effect<R, E>,
+    ) -> Result<Outcome<E>, RunError<R, E>> {
+        let begin = self.begin_async(key, fingerprint).await;
+        match Outcome::without_run(begin.map_err(RunError::NotRun)?) {
+            Ok(permit) => permit.run_async(operation).await,
+            Err(outcome) => Ok(outcome),
+        }
+    }
 }
 
 impl<E> Outcome<E> {
@@ -97,7 +129,7 @@ impl<E> Outcome<E> {
         Err(match begin {
             Begin::Fresh(permit) => return Ok(permit),
             Begin::Replay(completed) => Self::Replay(completed),
-            Begin::Tombstone(tombstone) => Self::Tombstone(tombstone),
+            Begin::NotKept(not_kept) => Self::NotKept(not_kept),
             Begin::InFlight(in_flight) => Self::InFlight(in_flight),
             Begin::Mismatch => Self::Mismatch,
             Begin::Interrupted(interrupted) => Self::Interrupted(interrupted),
@@ -115,7 +147,21 @@ impl Permit {
         self,
         operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
     ) -> Result<Outcome<E>, RunError<R, E>> {
-        run(self.start(), operation)
+        block(run(Door::Blocking, self, async move |execution: &mut Execution| {
+            operation(execution)
+        }))
+    }
+
+    /// [`Permit::run`] with an operation that is a future.
+    ///
+    /// # Errors
+    ///
+    /// As [`Permit::run`].
+    pub async fn run_async<R: AsRef<[u8]>, E>(
+        self,
+        operation: impl AsyncFnOnce(&mut Execution) -> Effect<R, E>,
+    ) -> Result<Outcome<E>, RunError<R, E>> {
+        run(Door::Future, self, operation).await
     }
 }
 
@@ -130,25 +176,86 @@ impl Interrupted {
         self,
         operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
     ) -> Result<Outcome<E>, RunError<R, E>> {
-        run(self.retry(), operation)
+        block(run(Door::Blocking, self, async move |execution: &mut Execution| {
+            operation(execution)
+        }))
+    }
+
+    /// [`Interrupted::run`] with an operation that is a future.
+    ///
+    /// # Errors
+    ///
+    /// As [`Interrupted::run`].
+    pub async fn run_async<R: AsRef<[u8]>, E>(
+        self,
+        operation: impl AsyncFnOnce(&mut Execution) -> Effect<R, E>,
+    ) -> Result<Outcome<E>, RunError<R, E>> {
+        run(Door::Future, self, operation).await
     }
 }
 
-fn run<R: AsRef<[u8]>, E>(
-    started: Result<Execution, Error>,
-    operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
+async fn run<H: Startable, R: AsRef<[u8]>, E>(
+    door: Door,
+    handle: H,
+    operation: impl AsyncFnOnce(&mut Execution) -> Effect<R, E>,
 ) -> Result<Outcome<E>, RunError<R, E>> {
-    let mut execution = started.map_err(RunError::NotRun)?;
-    Ok(match operation(&mut execution) {
-        Effect::Done(result) => match execution.complete(&result) {
-            Ok(completed) => Outcome::Done(completed),
-            Err(source) => return Err(RunError::NotStored { result, source }),
+    let mut execution = start(door, handle).await.map_err(RunError::NotRun)?;
+    match operation(&mut execution).await {
+        Effect::Done(result) => match complete(door, execution, &result).await {
+            Ok(completed) => Ok(Outcome::Done(completed)),
+            Err(source) => Err(RunError::NotStored { result, source }),
         },
-        Effect::DidNotHappen(reason) => match execution.abandon() {
-            Ok(()) => Outcome::DidNotHappen(reason),
-            Err(source) => return Err(RunError::NotFreed { reason, source }),
+        Effect::DidNotHappen(reason) => match did_not_happen(execution.attempt()) {
+            Leaves::Free => match remove(door, execution.hold, execution.record).await {
+                Ok(()) => Ok(Outcome::DidNotHappen(reason)),
+                Err(source) => Err(RunError::NotFreed { reason, source }),
+            },
+            // Dropping the execution leaves the key interrupted.
+            Leaves::Interrupted => Ok(Outcome::Unknown(reason)),
         },
-        // Dropping the execution leaves the key interrupted.
-        Effect::Unknown(error) => Outcome::Unknown(error),
-    })
+        Effect::Unknown(reason) => Ok(Outcome::Unknown(reason)),
+    }
+}
+
+/// Why an operation that was handed to [`Store::run`](Store::run) has no outcome. What the
+/// operation said is given back.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError<R, E> {
+    /// The operation did not run.
+    #[error("the operation did not run: {0}")]
+    NotRun(#[source] Error),
+    /// The operation ran and is done, and its result was not stored. A refusal gives the execution
+    /// back too; otherwise the key is completed or interrupted once the store is opened again.
+    #[error("the operation is done, and its result was not stored: {source}")]
+    NotStored {
+        /// What the operation gave as its result.
+        result: R,
+        /// Why it was not stored.
+        source: CompleteError<Execution>,
+    },
+    /// The operation ran and said that its effect did not happen, and its key was not freed. It is
+    /// interrupted; if the outcome is unknown, it may be free once the store is opened again.
+    #[error("the effect did not happen, and its key was not freed: {source}")]
+    NotFreed {
+        /// What the operation gave as the reason.
+        reason: E,
+        /// Why the key was not freed.
+        source: Error,
+    },
+}
+
+/// It shows neither the result nor the reason.
+impl<R, E> fmt::Debug for RunError<R, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRun(error) => f.debug_tuple("NotRun").field(error).finish(),
+            Self::NotStored { source, .. } => {
+                f.debug_struct("NotStored").field("source", source).finish_non_exhaustive()
+            }
+            Self::NotFreed { source, .. } => {
+                f.debug_struct("NotFreed").field("source", source).finish_non_exhaustive()
+            }
+        }
+    }
 }

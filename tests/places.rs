@@ -34,7 +34,8 @@ const ROLE: &str = "IDEMSTORE_TEST_ROLE";
 const PLACE: &str = "IDEMSTORE_TEST_PLACE";
 
 fn open(path: &Path) -> Result<Store, OpenError> {
-    let builder = Store::builder().log_bytes(64 * 1024).result_len_max(4 * 1024).sweeper(false);
+    let builder =
+        Store::builder().log_bytes(64 * 1024).result_len_max(4 * 1024).background_thread(false);
     builder.wait_for_lock(Duration::ZERO).open(path)
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use idemstore::disk::{Directory, Disk, DiskFile};
+use idemstore::sim::{Directory, Disk, DiskFile};
 use parking_lot::Mutex;
 
 /// Counts of all files, by their names. A file that is renamed is counted under the name that it

@@ -117,7 +117,7 @@ pub(crate) fn fill(store: &Store, numbers: Range<u64>, retention: impl Fn(u64) -
                     }
                     let begin = store.begin(&key(number), request).expect("the store works");
                     let Begin::Fresh(permit) = begin else { unreachable!("the key is new") };
-                    let permit = permit.retention(retention(number));
+                    let permit = permit.with_retention(retention(number));
                     permit.complete(RESULT).expect("the store works");
                 }
             });

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use idemstore::{
-    CompleteError, Effect, Execution, Fingerprint, Key, KeyError, LOG_BYTES_MIN, OpenError,
+    CheckpointError, Effect, Execution, Fingerprint, Key, KeyError, LOG_BYTES_MIN, OpenError,
     Outcome, Store,
 };
 
@@ -57,8 +57,8 @@ enum Stop {
     Broken(Box<dyn std::error::Error + Send + Sync>),
 }
 
-impl From<CompleteError<()>> for Stop {
-    fn from(error: CompleteError<()>) -> Self {
+impl From<CheckpointError> for Stop {
+    fn from(error: CheckpointError) -> Self {
         Self::Broken(error.into())
     }
 }

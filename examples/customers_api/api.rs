@@ -12,10 +12,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json};
+use idemstore::Effect;
 use idemstore::Store;
 use idemstore::http::{
-    Decision, Effect, IdempotencyLayer, IdempotencyPermit, InterruptedRequest, Operation, Scope,
-    Start, StartError,
+    Decision, IdempotencyLayer, IdempotencyPermit, InterruptedRequest, Operation, Scope, Start,
+    StartError, with_effect,
 };
 use serde_json::json;
 
@@ -204,9 +205,8 @@ impl Change {
             return changed(&line, is_new).into_response();
         }
         // It may be in the file or not: the layer must not take this for the outcome.
-        let mut response = problem(StatusCode::INTERNAL_SERVER_ERROR, "the outcome is unknown");
-        response.extensions_mut().insert(Effect::Unknown);
-        response
+        let response = problem(StatusCode::INTERNAL_SERVER_ERROR, "the outcome is unknown");
+        with_effect(response, Effect::Unknown(()))
     }
 }
 

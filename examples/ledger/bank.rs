@@ -26,7 +26,7 @@ pub(crate) fn open(path: &Path, seed: u64) -> Result<Store, OpenError> {
 /// Gives each account its money, once. It is no operation that anybody asks for, so it has no key:
 /// that it happens once is a matter of looking, in the same transaction.
 pub(crate) fn fill(store: &Store, accounts: u32) -> Result<()> {
-    store.write(|transaction| {
+    store.transaction(|transaction| {
         let mut balances = transaction.open_table(BALANCES)?;
         transaction.open_table(JOURNAL)?;
         if balances.first()?.is_none() {

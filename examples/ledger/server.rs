@@ -110,7 +110,7 @@ impl Server {
         let applied = match self.sabotage {
             None => permit.complete_with(|transaction| bank::apply(transaction, transfer)),
             Some(Sabotage::Split) => {
-                match self.store.write(|transaction| bank::apply(transaction, transfer)) {
+                match self.store.transaction(|transaction| bank::apply(transaction, transfer)) {
                     // A kill between the two calls is what this is about.
                     Ok(receipt) => Ok(permit.complete(receipt)?),
                     Err(error) => Err(error),

@@ -5,7 +5,7 @@
 
 mod largest;
 
-use idemstore::fuzzing;
+use idemstore::inside;
 use libfuzzer_sys::fuzz_target;
 
 /// Rows and changes borrow. What is made of one record has some kilobytes.

@@ -5,4 +5,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| idemstore::fuzzing::frames(bytes));
+fuzz_target!(|bytes: &[u8]| idemstore::inside::frames(bytes));

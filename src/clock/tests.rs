@@ -21,6 +21,55 @@ fn arithmetic_stops_at_both_ends() {
 }
 
 #[test]
+fn a_time_is_shown_as_rfc_3339_has_it() {
+    // By GNU date, which knows no year after 9999 in this form either.
+    let known = [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (86_399_999, "1970-01-01T23:59:59.999Z"),
+        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+        (1_709_164_800_000, "2024-02-29T00:00:00.000Z"),
+        (1_709_251_200_000, "2024-03-01T00:00:00.000Z"),
+        (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        (1_796_025_909_042, "2026-11-30T08:05:09.042Z"),
+        (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        (253_402_300_800_000, "10000-01-01T00:00:00.000Z"),
+    ];
+    for (ms, shown) in known {
+        assert_eq!(at(ms).to_string(), shown);
+    }
+    // Each day follows the one before it, through all of an era.
+    let next = |(year, month, day): (u64, u64, u64)| {
+        let is_leap =
+            year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
+        let days = match month {
+            2 => 28 + u64::from(is_leap),
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        };
+        match (day < days, month < 12) {
+            (true, _) => (year, month, day + 1),
+            (false, true) => (year, month + 1, 1),
+            (false, false) => (year + 1, 1, 1),
+        }
+    };
+    let mut expected = (1970, 1, 1);
+    for day in 0..150_000 {
+        assert_eq!(civil(day), expected, "day {day}");
+        expected = next(expected);
+    }
+}
+
+#[test]
+fn times_of_the_standard_library_come_back() {
+    for ms in [0, 1, 1_796_025_909_042] {
+        assert_eq!(Timestamp::from(SystemTime::from(at(ms))), at(ms));
+    }
+    let before = UNIX_EPOCH - Duration::from_secs(1);
+    assert_eq!(Timestamp::from(before), at(0));
+    assert_eq!(Timestamp::from(UNIX_EPOCH + Duration::from_micros(1_999)), at(1));
+}
+
+#[test]
 fn time_is_held_when_the_clock_steps_back() {
     let clock = ManualClock::new(at(100));
     let time = Time::begin(Arc::new(clock.clone())).expect("it is a time");

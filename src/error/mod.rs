@@ -2,14 +2,14 @@
 //!
 //! None of them ever shows a key, a fingerprint or a result.
 
+mod bound;
 mod open;
 
 use std::fmt;
 use std::io;
 
-use crate::bound::Bound;
-use crate::handle::Execution;
 use crate::sync::Arc;
+pub use bound::Bound;
 pub use open::OpenError;
 
 /// A key that cannot be one.
@@ -62,7 +62,7 @@ pub enum Error {
     #[error("an earlier write failed, open the store again: {0}")]
     Poisoned(StorageError),
     /// The call would wait for the transaction that it is made from: a closure of `complete_with`
-    /// or `Store::write` must not write to the store in another way. Nothing was changed.
+    /// or `Store::transaction` must not write to the store in another way. Nothing was changed.
     #[error("the store cannot be written from within a transaction of its own")]
     InTransaction,
     /// The handle is of another store than the one that was called. Nothing was changed.
@@ -76,10 +76,12 @@ pub enum Error {
     /// was changed.
     #[error("the store's clock is after the year 2200: it must show milliseconds since 1970")]
     Clock,
-    /// Reading failed, or the operating system gave no thread for the first future. Nothing was
-    /// changed.
+    /// Reading failed. Nothing was changed.
     #[error("could not read the store: {0}")]
     Storage(StorageError),
+    /// The operating system gave no thread, which the first future needs. Nothing was changed.
+    #[error("could not start a thread: {0}")]
+    Thread(StorageError),
     /// A stored record is damaged or missing. Nothing was changed, and the key is not free.
     #[error("a stored record is damaged: {detail}")]
     Corrupt {
@@ -88,15 +90,15 @@ pub enum Error {
     },
 }
 
-/// Why a result or a checkpoint was not stored. A refusal gives the handle back, since nothing was
+/// Why a result was not stored. A refusal gives the handle back, since nothing was
 /// written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompleteError<H> {
-    /// The result is longer than the store takes. Complete with a shorter one, or as a tombstone.
-    #[error("the result or checkpoint has {len} bytes, the store takes at most {max}")]
+    /// The result is longer than the store takes. Complete with a shorter one, or keep its digest alone: `complete_digest`.
+    #[error("the result has {len} bytes, the store takes at most {max}")]
     TooLarge {
-        /// Bytes of the result or checkpoint.
+        /// Bytes of the result.
         len: usize,
         /// Most that the store takes.
         max: usize,
@@ -125,7 +127,7 @@ pub enum CompleteError<H> {
         handle: H,
     },
     /// The value has no encoding.
-    #[cfg(feature = "serde")]
+    #[cfg(feature = "typed")]
     #[error("{EncodeError}")]
     NoEncoding {
         /// The handle, as it was before.
@@ -137,13 +139,14 @@ pub enum CompleteError<H> {
 }
 
 /// A value that has no encoding: it refuses to be serialised, or does not know its own length.
-#[cfg(feature = "serde")]
+#[cfg(feature = "typed")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the value has no encoding")]
+#[non_exhaustive]
 pub struct EncodeError;
 
 /// Why a result is not a value of the type that was asked for.
-#[cfg(feature = "serde")]
+#[cfg(feature = "typed")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -167,7 +170,7 @@ impl<H> CompleteError<H> {
             | Self::Overloaded { handle, .. }
             | Self::InTransaction { handle }
             | Self::OtherStore { handle } => Some(handle),
-            #[cfg(feature = "serde")]
+            #[cfg(feature = "typed")]
             Self::NoEncoding { handle } => Some(handle),
             Self::Store(_) => None,
         }
@@ -182,65 +185,23 @@ impl<H> CompleteError<H> {
             error => Self::Store(error),
         }
     }
-
-    pub(crate) fn map_handle<T>(self, map: impl FnOnce(H) -> T) -> CompleteError<T> {
-        match self {
-            Self::TooLarge { len, max, handle } => {
-                CompleteError::TooLarge { len, max, handle: map(handle) }
-            }
-            Self::Overloaded { bound, handle } => {
-                CompleteError::Overloaded { bound, handle: map(handle) }
-            }
-            Self::InTransaction { handle } => CompleteError::InTransaction { handle: map(handle) },
-            Self::OtherStore { handle } => CompleteError::OtherStore { handle: map(handle) },
-            #[cfg(feature = "serde")]
-            Self::NoEncoding { handle } => CompleteError::NoEncoding { handle: map(handle) },
-            Self::Store(error) => CompleteError::Store(error),
-        }
-    }
 }
 
-/// Why an operation that was handed to [`Store::run`](crate::Store::run) has no outcome. What the
-/// operation said is given back.
-#[derive(thiserror::Error)]
+/// Why a checkpoint was not stored.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RunError<R, E> {
-    /// The operation did not run.
-    #[error("the operation did not run: {0}")]
-    NotRun(#[source] Error),
-    /// The operation ran and is done, and its result was not stored. A refusal gives the execution
-    /// back too; otherwise the key is completed or interrupted once the store is opened again.
-    #[error("the operation is done, and its result was not stored: {source}")]
-    NotStored {
-        /// What the operation gave as its result.
-        result: R,
-        /// Why it was not stored.
-        source: CompleteError<Execution>,
+pub enum CheckpointError {
+    /// The checkpoint is longer than the store takes. Store a shorter one.
+    #[error("the checkpoint has {len} bytes, the store takes at most {max}")]
+    TooLarge {
+        /// Bytes of the checkpoint.
+        len: usize,
+        /// Most that the store takes.
+        max: usize,
     },
-    /// The operation ran and said that its effect did not happen, and its key was not freed. It is
-    /// interrupted; if the outcome is unknown, it may be free once the store is opened again.
-    #[error("the effect did not happen, and its key was not freed: {source}")]
-    NotFreed {
-        /// What the operation gave as the reason.
-        reason: E,
-        /// Why the key was not freed.
-        source: Error,
-    },
-}
-
-/// It shows neither the result nor the reason.
-impl<R, E> fmt::Debug for RunError<R, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotRun(error) => f.debug_tuple("NotRun").field(error).finish(),
-            Self::NotStored { source, .. } => {
-                f.debug_struct("NotStored").field("source", source).finish_non_exhaustive()
-            }
-            Self::NotFreed { source, .. } => {
-                f.debug_struct("NotFreed").field("source", source).finish_non_exhaustive()
-            }
-        }
-    }
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Error),
 }
 
 /// Why an execution could not be finished by its key.
@@ -253,14 +214,35 @@ pub enum FinishError {
     /// A live handle holds the key: it alone can finish it. `Execution::detach` gives it up.
     #[error("a live handle holds the key")]
     Held,
-    /// Storing the result failed.
+    /// The result is longer than the store takes. Complete with a shorter one.
+    #[error("the result has {len} bytes, the store takes at most {max}")]
+    TooLarge {
+        /// Bytes of the result.
+        len: usize,
+        /// Most that the store takes.
+        max: usize,
+    },
+    /// The store failed.
     #[error(transparent)]
-    Complete(#[from] CompleteError<()>),
+    Store(#[from] Error),
 }
 
-impl From<Error> for FinishError {
-    fn from(error: Error) -> Self {
-        Self::Complete(CompleteError::Store(error))
+impl FinishError {
+    /// Why a completion failed; `put_down` gets the handle if that is as it was.
+    pub(crate) fn of<H>(error: CompleteError<H>, put_down: impl FnOnce(H)) -> Self {
+        let (error, handle) = match error {
+            CompleteError::TooLarge { len, max, handle } => (Self::TooLarge { len, max }, handle),
+            CompleteError::Overloaded { bound, handle } => {
+                (Error::Overloaded { bound }.into(), handle)
+            }
+            CompleteError::InTransaction { handle } => (Error::InTransaction.into(), handle),
+            CompleteError::OtherStore { handle } => (Error::OtherStore.into(), handle),
+            #[cfg(feature = "typed")]
+            CompleteError::NoEncoding { .. } => unreachable!("bytes need no encoding"),
+            CompleteError::Store(error) => return error.into(),
+        };
+        put_down(handle);
+        error
     }
 }
 
@@ -276,7 +258,7 @@ pub enum TransactionError<E> {
     /// The closure leaked a table that it had opened, or went on after redb had failed or panicked
     /// within it. Nothing of it is stored, and the store takes no further writes until it is opened
     /// again, since redb may hold on to what was leaked.
-    #[error("the closure left the transaction in no state to be committed")]
+    #[error("the closure left the transaction unfit to be committed")]
     Unfinished,
     /// The closure asked for one of the store's own tables.
     #[error("the tables `records`, `results`, `meta` and `idemstore-doubts` are the store's own")]
@@ -325,8 +307,9 @@ pub enum CopyError {
     Store(#[from] Error),
 }
 
-impl From<OpenError> for CopyError {
-    fn from(error: OpenError) -> Self {
+impl CopyError {
+    /// Why the files of a copy could not be made.
+    pub(crate) fn of(error: OpenError) -> Self {
         match error {
             OpenError::Io { source, .. } | OpenError::NotWritable { source } => Self::Io(source),
             OpenError::Locked | OpenError::Corrupt { .. } | OpenError::NotEmpty => Self::Exists,

@@ -1,31 +1,32 @@
 //! What is left of an operation that is completed.
 
 use crate::clock::Timestamp;
-use crate::record::Record;
+use crate::rules::record::{Digest, Record};
 use crate::sync::Arc;
 
 /// A completed operation and its result.
 #[derive(Clone)]
 pub struct Completed {
     pub(super) record: Arc<Record>,
+    at: Timestamp,
+    result: Arc<[u8]>,
 }
 
 impl Completed {
-    /// `record` is of a completed operation whose result was kept.
-    pub(crate) fn new(record: Arc<Record>) -> Self {
-        Self { record }
+    pub(crate) fn new(record: Arc<Record>, at: Timestamp, result: Arc<[u8]>) -> Self {
+        Self { record, at, result }
     }
 
     /// The result, byte for byte as it was stored.
     #[must_use]
     pub fn result(&self) -> &[u8] {
-        self.record.state.result().unwrap_or_default()
+        &self.result
     }
 
     /// When its result was stored.
     #[must_use]
     pub fn completed_at(&self) -> Timestamp {
-        self.record.state.completed_at().unwrap_or_default()
+        self.at
     }
 }
 
@@ -42,44 +43,42 @@ impl Completed {
 /// let report = "much too long for this store";
 /// match execution.complete(report) {
 ///     Ok(completed) => drop(completed),
-///     Err(CompleteError::TooLarge { handle, .. }) => drop(handle.complete_tombstone(report)?),
+///     Err(CompleteError::TooLarge { handle, .. }) => drop(handle.complete_digest(report)?),
 ///     Err(error) => return Err(error.into()),
 /// }
 ///
-/// let Begin::Tombstone(tombstone) = store.begin(&key, request)? else { panic!("it is done") };
-/// assert_eq!(tombstone.result_len(), 28);
+/// let Begin::NotKept(not_kept) = store.begin(&key, request)? else { panic!("it is done") };
+/// assert_eq!(not_kept.result_len(), 28);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Tombstone {
+#[doc(alias = "Tombstone")]
+pub struct NotKept {
     pub(super) record: Arc<Record>,
+    at: Timestamp,
+    digest: Digest,
 }
 
-impl Tombstone {
-    /// `record` is of a completed operation whose result was not kept.
-    pub(crate) fn new(record: Arc<Record>) -> Self {
-        Self { record }
+impl NotKept {
+    pub(crate) fn new(record: Arc<Record>, at: Timestamp, digest: Digest) -> Self {
+        Self { record, at, digest }
     }
 
     /// Bytes that the result had.
     #[must_use]
     pub fn result_len(&self) -> u64 {
-        self.kept().0
+        self.digest.len
     }
 
     /// BLAKE3 of the result, to find its copy elsewhere or to check one.
     #[must_use]
     pub fn result_digest(&self) -> [u8; 32] {
-        self.kept().1
+        self.digest.blake3
     }
 
     /// When the operation was completed.
     #[must_use]
     pub fn completed_at(&self) -> Timestamp {
-        self.record.state.completed_at().unwrap_or_default()
-    }
-
-    fn kept(&self) -> (u64, [u8; 32]) {
-        self.record.state.tombstone().unwrap_or_default()
+        self.at
     }
 }

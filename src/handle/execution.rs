@@ -1,15 +1,12 @@
 //! An operation that runs.
 
 use super::sealed::Sealed;
-use super::{Completed, Hold, Tombstone};
-use crate::disk::Disk;
-use crate::error::{CompleteError, Error};
-use crate::journal::{Claim, Submission};
-use crate::log::commit::{Place, wait};
-use crate::observe::{self, Made};
-use crate::record::{ChangeKind, Record};
+use super::step::{Checkpoint, TooLarge, check_len};
+use super::{Completed, Door, Hold, NotKept, block, complete, complete_digest};
+use crate::error::{CheckpointError, CompleteError, Error};
+use crate::local::disk::Disk;
+use crate::rules::record::Record;
 use crate::sync::Arc;
-use crate::transition;
 
 /// An operation that runs: its start is durable.
 ///
@@ -27,7 +24,7 @@ pub struct Execution {
 impl Execution {
     /// An execution that had no handle until now.
     pub(crate) fn new(hold: Hold, record: Arc<Record>) -> Self {
-        let lock = hold.shared().journal.lock();
+        let lock = hold.engine().journal.lock();
         Self::started(hold, record, lock)
     }
 
@@ -67,45 +64,35 @@ impl Execution {
     ///
     /// # Errors
     ///
-    /// [`CompleteError`]. If the checkpoint is refused nothing has changed; after any other error
+    /// [`CheckpointError`]. If the checkpoint is refused nothing has changed; after any other error
     /// the last one or this one counts.
-    pub fn checkpoint(&mut self, progress: impl AsRef<[u8]>) -> Result<(), CompleteError<()>> {
-        let progress = progress.as_ref();
-        let placed = wait(Ok(self.place(progress)?));
-        let (record, change) = self.with_checkpoint(progress, placed)?;
-        let appended = self.hold.shared().journal.append(change);
-        self.checkpointed(record, appended)
+    pub fn checkpoint(&mut self, progress: impl AsRef<[u8]>) -> Result<(), CheckpointError> {
+        block(self.store_checkpoint(Door::Blocking, progress.as_ref()))
     }
 
-    /// A place for a checkpoint, if the store takes one so long.
-    pub(crate) fn place(&self, progress: &[u8]) -> Result<Option<Place>, CompleteError<()>> {
-        let shared = self.hold.shared();
-        super::check_len(shared, progress.len()).map_err(|too_large| too_large.give_back(()))?;
-        shared.journal.place(progress.len()).map_err(|error| CompleteError::refused((error, ())))
-    }
-
-    /// What becomes of a checkpoint, as the journal says.
-    pub(crate) fn checkpointed(
+    /// [`Execution::checkpoint`] as a future. If it is dropped before it is ready, the last
+    /// checkpoint or this one counts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Execution::checkpoint`].
+    pub async fn checkpoint_async(
         &mut self,
-        record: Arc<Record>,
-        appended: Result<(), Error>,
-    ) -> Result<(), CompleteError<()>> {
-        observe::made(Made::Checkpointed, appended.as_ref().err().map(|error| error as _));
-        appended.map_err(|error| CompleteError::refused((error, ())))?;
-        self.record = record;
-        Ok(())
+        progress: impl AsRef<[u8]>,
+    ) -> Result<(), CheckpointError> {
+        self.store_checkpoint(Door::Future, progress.as_ref()).await
     }
 
-    /// The record with this checkpoint, once there is a place for it, and the change that puts it.
-    pub(crate) fn with_checkpoint(
-        &self,
+    async fn store_checkpoint(
+        &mut self,
+        door: Door,
         progress: &[u8],
-        placed: Result<Option<Place>, Error>,
-    ) -> Result<(Arc<Record>, Submission), CompleteError<()>> {
-        let place = placed.map_err(|error| CompleteError::refused((error, ())))?;
-        let record = Arc::new(transition::checkpoint(&self.record, progress.into()));
-        let change = self.hold.change(ChangeKind::Put(Arc::clone(&record)));
-        Ok((record, (change, Claim::End { _place: place.map(Arc::new) })))
+    ) -> Result<(), CheckpointError> {
+        let engine = self.hold.engine();
+        check_len(engine, progress.len())
+            .map_err(|TooLarge { len, max }| CheckpointError::TooLarge { len, max })?;
+        let place = door.place(engine.journal.place(progress.len())).await?;
+        Ok(door.append(Checkpoint::new(self, progress, place)).await?)
     }
 
     /// Stores the result. Every later `begin` is answered with it until the retention is over.
@@ -118,20 +105,44 @@ impl Execution {
     /// effect has happened, but the result may not be stored: once the store is opened again, the
     /// key is completed or interrupted.
     pub fn complete(self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
-        super::complete(self, result.as_ref())
+        block(complete(Door::Blocking, self, result))
+    }
+
+    /// [`Execution::complete`] as a future. If it is dropped before it is ready, the result is
+    /// stored all the same, unless it was never polled: then the operation is interrupted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Execution::complete`].
+    pub async fn complete_async(
+        self,
+        result: impl AsRef<[u8]>,
+    ) -> Result<Completed, CompleteError<Self>> {
+        complete(Door::Future, self, result).await
     }
 
     /// Completes the operation as [`Execution::complete`] does, and keeps only length and digest
-    /// of a result that is too long: see [`Tombstone`].
+    /// of a result that is too long: see [`NotKept`].
     ///
     /// # Errors
     ///
     /// [`CompleteError`]; no length is too large here.
-    pub fn complete_tombstone(
+    #[doc(alias = "complete_tombstone")]
+    pub fn complete_digest(self, result: impl AsRef<[u8]>) -> Result<NotKept, CompleteError<Self>> {
+        block(complete_digest(Door::Blocking, self, result))
+    }
+
+    /// [`Execution::complete_digest`] as a future. If it is dropped before it is ready, the
+    /// operation is completed all the same, unless it was never polled: then it is interrupted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Execution::complete_digest`].
+    pub async fn complete_digest_async(
         self,
         result: impl AsRef<[u8]>,
-    ) -> Result<Tombstone, CompleteError<Self>> {
-        super::complete_tombstone(self, result.as_ref())
+    ) -> Result<NotKept, CompleteError<Self>> {
+        complete_digest(Door::Future, self, result).await
     }
 
     /// Leaves the operation running without a handle: it ends elsewhere, and is finished by its
@@ -152,7 +163,6 @@ impl Sealed for Execution {
         &self.hold
     }
 
-    #[cfg(feature = "async")]
     fn hold_mut(&mut self) -> &mut Hold {
         &mut self.hold
     }

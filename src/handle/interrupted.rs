@@ -1,11 +1,10 @@
 //! An operation whose outcome is unknown.
 
 use super::sealed::Sealed;
-use super::{Completed, Execution, Hold, Tombstone};
+use super::{Completed, Door, Execution, Hold, NotKept, block, complete, complete_digest, start};
 use crate::error::{CompleteError, Error};
-use crate::record::Record;
+use crate::rules::record::Record;
 use crate::sync::Arc;
-use crate::transition;
 
 /// An operation that was started, and whose outcome is unknown.
 ///
@@ -32,7 +31,17 @@ impl Interrupted {
     /// Any of [`Error`]. The operation must not run then, and stays interrupted; if the outcome is
     /// unknown, the new attempt may count.
     pub fn retry(self) -> Result<Execution, Error> {
-        super::start(self)
+        block(start(Door::Blocking, self))
+    }
+
+    /// [`Interrupted::retry`] as a future. If it is dropped before it is ready, the operation is
+    /// interrupted again, and the new attempt counts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Interrupted::retry`].
+    pub async fn retry_async(self) -> Result<Execution, Error> {
+        start(Door::Future, self).await
     }
 
     /// Stores the result of an effect that is known to have happened.
@@ -43,20 +52,44 @@ impl Interrupted {
     ///
     /// [`CompleteError`]; a refused result gives this back.
     pub fn resolve(self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
-        super::complete(self, result.as_ref())
+        block(complete(Door::Blocking, self, result))
+    }
+
+    /// [`Interrupted::resolve`] as a future. If it is dropped before it is ready, the result is
+    /// stored all the same, unless it was never polled.
+    ///
+    /// # Errors
+    ///
+    /// As [`Interrupted::resolve`].
+    pub async fn resolve_async(
+        self,
+        result: impl AsRef<[u8]>,
+    ) -> Result<Completed, CompleteError<Self>> {
+        complete(Door::Future, self, result).await
     }
 
     /// Completes the operation as [`Interrupted::resolve`] does, and keeps only length and digest
-    /// of a result that is too long: see [`Tombstone`].
+    /// of a result that is too long: see [`NotKept`].
     ///
     /// # Errors
     ///
     /// [`CompleteError`]; no length is too large here.
-    pub fn resolve_tombstone(
+    #[doc(alias = "resolve_tombstone")]
+    pub fn resolve_digest(self, result: impl AsRef<[u8]>) -> Result<NotKept, CompleteError<Self>> {
+        block(complete_digest(Door::Blocking, self, result))
+    }
+
+    /// [`Interrupted::resolve_digest`] as a future. If it is dropped before it is ready, the
+    /// operation is completed all the same, unless it was never polled.
+    ///
+    /// # Errors
+    ///
+    /// As [`Interrupted::resolve_digest`].
+    pub async fn resolve_digest_async(
         self,
         result: impl AsRef<[u8]>,
-    ) -> Result<Tombstone, CompleteError<Self>> {
-        super::complete_tombstone(self, result.as_ref())
+    ) -> Result<NotKept, CompleteError<Self>> {
+        complete_digest(Door::Future, self, result).await
     }
 }
 
@@ -68,7 +101,6 @@ impl Sealed for Interrupted {
         &self.hold
     }
 
-    #[cfg(feature = "async")]
     fn hold_mut(&mut self) -> &mut Hold {
         &mut self.hold
     }
@@ -78,7 +110,7 @@ impl Sealed for Interrupted {
     }
 
     fn started(&self) -> Result<Arc<Record>, Error> {
-        Ok(Arc::new(transition::retry(&self.record)))
+        Ok(Arc::new(self.record.retried()))
     }
 
     fn completing(&self) -> Result<Arc<Record>, Error> {

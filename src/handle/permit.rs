@@ -3,21 +3,20 @@
 use std::time::Duration;
 
 use super::sealed::Sealed;
-use super::{Completed, Execution, Hold, Tombstone};
+use super::{Completed, Door, Execution, Hold, NotKept, block, complete, complete_digest, start};
 #[cfg(feature = "transaction")]
-use super::{Completion, Step, TooLarge};
+use super::{Completion, Step, step::TooLarge, step::check_len};
 use crate::clock::Timestamp;
 use crate::error::{CompleteError, Error};
 use crate::key::{Fingerprint, Key};
-use crate::record::{Record, RecordId};
+use crate::rules::record::{Record, State};
+use crate::rules::retention::expiry;
 use crate::sync::Arc;
-use crate::transition;
 #[cfg(feature = "transaction")]
 use crate::{
     error::TransactionError,
+    local::vault::Transaction,
     observe::{self, Made},
-    record::Kept,
-    vault::Transaction,
 };
 
 /// The right to run an operation that has not started. Nothing of it is stored.
@@ -50,7 +49,8 @@ impl Permit {
     /// Keeps the result of this operation for as long as this, in place of the store's retention.
     /// It runs from the `begin` that gave this permit, in whole milliseconds, and to the year 10889 at
     /// the longest. If it is over when the operation is started or completed, it runs from then.
-    pub fn retention(mut self, retention: Duration) -> Self {
+    #[doc(alias = "retention")]
+    pub fn with_retention(mut self, retention: Duration) -> Self {
         self.retention = retention;
         self
     }
@@ -65,7 +65,35 @@ impl Permit {
     /// Any of [`Error`]. The operation must not run then. Unless the outcome is unknown, the key
     /// is free.
     pub fn start(self) -> Result<Execution, Error> {
-        super::start(self)
+        block(start(Door::Blocking, self))
+    }
+
+    /// [`Permit::start`] as a future.
+    ///
+    /// ```
+    /// # use idemstore::{Begin, Fingerprint, Key, Store};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::open(directory.path().join("store"))?;
+    /// # let (key, request) = (Key::new("order-1")?, Fingerprint::of("2 apples"));
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// // `begin` waits for nobody.
+    /// let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+    /// let execution = permit.start_async().await?;
+    /// // Here the effect happens.
+    /// execution.complete_async("receipt 17").await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// If the future is dropped before it is ready, the operation has not run: the key is free
+    /// again, as soon as that is durable. If the process ends before that, the key is interrupted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Permit::start`].
+    pub async fn start_async(self) -> Result<Execution, Error> {
+        start(Door::Future, self).await
     }
 
     /// Stores the result of an operation that was never started, for one fsync in place of two.
@@ -78,35 +106,47 @@ impl Permit {
     /// # Errors
     ///
     /// [`CompleteError`]; a refused result gives the permit back.
-    #[cfg_attr(
-        feature = "async",
-        expect(
-            clippy::result_large_err,
-            reason = "the error gives back what the caller handed in"
-        )
-    )]
+    #[expect(clippy::result_large_err, reason = "the error gives back what the caller handed in")]
     pub fn complete(self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
-        super::complete(self, result.as_ref())
+        block(complete(Door::Blocking, self, result))
+    }
+
+    /// [`Permit::complete`] as a future. If it is dropped before it is ready, the result is stored
+    /// all the same, unless it was never polled.
+    ///
+    /// # Errors
+    ///
+    /// As [`Permit::complete`].
+    pub async fn complete_async(
+        self,
+        result: impl AsRef<[u8]>,
+    ) -> Result<Completed, CompleteError<Self>> {
+        complete(Door::Future, self, result).await
     }
 
     /// Completes the operation as [`Permit::complete`] does, and keeps only length and digest of
-    /// a result that is too long: see [`Tombstone`].
+    /// a result that is too long: see [`NotKept`].
     ///
     /// # Errors
     ///
     /// [`CompleteError`]; no length is too large here.
-    #[cfg_attr(
-        feature = "async",
-        expect(
-            clippy::result_large_err,
-            reason = "the error gives back what the caller handed in"
-        )
-    )]
-    pub fn complete_tombstone(
+    #[expect(clippy::result_large_err, reason = "the error gives back what the caller handed in")]
+    #[doc(alias = "complete_tombstone")]
+    pub fn complete_digest(self, result: impl AsRef<[u8]>) -> Result<NotKept, CompleteError<Self>> {
+        block(complete_digest(Door::Blocking, self, result))
+    }
+
+    /// [`Permit::complete_digest`] as a future. If it is dropped before it is ready, the
+    /// operation is completed all the same, unless it was never polled.
+    ///
+    /// # Errors
+    ///
+    /// As [`Permit::complete_digest`].
+    pub async fn complete_digest_async(
         self,
         result: impl AsRef<[u8]>,
-    ) -> Result<Tombstone, CompleteError<Self>> {
-        super::complete_tombstone(self, result.as_ref())
+    ) -> Result<NotKept, CompleteError<Self>> {
+        complete_digest(Door::Future, self, result).await
     }
 
     /// Stores the result and what the closure writes into tables of the caller's own, in one
@@ -150,23 +190,23 @@ impl Permit {
         self,
         operation: impl FnOnce(&Transaction<'_>) -> Result<R, E>,
     ) -> Result<Completed, TransactionError<E>> {
-        let (shared, key) = (Arc::clone(self.hold.shared()), self.key().clone());
-        let transacted = shared.journal.transact(key.scope(), |transaction| {
+        let (engine, key) = (Arc::clone(self.hold.engine()), self.key().clone());
+        let transacted = engine.journal.transact(key.scope(), |transaction| {
             let result = operation(transaction).map_err(TransactionError::Operation)?;
             let result = result.as_ref();
-            super::check_len(&shared, result.len())
+            check_len(&engine, result.len())
                 .map_err(|TooLarge { len, max }| TransactionError::TooLarge { len, max })?;
-            let completion = Completion::new(self, Kept::Whole(result.into()))
+            let completion = Completion::new(self, Arc::<[u8]>::from(result))
                 .map_err(|(error, _)| TransactionError::Store(error))?;
             let (change, _) = completion.change();
             Ok((completion, Some(change)))
         });
         match transacted {
-            Ok(completion) => Ok(Completed::new(completion.into_durable())),
+            Ok(completion) => Ok(completion.into_durable()),
             Err(error) => {
                 // What the operation has refused is no failure of the store.
                 if let Some(failure) = error.of_store() {
-                    observe::made(Made::Completed, Some(failure));
+                    observe::failed(Made::Completed, failure);
                 }
                 Err(error)
             }
@@ -185,7 +225,6 @@ impl Sealed for Permit {
         &self.hold
     }
 
-    #[cfg(feature = "async")]
     fn hold_mut(&mut self) -> &mut Hold {
         &mut self.hold
     }
@@ -194,17 +233,19 @@ impl Sealed for Permit {
         self.hold
     }
 
-    /// What it completes was not stored before, and has its expiry as of now.
-    fn renewed_expiry(&self, _: &Record, _: Timestamp) -> Option<Timestamp> {
-        None
-    }
-
     fn started(&self) -> Result<Arc<Record>, Error> {
-        let now = self.hold.shared().time.checked_now().ok_or(Error::Clock)?;
-        let expires_at = transition::expiry(self.begun_at, self.retention, now);
-        let serial = self.hold.shared().index.take_serial()?;
-        let id = RecordId { expires_at, serial };
-        let key = self.key().clone();
-        Ok(Arc::new(transition::start(id, key, self.fingerprint, self.begun_at)))
+        let Self { hold, fingerprint, begun_at, retention } = self;
+        let now = hold.engine().time.checked_now().ok_or(Error::Clock)?;
+        Ok(Arc::new(Record {
+            key: hold.key().clone(),
+            fingerprint: *fingerprint,
+            begun_at: *begun_at,
+            expires_at: expiry(*begun_at, *retention, now),
+            serial: hold.engine().index.take_serial()?,
+            attempt: 1,
+            keep: false,
+            note: None,
+            state: State::Started { checkpoint: None },
+        }))
     }
 }

@@ -11,6 +11,13 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
+/// The body of a request that was read to its end.
+#[derive(Clone)]
+pub(super) struct Whole {
+    pub(super) data: Bytes,
+    pub(super) trailers: Option<HeaderMap>,
+}
+
 /// Why a body could not be read.
 pub type BodyError = Box<dyn Error + Send + Sync>;
 
@@ -56,7 +63,7 @@ impl Body {
                 return Ok(Read::TooLong { start, body: self });
             }
         }
-        Ok(Read::Whole { data: pieces.join(), trailers })
+        Ok(Read::Whole(Whole { data: pieces.join(), trailers }))
     }
 }
 
@@ -91,10 +98,7 @@ impl Pieces {
 
 /// What reading a body has given.
 pub(super) enum Read {
-    Whole {
-        data: Bytes,
-        trailers: Option<HeaderMap>,
-    },
+    Whole(Whole),
     /// It is longer than was asked for: what was read of it, and all of it.
     TooLong {
         start: Bytes,
@@ -137,6 +141,12 @@ impl http_body::Body for Body {
             hint.set_upper(upper);
         }
         hint
+    }
+}
+
+impl From<Whole> for Body {
+    fn from(whole: Whole) -> Self {
+        Self::whole(whole.data, whole.trailers)
     }
 }
 

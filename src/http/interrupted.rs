@@ -74,7 +74,6 @@ impl fmt::Debug for InterruptedRequest {
 }
 
 /// What is to be done about an interrupted request.
-#[non_exhaustive]
 pub enum Decision {
     /// It cannot be known: answer [`Problem::Interrupted`](super::Problem::Interrupted), and leave
     /// the key as it is.

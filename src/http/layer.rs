@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use tower_layer::Layer;
 
+use super::backing::Backing;
 use super::fingerprint::FingerprintOf;
 use super::interrupted::Decide;
 use super::{Body, Decision, Idempotency, InterruptedRequest, Problem, Scope};
@@ -20,7 +21,6 @@ const LEN_MAX_DEFAULT: usize = 1024 * 1024;
 
 /// When the operation of a request starts: from then on it counts as run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Start {
     /// Before the handler. The handler needs to know nothing, and what it refuses by a status of
     /// [`IdempotencyLayer::rejections`] is taken back: the key is free again.
@@ -56,7 +56,7 @@ pub struct IdempotencyLayer {
 /// The store, and all options.
 #[derive(Clone)]
 pub(super) struct Config {
-    pub(super) store: Store,
+    pub(super) backing: Backing,
     pub(super) scope: Scope,
     pub(super) header: HeaderName,
     pub(super) key_required: bool,
@@ -77,7 +77,7 @@ impl IdempotencyLayer {
     /// a service apart.
     pub fn new(store: Store, scope: Scope) -> Self {
         let config = Config {
-            store,
+            backing: Backing::new(store),
             scope,
             header: HeaderName::from_static("idempotency-key"),
             key_required: false,
@@ -150,8 +150,8 @@ impl IdempotencyLayer {
     }
 
     /// The statuses by which a handler that was started by [`Start::BeforeHandler`] says that it
-    /// has **done nothing**; 400, 401, 403, 404, 405, 413, 415, 422 and 429 by default. The key is
-    /// free then. All other responses are stored.
+    /// has **done nothing**; 400, 401, 403, 404, 405, 413, 415, 422 and 429 by default. The key of a first
+    /// attempt is free then. All other responses are stored.
     ///
     /// In a later attempt they leave the key interrupted, since they say nothing of the first one.
     pub fn rejections(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {

@@ -123,7 +123,7 @@
 //!   a server that shuts down should keep its runtime until
 //!   [`Stats::in_flight`](crate::Stats::in_flight) is 0.
 //! - The handler does not know what became of its effect, or knows that it did not happen: it says so
-//!   with an [`Effect`] in its response.
+//!   [in its response](with_effect).
 //! - The response cannot be stored: the client gets 500, and not the response, for a retry could
 //!   not get it. The key is interrupted, or completed, once the store is opened again.
 //!
@@ -147,6 +147,7 @@
 //! that two of them with a layer each, the same scope and the same store could take each other's
 //! requests for their own. Put one layer around both.
 
+mod backing;
 mod body;
 mod enduring;
 mod fingerprint;
@@ -164,7 +165,7 @@ mod stored;
 pub use body::{Body, BodyError};
 pub use interrupted::{Decision, InterruptedRequest};
 pub use layer::{IdempotencyLayer, Start};
-pub use operation::{Effect, Operation};
+pub use operation::{Operation, with_effect};
 pub use permit::{IdempotencyPermit, StartError};
 pub use problem::Problem;
 pub use scope::{Refusal, Scope};

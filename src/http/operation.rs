@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use http::Response;
+
 use crate::key::Key;
+use crate::rules::effect::Effect;
 
 /// The operation that a request names: it is in the extensions of each request that may run and
 /// has a key.
@@ -41,26 +44,22 @@ impl fmt::Debug for Operation {
     }
 }
 
-/// What a handler says of its effect where a status cannot: it puts this into the extensions of its
-/// response, which is then sent and not stored.
+/// Says what became of the effect where a status cannot: one that is not [`Effect::Done`] has its
+/// response sent, and not stored.
 ///
 /// ```
 /// use http::{Response, StatusCode};
-/// use idemstore::http::Effect;
+/// use idemstore::Effect;
+/// use idemstore::http::with_effect;
 ///
 /// fn no_answer_from_the_bank() -> Response<String> {
 ///     let mut response = Response::new("try again later".to_owned());
 ///     *response.status_mut() = StatusCode::BAD_GATEWAY;
-///     response.extensions_mut().insert(Effect::Unknown);
-///     response
+///     with_effect(response, Effect::Unknown(()))
 /// }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Effect {
-    /// It did not happen, for certain: the key is free, unless an earlier attempt may have had its
-    /// effect.
-    DidNotHappen,
-    /// It may have happened: the key is interrupted.
-    Unknown,
+#[must_use]
+pub fn with_effect<B>(mut response: Response<B>, effect: Effect) -> Response<B> {
+    response.extensions_mut().insert(effect);
+    response
 }

@@ -3,35 +3,10 @@
 use std::fmt;
 use std::mem;
 
-use super::Operation;
+use super::backing::{Claim, leave};
 use crate::error::Error;
-use crate::handle::{Execution, Interrupted, Permit};
+use crate::handle::Execution;
 use crate::sync::{Arc, Mutex};
-
-/// An operation that may be started: for the first time, or again after it was interrupted.
-pub(super) enum Claim {
-    Fresh(Permit),
-    Interrupted(Interrupted),
-}
-
-impl Claim {
-    /// What it would start.
-    pub(super) fn operation(&self) -> Operation {
-        match self {
-            Self::Fresh(permit) => Operation::new(permit.key().clone(), 1),
-            Self::Interrupted(interrupted) => {
-                Operation::new(interrupted.key().clone(), interrupted.attempt().saturating_add(1))
-            }
-        }
-    }
-
-    pub(super) async fn start(self) -> Result<Execution, Error> {
-        match self {
-            Self::Fresh(permit) => permit.start_async().await,
-            Self::Interrupted(interrupted) => interrupted.retry_async().await,
-        }
-    }
-}
 
 /// Says when the operation of a request starts: with [`Start::ByHandler`](super::Start::ByHandler),
 /// each request of a covered method has one in its extensions.
@@ -110,9 +85,7 @@ async fn arrive(slot: &Mutex<Slot>, execution: Execution) -> Result<(), StartErr
     let Some(execution) = late else { return Ok(()) };
     // Nobody will store a result, so the effect must not happen. That of an earlier attempt is as
     // unknown as before.
-    if execution.attempt() == 1 {
-        execution.abandon_async().await?;
-    }
+    leave(execution).await?;
     Err(StartError::Taken)
 }
 
@@ -150,7 +123,7 @@ impl Lease {
     pub(super) fn close(self) -> Option<Execution> {
         match mem::replace(&mut *self.0.lock(), Slot::Closed) {
             Slot::Started(execution) => Some(execution),
-            _ => None,
+            Slot::Claimed(_) | Slot::Starting | Slot::Closed => None,
         }
     }
 }
@@ -189,17 +162,18 @@ mod tests {
     #[test]
     fn a_start_that_comes_late_is_taken_back_unless_an_earlier_attempt_may_have_had_its_effect() {
         let directory = tempfile::tempdir().expect("there is room");
-        let builder = Store::builder().log_bytes(64 * 1024).result_len_max(1024).sweeper(false);
+        let builder =
+            Store::builder().log_bytes(64 * 1024).result_len_max(1024).background_thread(false);
         let store = builder.open(directory.path().join("store")).expect("it opens");
 
         let Begin::Fresh(permit) = begin(&store) else { panic!("it is new") };
         assert!(matches!(start_late(Claim::Fresh(permit)), Err(StartError::Taken)));
-        assert_eq!(store.iter().count(), 0);
+        assert_eq!(store.keys().count(), 0);
 
         let Begin::Fresh(permit) = begin(&store) else { panic!("it is free") };
         drop(permit.start().expect("it starts"));
         let Begin::Interrupted(interrupted) = begin(&store) else { panic!("it has started") };
         assert!(matches!(start_late(Claim::Interrupted(interrupted)), Err(StartError::Taken)));
-        assert_eq!(store.iter().status(Status::Interrupted).count(), 1);
+        assert_eq!(store.keys().status(Status::Interrupted).count(), 1);
     }
 }

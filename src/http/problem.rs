@@ -54,7 +54,16 @@ pub enum Problem {
     StoredUnreadable,
 }
 
-const TYPE: &str = "https://docs.rs/idemstore/latest/idemstore/http/enum.Problem.html#variant.";
+/// The `type` of a problem. Clients compare it, so each is written out, whatever becomes of the names
+/// here.
+macro_rules! type_uri {
+    ($problem:literal) => {
+        concat!(
+            "https://docs.rs/idemstore/latest/idemstore/http/enum.Problem.html#variant.",
+            $problem
+        )
+    };
+}
 
 impl Problem {
     /// The status of the response.
@@ -78,8 +87,23 @@ impl Problem {
 
     /// The `type`: a URI for each problem, which stays the same in later versions.
     #[must_use]
-    pub fn type_uri(self) -> String {
-        format!("{TYPE}{self:?}")
+    pub fn type_uri(self) -> &'static str {
+        match self {
+            Self::KeyMissing => type_uri!("KeyMissing"),
+            Self::KeyMalformed => type_uri!("KeyMalformed"),
+            Self::KeyTooLong => type_uri!("KeyTooLong"),
+            Self::KeyRepeated => type_uri!("KeyRepeated"),
+            Self::KeyReused => type_uri!("KeyReused"),
+            Self::InFlight => type_uri!("InFlight"),
+            Self::Interrupted => type_uri!("Interrupted"),
+            Self::ResponseNotKept => type_uri!("ResponseNotKept"),
+            Self::BodyTooLarge => type_uri!("BodyTooLarge"),
+            Self::BodyUnreadable => type_uri!("BodyUnreadable"),
+            Self::NoScope => type_uri!("NoScope"),
+            Self::Unavailable => type_uri!("Unavailable"),
+            Self::OutcomeUnknown => type_uri!("OutcomeUnknown"),
+            Self::StoredUnreadable => type_uri!("StoredUnreadable"),
+        }
     }
 
     /// The `title`: what every problem of this type has alike.

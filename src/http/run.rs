@@ -4,14 +4,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::body::{BodyError, Read};
+use super::backing::{self, Claim};
+use super::body::{BodyError, Read, Whole};
 use super::layer::{Config, Start};
-use super::permit::{Claim, Lease};
-use super::service::{Whole, replayed};
-use super::{Body, Decision, Effect, InterruptedRequest, Problem, stored};
-use crate::error::CompleteError;
-use crate::futures;
+use super::permit::Lease;
+use super::{Body, Decision, InterruptedRequest, Problem, stored};
 use crate::handle::{Completable, Execution, Interrupted};
+use crate::rules::effect::Effect;
 use crate::sync::Arc;
 
 /// A request that may run.
@@ -61,7 +60,7 @@ where
         let request = self.request.map(Body::from);
         // A service that fails has not said what became of the effect: the key is interrupted.
         let response = self.inner.call(request).await?.map(Body::new);
-        let refused = self.config.rejects(response.status()).then_some(Effect::DidNotHappen);
+        let refused = self.config.rejects(response.status()).then_some(Effect::DidNotHappen(()));
         Ok(self.config.conclude(execution, response, refused).await)
     }
 
@@ -95,19 +94,16 @@ impl Config {
         by_status: Option<Effect>,
     ) -> Response<Body> {
         match response.extensions().get().copied().or(by_status) {
-            None => {
+            None | Some(Effect::Done(())) => {
                 let kept = self.keep(execution, response).await;
                 kept.unwrap_or_else(|| self.refuse(Problem::OutcomeUnknown))
             }
-            // This attempt has done nothing. If there was an earlier one, that may have.
-            Some(Effect::DidNotHappen) if execution.attempt() == 1 => {
-                match execution.abandon_async().await {
-                    Ok(()) => response,
-                    Err(_) => self.refuse(Problem::OutcomeUnknown),
-                }
-            }
+            Some(Effect::DidNotHappen(())) => match backing::leave(execution).await {
+                Ok(()) => response,
+                Err(_) => self.refuse(Problem::OutcomeUnknown),
+            },
             // Dropping the execution leaves the key interrupted.
-            Some(Effect::DidNotHappen | Effect::Unknown) => response,
+            Some(Effect::Unknown(())) => response,
         }
     }
 
@@ -121,13 +117,14 @@ impl Config {
         let (parts, body) = response.into_parts();
         let headers = stored::lasting(&parts.headers, &self.unstored_headers);
         let (kept, body) = match body.read(self.response_len_max).await.ok()? {
-            Read::Whole { data, trailers } => {
-                let bytes = stored::encode(parts.status, &headers, &data, trailers.as_ref());
-                (complete(handle, &bytes).await, Body::whole(data, trailers))
+            Read::Whole(whole) => {
+                let Whole { data, trailers } = &whole;
+                let bytes = stored::encode(parts.status, &headers, data, trailers.as_ref());
+                (backing::keep(handle, &bytes).await, Body::from(whole))
             }
             Read::TooLong { start, body } => {
                 let bytes = stored::encode(parts.status, &headers, &start, None);
-                (futures::complete_tombstone(handle, &bytes).await.is_ok(), body)
+                (backing::keep_digest(handle, &bytes).await, body)
             }
         };
         kept.then(|| Response::from_parts(parts, body))
@@ -136,23 +133,6 @@ impl Config {
     /// Stores a response that the handler did not make, and answers with it.
     async fn resolve(&self, interrupted: Interrupted, response: Response<Bytes>) -> Response<Body> {
         let kept = self.keep(interrupted, response.map(Body::from)).await;
-        kept.map_or_else(|| self.refuse(Problem::OutcomeUnknown), replayed)
-    }
-}
-
-/// Stores the bytes of a response, or that there was one if they are too many. Whether it has.
-async fn complete<H: Completable>(handle: H, bytes: &[u8]) -> bool {
-    match futures::complete(handle, bytes).await {
-        Ok(_) => true,
-        Err(CompleteError::TooLarge { handle, .. }) => {
-            futures::complete_tombstone(handle, bytes).await.is_ok()
-        }
-        Err(_) => false,
-    }
-}
-
-impl From<Whole> for Body {
-    fn from(whole: Whole) -> Self {
-        Self::whole(whole.data, whole.trailers)
+        kept.map_or_else(|| self.refuse(Problem::OutcomeUnknown), stored::replayed)
     }
 }

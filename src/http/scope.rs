@@ -54,7 +54,7 @@ impl Scope {
     /// ```
     #[must_use]
     pub fn extension<T: AsRef<[u8]> + Send + Sync + 'static>() -> Self {
-        Self::of(|parts| match parts.extensions.get::<T>() {
+        Self::from_fn(|parts| match parts.extensions.get::<T>() {
             Some(scope) => Ok(scope.as_ref().to_vec()),
             None => Err(Problem::NoScope),
         })
@@ -68,13 +68,14 @@ impl Scope {
     /// use idemstore::http::Scope;
     ///
     /// # #[derive(Clone)] struct Account { id: u64 }
-    /// let scope = Scope::of(|parts| match parts.extensions.get::<Account>() {
+    /// let scope = Scope::from_fn(|parts| match parts.extensions.get::<Account>() {
     ///     Some(account) => Ok(account.id.to_le_bytes()),
     ///     None => Err(StatusCode::UNAUTHORIZED),
     /// });
     /// ```
     #[must_use]
-    pub fn of<T: AsRef<[u8]>, E: Into<Refusal>>(
+    #[doc(alias = "of")]
+    pub fn from_fn<T: AsRef<[u8]>, E: Into<Refusal>>(
         derive: impl Fn(&Parts) -> Result<T, E> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(move |parts| match derive(parts) {

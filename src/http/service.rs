@@ -6,25 +6,22 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::LengthLimitError;
 use tokio::runtime::Handle;
 use tower_service::Service;
 
-use super::body::{BodyError, Read};
+use super::backing::Claim;
+use super::body::{BodyError, Read, Whole};
 use super::enduring::Enduring;
 use super::layer::{Config, Start};
-use super::permit::{Claim, IdempotencyPermit};
+use super::permit::IdempotencyPermit;
 use super::run::Run;
 use super::scope::Refusal;
 use super::{Body, Problem, header, stored};
-use crate::begin::Begin;
-use crate::handle::Completed;
-use crate::key::{Fingerprint, Key};
+use crate::handle::{Begin, Completed};
+use crate::key::Key;
 use crate::sync::Arc;
-
-/// Marks a response that was not made by this request.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// The service that [`IdempotencyLayer`](super::IdempotencyLayer) makes of another one.
 #[derive(Clone)]
@@ -115,7 +112,7 @@ where
         Begin::Fresh(permit) => Claim::Fresh(permit),
         Begin::Interrupted(interrupted) => Claim::Interrupted(interrupted),
         Begin::Replay(completed) => return Ok(config.replay(&completed)),
-        Begin::Tombstone(_) => return Ok(config.refuse(Problem::ResponseNotKept)),
+        Begin::NotKept(_) => return Ok(config.refuse(Problem::ResponseNotKept)),
         Begin::InFlight(_) => return Ok(config.refuse(Problem::InFlight)),
         Begin::Mismatch => return Ok(config.refuse(Problem::KeyReused)),
     };
@@ -131,13 +128,6 @@ where
 struct Asked {
     begin: Begin,
     request: Request<Whole>,
-}
-
-/// The body of a request that was read to its end.
-#[derive(Clone)]
-pub(super) struct Whole {
-    pub(super) data: Bytes,
-    pub(super) trailers: Option<HeaderMap>,
 }
 
 impl Config {
@@ -157,38 +147,22 @@ impl Config {
         // The key has its length already.
         let key = Key::scoped(scope, name).map_err(|_| Problem::NoScope)?;
         let whole = match body.read(self.request_len_max).await {
-            Ok(Read::Whole { data, trailers }) => Whole { data, trailers },
+            Ok(Read::Whole(whole)) => whole,
             Ok(Read::TooLong { .. }) => return Err(Problem::BodyTooLarge.into()),
             Err(error) if is_too_long(&*error) => return Err(Problem::BodyTooLarge.into()),
             Err(_) => return Err(Problem::BodyUnreadable.into()),
         };
         let fingerprint = self.fingerprint.compute(&parts, &whole.data);
-        let begin = self.begin(&key, fingerprint).await;
+        let begin = self.backing.begin(&key, fingerprint, self.wait).await;
         let begin = begin.map_err(|_| Refusal::from(self.refuse(Problem::Unavailable)))?;
         Ok(Asked { begin, request: Request::from_parts(parts, whole) })
-    }
-
-    /// What the store says, after waiting for an outcome if that is wanted.
-    async fn begin(&self, key: &Key, fingerprint: Fingerprint) -> Result<Begin, crate::Error> {
-        let begin = self.store.begin(key, fingerprint)?;
-        let (Begin::InFlight(in_flight), Some(at_most)) = (&begin, self.wait) else {
-            return Ok(begin);
-        };
-        let outcome = tokio::time::timeout(at_most, in_flight.clone().wait_async()).await;
-        outcome.unwrap_or(Ok(begin))
     }
 
     /// The stored response once more.
     fn replay(&self, completed: &Completed) -> Response<Body> {
         let stored = stored::decode(completed.result());
-        stored.map_or_else(|| self.refuse(Problem::StoredUnreadable), replayed)
+        stored.map_or_else(|| self.refuse(Problem::StoredUnreadable), stored::replayed)
     }
-}
-
-/// Says that this response is of an earlier request.
-pub(super) fn replayed(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-    response
 }
 
 /// Whether a layer further out has refused to read on.

@@ -22,6 +22,9 @@ use super::Body;
 
 const VERSION: u8 = 1;
 
+/// Marks a response that was not made by this request.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
 /// The headers that belong to a connection, and not to the response that it carries.
 const HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
@@ -49,6 +52,12 @@ pub(super) fn lasting(headers: &HeaderMap, left_out: &[HeaderName]) -> HeaderMap
     };
     let lasting = headers.iter().filter(|(name, _)| lasts(name));
     lasting.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Says that this response is of an earlier request.
+pub(super) fn replayed(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
 }
 
 /// The bytes of a response.
@@ -148,8 +157,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::codec::from_hex;
-    use crate::http::body::Read;
+    use crate::http::body::{Read, Whole};
+    use crate::local::codec::from_hex;
 
     fn headers(pairs: &[(&str, &[u8])]) -> HeaderMap {
         pairs
@@ -165,7 +174,9 @@ mod tests {
     fn again(response: Response<Body>) -> Vec<u8> {
         let (parts, body) = response.into_parts();
         let read = pin!(body.read(usize::MAX)).poll(&mut Context::from_waker(Waker::noop()));
-        let Poll::Ready(Ok(Read::Whole { data, trailers })) = read else { panic!("it is there") };
+        let Poll::Ready(Ok(Read::Whole(Whole { data, trailers }))) = read else {
+            panic!("it is there")
+        };
         encode(parts.status, &parts.headers, &data, trailers.as_ref())
     }
 

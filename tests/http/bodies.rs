@@ -129,7 +129,7 @@ async fn a_response_over_the_limit_is_sent_whole_and_blocks_a_second_run() {
         let first = site.send(&call).await;
         assert_eq!((first.status, first.body), (200, vec![b'x'; len]));
         expect_problem(&site.send(&call).await, Problem::ResponseNotKept);
-        assert!(matches!(site.begin("abc"), Begin::Tombstone(_)));
+        assert!(matches!(site.begin("abc"), Begin::NotKept(_)));
     }
 }
 

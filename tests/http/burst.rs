@@ -24,7 +24,7 @@ async fn handle(headers: HeaderMap, body: Bytes) -> impl IntoResponse {
 }
 
 fn router(store: Store) -> Router {
-    let scope = Scope::of(|parts: &http::request::Parts| {
+    let scope = Scope::from_fn(|parts: &http::request::Parts| {
         let tenant = parts.headers.get("tenant").ok_or(Problem::NoScope)?;
         Ok::<_, Problem>(tenant.as_bytes().to_vec())
     });

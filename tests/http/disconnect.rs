@@ -38,7 +38,7 @@ fn watched(router: Router, gone: &Arc<Semaphore>) -> Router {
 
 /// Waits until a response is stored that no client waits for.
 async fn completed(site: &Site) {
-    while site.store.iter().status(Status::Completed).count() == 0 {
+    while site.store.keys().status(Status::Completed).count() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -54,7 +54,7 @@ async fn a_started_handler_is_run_to_its_end_and_the_retry_gets_its_response() {
     // The server has noticed, and has dropped all that it held of the request.
     gone.acquire().await.expect("it stays open").forget();
     assert_eq!((site.desk.runs(), site.desk.orders()), (1, 0));
-    assert_eq!(site.store.iter().status(Status::Executing).count(), 1);
+    assert_eq!(site.store.keys().status(Status::Executing).count(), 1);
     site.desk.let_go();
     completed(&site).await;
     expect_order(&site.send(&post("abc", "held apples")).await, 1, true);

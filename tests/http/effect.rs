@@ -7,8 +7,9 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::StatusCode;
+use idemstore::Effect;
 use idemstore::Status;
-use idemstore::http::{Decision, Effect, IdempotencyPermit, Operation, Start};
+use idemstore::http::{Decision, IdempotencyPermit, Operation, Start, with_effect};
 
 use super::support::{Desk, SCOPE, Site, layer, post};
 
@@ -28,11 +29,11 @@ async fn handle(
     if let Some(Extension(permit)) = permit {
         permit.start().await.expect("it starts");
     }
-    let mut response = (StatusCode::BAD_GATEWAY, "no answer").into_response();
-    if let Some(effect) = *handler.says.lock().expect("nobody panics") {
-        response.extensions_mut().insert(effect);
+    let response = (StatusCode::BAD_GATEWAY, "no answer").into_response();
+    match *handler.says.lock().expect("nobody panics") {
+        Some(effect) => with_effect(response, effect),
+        None => response,
     }
-    response
 }
 
 async fn site(start: Start) -> (Site, Handler) {
@@ -50,7 +51,7 @@ async fn it_can_say_what_its_status_does_not() {
     for start in [Start::BeforeHandler, Start::ByHandler] {
         let (site, handler) = site(start).await;
         let say = |effect| *handler.says.lock().expect("nobody panics") = effect;
-        let interrupted = || site.store.iter().status(Status::Interrupted).count();
+        let interrupted = || site.store.keys().status(Status::Interrupted).count();
         let attempts = || {
             let told = handler.told.lock().expect("nobody panics");
             told.iter().map(Operation::attempt).collect::<Vec<_>>()
@@ -62,11 +63,11 @@ async fn it_can_say_what_its_status_does_not() {
         };
 
         // Nothing has happened: the key is free.
-        say(Some(Effect::DidNotHappen));
+        say(Some(Effect::DidNotHappen(())));
         assert!(!send().await);
         assert_eq!(site.records(), 0, "{start:?}");
         // It may have happened, and the next attempt cannot say that none has.
-        for effect in [Effect::Unknown, Effect::DidNotHappen] {
+        for effect in [Effect::Unknown(()), Effect::DidNotHappen(())] {
             say(Some(effect));
             assert!(!send().await);
             assert_eq!((site.records(), interrupted()), (1, 1), "{effect:?}, {start:?}");

@@ -51,7 +51,7 @@ async fn closed_within(status: StatusCode) -> usize {
     let router = Router::new().fallback(any(handle));
     let address = serve(router.layer(layer(store))).await;
     expect_problem(&post("abc", "apples").send(address).await, Problem::OutcomeUnknown);
-    place.open().iter().status(Status::Interrupted).count()
+    place.open().keys().status(Status::Interrupted).count()
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::support::{Desk, Site, expect_order, expect_problem, layer, post};
 async fn a_panic_after_the_start_leaves_the_key_interrupted_and_nothing_else() {
     let site = Site::new(|layer| layer).await;
     expect_problem(&site.send(&post("abc", "panic")).await, Problem::OutcomeUnknown);
-    assert_eq!(site.store.iter().status(Status::Interrupted).count(), 1);
+    assert_eq!(site.store.keys().status(Status::Interrupted).count(), 1);
     expect_problem(&site.send(&post("abc", "panic")).await, Problem::Interrupted);
     assert_eq!(site.desk.runs(), 1);
     expect_order(&site.send(&post("def", "apples")).await, 1, false);

@@ -41,7 +41,7 @@ fn of(tenant: &str, body: &str) -> Call {
 
 #[tokio::test]
 async fn two_tenants_with_the_same_key_never_meet() {
-    let by_function = Scope::of(|parts: &Parts| {
+    let by_function = Scope::from_fn(|parts: &Parts| {
         parts.extensions.get::<Tenant>().map(|tenant| tenant.0.clone()).ok_or(Problem::NoScope)
     });
     for scope in [Scope::extension::<Tenant>(), by_function] {
@@ -78,9 +78,9 @@ async fn refused(scope: Scope) -> Answer {
 #[tokio::test]
 async fn a_request_without_a_scope_is_refused() {
     expect_problem(&refused(Scope::extension::<Tenant>()).await, Problem::NoScope);
-    let answer = refused(Scope::of(|_| Err::<&str, _>(StatusCode::FORBIDDEN))).await;
+    let answer = refused(Scope::from_fn(|_| Err::<&str, _>(StatusCode::FORBIDDEN))).await;
     assert_eq!((answer.status, answer.text()), (403, String::new()));
-    let answer = refused(Scope::of(|_| Err::<&str, _>(Refusal::from(refuse())))).await;
+    let answer = refused(Scope::from_fn(|_| Err::<&str, _>(Refusal::from(refuse())))).await;
     assert_eq!((answer.status, answer.text()), (401, "who are you?".to_owned()));
     assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
 }

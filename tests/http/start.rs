@@ -137,7 +137,7 @@ async fn a_permit_that_outlives_its_request_cannot_start_and_does_not_hold_the_k
     for permit in permits {
         assert!(matches!(permit.start().await, Err(StartError::Taken)));
     }
-    assert_eq!(site.store.iter().status(Status::Interrupted).count(), 0);
+    assert_eq!(site.store.keys().status(Status::Interrupted).count(), 0);
     assert_eq!(site.records(), 0);
 }
 

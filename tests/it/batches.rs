@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use idemstore::sim::OpenOn;
 use idemstore::{Bound, Fingerprint};
 
 use crate::support::{Answers, Bench, Started, key};

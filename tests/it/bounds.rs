@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use idemstore::sim::OpenOn;
 use idemstore::{
     Begin, Bound, Builder, CompleteError, Error, Fingerprint, Key, ManualClock, Store, Timestamp,
 };
@@ -109,7 +110,7 @@ fn what_is_started_counts_with_the_longest_result_until_it_is_completed() {
     assert_eq!(site.bytes(), LONGEST + KEY_BYTES);
     assert_eq!(site.full("3"), Bound::Bytes { max: 2 * LONGEST });
     assert!(site.store.forget(&key("1")).expect("it is forgotten"));
-    site.fresh("3").start().expect("it starts").complete_tombstone([0; 5_000]).expect("it is kept");
+    site.fresh("3").start().expect("it starts").complete_digest([0; 5_000]).expect("it is kept");
     assert_eq!(site.bytes(), 2 * KEY_BYTES);
     site.expire();
     site.fresh("4").complete("result").expect("it completes");

@@ -7,8 +7,10 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use idemstore::sim::OpenOn;
 use idemstore::{
-    Begin, CompleteError, Error, Execution, Fingerprint, ManualClock, Status, Store, Timestamp,
+    Begin, CheckpointError, CompleteError, Error, Execution, Fingerprint, ManualClock, Status,
+    Store, Timestamp,
 };
 use redb::{ReadableDatabase, ReadableTableMetadata};
 
@@ -149,7 +151,7 @@ fn a_checkpoint_that_is_too_long_is_refused_and_changes_nothing() {
     let error = execution.checkpoint(bytes(LEN_MAX + 1)).expect_err("it is too long");
     let refused = matches!(
         error,
-        CompleteError::TooLarge { len, max: LEN_MAX, handle: () } if len == LEN_MAX + 1
+        CheckpointError::TooLarge { len, max: LEN_MAX } if len == LEN_MAX + 1
     );
     assert!(refused, "{error:?}");
     assert!(bench.disk.bytes() == before);
@@ -350,7 +352,7 @@ fn a_checkpoint_that_was_not_synced_may_count_or_not() {
     let mut execution = reached(&bench, "k", "step 1");
     bench.disk.fail(fault(Op::Sync));
     let error = execution.checkpoint("step 2").expect_err("the disk has failed");
-    assert!(matches!(error, CompleteError::Store(Error::OutcomeUnknown(_))), "{error}");
+    assert!(matches!(error, CheckpointError::Store(Error::OutcomeUnknown(_))), "{error}");
     // What was acknowledged is what is shown.
     assert_eq!(execution.last_checkpoint(), Some(&b"step 1"[..]));
     // The frame was written, so a kill leaves it, and a power cut may not.
@@ -370,7 +372,7 @@ fn a_poisoned_store_takes_no_checkpoint() {
     let counts = bench.disk.counts();
     for _ in 0..2 {
         let error = execution.checkpoint("step 2").expect_err("the store is poisoned");
-        assert!(matches!(error, CompleteError::Store(Error::Poisoned(_))), "{error}");
+        assert!(matches!(error, CheckpointError::Store(Error::Poisoned(_))), "{error}");
     }
     assert_eq!(bench.disk.counts(), counts);
     assert_eq!(execution.last_checkpoint(), Some(&b"step 1"[..]));
@@ -385,7 +387,7 @@ fn a_checkpoint_that_is_too_long_is_called_one() {
     let bench = Bench::new();
     let mut execution = bench.begin("k", "request").started();
     let error = execution.checkpoint(vec![7; 16 * 1024 + 1]).expect_err("it is too long");
-    let text = "the result or checkpoint has 16385 bytes, the store takes at most 16384";
+    let text = "the checkpoint has 16385 bytes, the store takes at most 16384";
     assert_eq!(error.to_string(), text);
 }
 
@@ -395,7 +397,7 @@ fn a_closed_store_takes_no_checkpoint() {
     let mut execution = reached(&bench, "k", "step 1");
     bench.store.clone().close().expect("the store closes");
     let error = execution.checkpoint("step 2").expect_err("the store is closed");
-    assert!(matches!(error, CompleteError::Store(Error::Closed)), "{error}");
+    assert!(matches!(error, CheckpointError::Store(Error::Closed)), "{error}");
     drop(execution);
     let bench = Bench::on(bench.disk, bench.clock);
     assert_eq!(last(&bench, "k").as_deref(), Some(&b"step 1"[..]));
@@ -589,8 +591,8 @@ impl Course<'_> {
         self.execution.complete(bytes(len)).expect("it completes");
     }
 
-    fn complete_tombstone(self) {
-        self.execution.complete_tombstone(bytes(LARGE)).expect("it completes");
+    fn complete_digest(self) {
+        self.execution.complete_digest(bytes(LARGE)).expect("it completes");
     }
 
     fn abandon(self) {
@@ -634,7 +636,7 @@ fn what_is_stored_apart_goes_with_what_it_belongs_to() {
         ("large, large result", |it| it.at(LARGE).complete(LARGE), (1, 1)),
         ("small, large result", |it| it.at(SMALL).complete(LARGE), (1, 1)),
         ("large, retry, small result", |it| it.at(LARGE).retry().complete(0), (1, 0)),
-        ("large, tombstone", |it| it.at(LARGE).complete_tombstone(), (1, 0)),
+        ("large, tombstone", |it| it.at(LARGE).complete_digest(), (1, 0)),
         ("large, abandon", |it| it.at(LARGE).abandon(), (0, 0)),
         ("large, small, abandon", |it| it.at(LARGE).at(1).abandon(), (0, 0)),
     ];

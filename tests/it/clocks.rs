@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use idemstore::sim::{BackupOn, OpenOn};
 use idemstore::{Clock, OpenError, Store, Timestamp};
 
 use crate::support::{Answers, SimDisk, Started, builder, key};
@@ -140,7 +141,8 @@ fn a_board_that_boots_in_1970_and_is_set_right_cuts_no_retention_short() {
 #[test]
 fn the_background_thread_notes_a_clock_that_was_set_without_a_write() {
     let (machine, disk) = (Machine::showing(3_000), SimDisk::new());
-    let store = machine.builder().sweeper(true).open_on(disk.clone()).expect("the store opens");
+    let store =
+        machine.builder().background_thread(true).open_on(disk.clone()).expect("the store opens");
     complete(&store, "k");
     store.settle().expect("it settles");
     machine.set(TODAY);

@@ -1,6 +1,7 @@
 //! The table of states: each way into a state, and each way out of it.
 
 use crate::support::{Answers, Bench, RETENTION_MS, START_MS, Started, builder, key};
+use idemstore::sim::OpenOn;
 use idemstore::{Begin, Fingerprint, FinishError, OpenError};
 
 #[test]

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use idemstore::sim::{BackupOn, OpenOn};
 use idemstore::{CopyError, Error, Store};
 
 use crate::support::disk::{Fault, Op};
@@ -62,7 +63,7 @@ fn a_backup_of_a_busy_store_is_whole() {
                 assert_eq!(copy.begin(name, "request").replay().result(), name.as_bytes());
             }
             // What was written meanwhile is there or not, and is as it was if it is.
-            let listed = copy.store.iter().map(|info| info.expect("it can be read"));
+            let listed = copy.store.keys().map(|info| info.expect("it can be read"));
             for info in listed {
                 let completed = info.completed().expect("all of them are");
                 assert_eq!(completed.result(), info.key().as_bytes());

@@ -9,6 +9,7 @@ mod recovery;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+use idemstore::sim::OpenOn;
 use idemstore::{Fingerprint, ManualClock, Timestamp};
 
 use crate::support::crashes::{Findings, at_each_operation};

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use idemstore::sim::OpenOn;
 use idemstore::{Fingerprint, OpenError, Store};
 
 use crate::support::{Answers, Bench, SimDisk, Started, builder, key};
@@ -259,6 +260,6 @@ fn any_part_of_a_store_without_the_rest_is_refused() {
 
 #[test]
 fn a_directory_shows_its_path_to_nobody() {
-    let directory = idemstore::disk::Directory::new(Path::new("/secret/path"));
+    let directory = idemstore::sim::Directory::new(Path::new("/secret/path"));
     assert!(!format!("{directory:?} {directory:#?}").contains("secret"));
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use idemstore::sim::OpenOn;
 use idemstore::{Begin, Fingerprint, Key, ManualClock, Store, Timestamp};
 use redb::ReadableDatabase;
 
@@ -54,7 +55,7 @@ fn make(store: &Store) {
             execution.checkpoint(checkpoint).expect("it is stored");
             std::mem::forget(execution);
         }
-        begin("tombstone").started().complete_tombstone("too long").expect("it completes");
+        begin("tombstone").started().complete_digest("too long").expect("it completes");
         if place == "settled" {
             store.settle().expect("it settles");
         }
@@ -87,7 +88,7 @@ fn check_version_2(store: &Store) {
         assert_eq!(begin("half way").interrupted().last_checkpoint(), Some(&b"half way"[..]));
         let far = begin("far").interrupted();
         assert_eq!(far.last_checkpoint(), Some("far ".repeat(500).as_bytes()));
-        let Begin::Tombstone(tombstone) = begin("tombstone") else { panic!("not a tombstone") };
+        let Begin::NotKept(tombstone) = begin("tombstone") else { panic!("not a tombstone") };
         assert_eq!(tombstone.result_len(), 8);
         assert_eq!(tombstone.result_digest(), *blake3::hash(b"too long").as_bytes());
     }
@@ -108,7 +109,7 @@ fn check_version_3(store: &Store) {
 /// Completes operations whose results are more than a segment has room for that has not grown.
 fn fill_a_segment(store: &Store, scope: &str, retention: Duration) {
     for at in 0..FILLING {
-        let permit = begin(store, scope, &format!("{at}")).fresh().retention(retention);
+        let permit = begin(store, scope, &format!("{at}")).fresh().with_retention(retention);
         permit.complete(filling(at)).expect("it completes");
     }
 }
@@ -159,12 +160,12 @@ fn a_store_of_version_1_is_read_and_goes_on_as_one_of_version_3() {
     execution.checkpoint("half way").expect("it is stored");
     drop(execution);
     let permit = begin(&store, "new", "tombstone").fresh();
-    permit.complete_tombstone("too long").expect("it completes");
+    permit.complete_digest("too long").expect("it completes");
     store.close().expect("the store closes");
     let store = builder(&clock()).open_on(disk).expect("the store opens");
     let executing = begin(&store, "settled", "executing").interrupted();
     assert_eq!(executing.last_checkpoint(), Some(&b"half way"[..]));
-    assert!(matches!(begin(&store, "new", "tombstone"), Begin::Tombstone(_)));
+    assert!(matches!(begin(&store, "new", "tombstone"), Begin::NotKept(_)));
 }
 
 #[test]
@@ -181,7 +182,7 @@ fn a_store_of_version_3_is_read() {
     let (_, store) = open(V3);
     check_version_3(&store);
     store.sweep().expect("it sweeps");
-    assert_eq!(store.stats().records, store.iter().count());
+    assert_eq!(store.stats().records, store.keys().count());
 }
 
 /// The headers of all other fixtures have version 1.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use idemstore::sim::OpenOn;
 use idemstore::{
     Begin, Bound, Error, Execution, Fingerprint, Key, ManualClock, OpenError, Store, Timestamp,
 };
@@ -131,7 +132,8 @@ fn what_a_sweep_frees_amid_what_stays_is_used_again() {
             let permit = begin.fresh();
             // Every second one stays.
             let stays = at % 2 == 0;
-            let permit = if stays { permit.retention(Duration::from_secs(3_600)) } else { permit };
+            let permit =
+                if stays { permit.with_retention(Duration::from_secs(3_600)) } else { permit };
             match permit.start() {
                 Ok(execution) => execution.complete(result(at)).expect("it completes"),
                 Err(error) => break 'full error,

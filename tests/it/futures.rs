@@ -11,7 +11,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use idemstore::{CompleteError, Completed, Effect, Error, Fingerprint, Outcome, Permit, Store};
+use idemstore::{
+    Begin, CheckpointError, CompleteError, Completed, Effect, Error, Fingerprint, Outcome, Permit,
+    Status, Store,
+};
 
 use crate::support::disk::Op;
 use crate::support::door::{Door, LONG};
@@ -49,6 +52,24 @@ fn until(mut is_so: impl FnMut() -> bool) {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("it is built")
+}
+
+#[test]
+fn what_waits_for_no_disk_is_ready_at_once() {
+    let bench = Bench::new();
+    let door = Door::on(&bench.disk);
+    door.close();
+    let name = key("k");
+    let mut begin: Future<'_, _> =
+        Box::pin(bench.store.begin_async(&name, Fingerprint::of("request")));
+    let Poll::Ready(Ok(Begin::Fresh(permit))) = poll(&mut begin) else { panic!("it is new") };
+    let mut get: Future<'_, _> = Box::pin(bench.store.get_async(&name));
+    let Poll::Ready(Ok(Some(info))) = poll(&mut get) else { panic!("it is held") };
+    assert_eq!(info.status(), Status::Reserved);
+    drop(permit);
+    let mut get: Future<'_, _> = Box::pin(bench.store.get_async(&name));
+    assert!(matches!(poll(&mut get), Poll::Ready(Ok(None))), "it is free");
+    door.open();
 }
 
 #[test]
@@ -126,7 +147,7 @@ fn a_result_that_is_refused_gives_its_handle_back() {
     };
     let refused =
         block_on(handle.checkpoint_async(vec![0; 17 * 1024])).expect_err("it is too long");
-    assert!(matches!(refused, CompleteError::TooLarge { .. }), "{refused:?}");
+    assert!(matches!(refused, CheckpointError::TooLarge { .. }), "{refused:?}");
     block_on(handle.complete_async("short")).expect("it completes");
     assert_eq!(bench.begin("k", "request").replay().result(), b"short");
 }

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use idemstore::sim::OpenOn;
 use idemstore::{Error, Fingerprint, FinishError};
 
 use crate::support::{Answers, Bench, Started, key};
@@ -89,7 +90,7 @@ fn a_closed_store_answers_nothing() {
     assert!(completed.into_handle().is_none());
     assert!(matches!(store.sweep(), Err(Error::Closed)));
     assert!(matches!(store.settle(), Err(Error::Closed)));
-    assert!(matches!(store.abandon(&key("execution")), Err(FinishError::Complete(_))));
+    assert!(matches!(store.abandon(&key("execution")), Err(FinishError::Store(_))));
     store.close().expect("closing twice is no error");
 
     let bench = Bench::on(bench.disk, bench.clock);

@@ -9,6 +9,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use idemstore::sim::OpenOn;
 use idemstore::{Fingerprint, ManualClock, Timestamp};
 
 use crate::support::history::pause::{Before, SlowDisk};

@@ -8,7 +8,7 @@ use idemstore::{Fingerprint, OpenError, Store};
 use crate::support::key;
 
 fn open(path: &Path) -> Result<Store, OpenError> {
-    Store::builder().log_bytes(64 * 1024).result_len_max(1024).sweeper(false).open(path)
+    Store::builder().log_bytes(64 * 1024).result_len_max(1024).background_thread(false).open(path)
 }
 
 /// Changes a store behind its back and uses it: `true` if it was refused.

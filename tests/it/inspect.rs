@@ -50,7 +50,7 @@ fn get_shows_each_state() {
     let info = get(&bench, "k");
     assert_eq!(info.status(), Status::Completed);
     assert_eq!(info.completed().expect("it is completed").result(), b"result");
-    assert!(info.last_checkpoint().is_none() && info.tombstone().is_none());
+    assert!(info.last_checkpoint().is_none() && info.not_kept().is_none());
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn get_shows_what_is_settled_and_what_was_opened_again() {
     bench.complete("short", "request", "result");
     bench.begin("long", "request").fresh().complete([7; 5_000]).expect("it completes");
     let permit = bench.begin("tombstone", "request").fresh();
-    permit.complete_tombstone([7; 5_000]).expect("it completes");
+    permit.complete_digest([7; 5_000]).expect("it completes");
     let mut execution = bench.begin("interrupted", "request").started();
     execution.checkpoint([8; 5_000]).expect("it is stored");
     drop(execution);
@@ -67,7 +67,7 @@ fn get_shows_what_is_settled_and_what_was_opened_again() {
         bench.store.settle().expect("it settles");
         assert_eq!(get(&bench, "short").completed().expect("it is").result(), b"result");
         assert_eq!(get(&bench, "long").completed().expect("it is").result(), [7; 5_000]);
-        assert_eq!(get(&bench, "tombstone").tombstone().expect("it is").result_len(), 5_000);
+        assert_eq!(get(&bench, "tombstone").not_kept().expect("it is").result_len(), 5_000);
         assert!(get(&bench, "tombstone").completed().is_none());
         assert_eq!(get(&bench, "interrupted").last_checkpoint(), Some(&[8; 5_000][..]));
         assert_eq!(get(&bench, "interrupted").status(), Status::Interrupted);
@@ -121,7 +121,7 @@ fn get_works_on_a_poisoned_store_and_not_on_a_closed_one() {
     let bench = Bench::new();
     bench.store.clone().close().expect("the store closes");
     assert!(matches!(bench.store.get(&key("k")), Err(Error::Closed)));
-    let mut all = bench.store.iter();
+    let mut all = bench.store.keys();
     assert!(matches!(all.next(), Some(Err(Error::Closed))));
     assert!(all.next().is_none());
 }
@@ -142,7 +142,7 @@ fn iter_lists_by_state_and_age() {
     let bench = Bench::new();
     bench.complete("completed", "request", "result");
     let permit = bench.begin("tombstone", "request").fresh();
-    permit.complete_tombstone("result").expect("it completes");
+    permit.complete_digest("result").expect("it completes");
     drop(bench.begin("interrupted", "request").started());
     let _execution = bench.begin("executing", "request").started();
     bench.begin("detached", "request").started().detach();
@@ -156,25 +156,24 @@ fn iter_lists_by_state_and_age() {
     };
     let all = ["completed", "detached", "executing", "interrupted", "tombstone", "young"];
     // What is only reserved is not stored, so it is not listed.
-    assert_eq!(names(list(bench.store.iter())), all);
-    assert_eq!(names(list((&bench.store).into_iter())), all);
-    let of = |status| names(list(bench.store.iter().status(status)));
+    assert_eq!(names(list(bench.store.keys())), all);
+    let of = |status| names(list(bench.store.keys().status(status)));
     assert_eq!(of(Status::Completed), ["completed"]);
-    assert_eq!(of(Status::Tombstone), ["tombstone"]);
+    assert_eq!(of(Status::NotKept), ["tombstone"]);
     assert_eq!(of(Status::Interrupted), ["interrupted", "young"]);
     assert_eq!(of(Status::Executing), ["detached", "executing"]);
     assert_eq!(of(Status::Reserved), Vec::<String>::new());
     let age = Duration::from_millis(100);
-    let old = bench.store.iter().status(Status::Interrupted).older_than(age);
+    let old = bench.store.keys().status(Status::Interrupted).older_than(age);
     assert_eq!(names(list(old)), ["interrupted"]);
-    assert_eq!(list(bench.store.iter().older_than(age + Duration::from_millis(1))).len(), 0);
+    assert_eq!(list(bench.store.keys().older_than(age + Duration::from_millis(1))).len(), 0);
 
     let reserved = bench.begin("interrupted", "request").interrupted();
     assert_eq!(of(Status::Reserved), ["interrupted"]);
     drop(reserved);
     bench.tick(RETENTION_MS - 100);
     // Expired, unless somebody holds it.
-    assert_eq!(names(list(bench.store.iter())), ["detached", "executing", "young"]);
+    assert_eq!(names(list(bench.store.keys())), ["detached", "executing", "young"]);
 }
 
 #[test]
@@ -184,7 +183,7 @@ fn iter_shows_each_key_as_it_is_when_it_comes_up() {
         drop(bench.begin(name, "request").started());
         bench.tick(1);
     }
-    let mut all = bench.store.iter();
+    let mut all = bench.store.keys();
     let first = all.next().expect("there are four").expect("it can be read");
     assert_eq!((first.key().as_bytes(), first.status()), (&b"a"[..], Status::Interrupted));
     // Meanwhile the world moves on, in the log only.
@@ -210,10 +209,10 @@ fn iter_reads_more_keys_than_one_part_has() {
     for completed in bench.store.complete_many(permits) {
         completed.expect("it completes");
     }
-    let listed = list(bench.store.iter());
+    let listed = list(bench.store.keys());
     assert!(listed.into_keys().eq(names.into_iter().map(String::into_bytes)));
     // While a listing is under way, the store is swept under it.
-    let mut all = bench.store.iter();
+    let mut all = bench.store.keys();
     assert!(all.next().is_some());
     bench.tick(RETENTION_MS);
     assert_eq!(bench.store.sweep().expect("it sweeps"), 2_500);
@@ -225,7 +224,7 @@ fn nothing_secret_is_shown_by_debug() {
     let bench = Bench::new();
     bench.complete("secret-key", "request", "secret-result");
     let info = get(&bench, "secret-key");
-    let shown = format!("{info:?} {:?} {:?}", info.completed(), bench.store.iter());
+    let shown = format!("{info:?} {:?} {:?}", info.completed(), bench.store.keys());
     assert!(!shown.contains("secret"), "{shown}");
 }
 
@@ -238,7 +237,7 @@ fn keys_of_two_scopes_are_two_keys() {
     assert!(is_free(&bench, "k"));
     let info = bench.store.get(&ours).expect("get answers").expect("it is used");
     assert_eq!((info.key().scope(), info.key().as_bytes()), (&b"ours"[..], &b"k"[..]));
-    let all: Vec<_> = bench.store.iter().map(|info| info.expect("it can be read")).collect();
+    let all: Vec<_> = bench.store.keys().map(|info| info.expect("it can be read")).collect();
     assert!(all.len() == 1 && *all[0].key() == ours);
     let store: &Store = &bench.store;
     assert!(!store.forget(&key("k")).expect("forget answers"));

@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use idemstore::sim::OpenOn;
 use idemstore::{Begin, Bound, Error, Execution, Fingerprint, Key, ManualClock, Store, Timestamp};
 
 use crate::support::door::{Door, LONG};
@@ -258,7 +259,6 @@ fn stats_are_told_while_the_disk_stands_still() {
     });
 }
 
-#[cfg(feature = "async")]
 #[test]
 fn a_completion_that_is_dropped_while_it_waits_for_a_place_is_stored_all_the_same() {
     use std::pin::pin;

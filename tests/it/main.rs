@@ -25,11 +25,11 @@ mod files;
 mod forget;
 mod format;
 mod full;
-#[cfg(feature = "async")]
 mod futures;
 mod handles;
 mod histories;
 mod hostile;
+mod house;
 mod inspect;
 mod keys;
 mod load;
@@ -38,6 +38,7 @@ mod many;
 mod marks;
 mod misuse;
 mod model;
+mod not_kept;
 mod results;
 mod retention;
 mod rot;
@@ -49,10 +50,9 @@ mod support;
 mod sweep;
 mod threads;
 mod time;
-mod tombstones;
 #[cfg(feature = "transaction")]
 mod transaction;
-#[cfg(feature = "serde")]
+#[cfg(feature = "typed")]
 mod typed;
 mod unchanged;
 mod wait;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use idemstore::disk::{Disk, DiskFile};
+use idemstore::sim::{Disk, DiskFile, OpenOn};
 use idemstore::{
     Begin, Bound, CompleteError, Completed, Error, Execution, Fingerprint, Interrupted, Key,
     ManualClock, Permit, Store, Timestamp,
@@ -446,7 +446,7 @@ fn each_operation_keeps_its_own_retention() {
     let bench = Bench::new();
     let names = names(0..3);
     let permits = permits(&bench.store, &names).into_iter().zip([1, 5_000, 10]);
-    let permits = permits.map(|(permit, ms)| permit.retention(Duration::from_millis(ms)));
+    let permits = permits.map(|(permit, ms)| permit.with_retention(Duration::from_millis(ms)));
     let executions = all(bench.store.start_many(permits));
     let expires = |execution: &Execution| execution.expires_at().as_unix_ms() - START_MS;
     assert_eq!(executions.iter().map(expires).collect::<Vec<_>>(), [1, 5_000, 10]);
@@ -897,7 +897,7 @@ fn many_are_refused_within_a_transaction() {
     let bench = Bench::new();
     let (a, b) = (names(0..3), names(3..6));
     let (permits, executions) = (permits(&bench.store, &a), executions(&bench.store, &b));
-    let within = bench.store.write(|_| {
+    let within = bench.store.transaction(|_| {
         for answer in bench.store.start_many(permits) {
             assert!(matches!(answer, Err(Error::InTransaction)), "{answer:?}");
         }

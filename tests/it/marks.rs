@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use idemstore::redb::{self, TableDefinition};
+use idemstore::sim::OpenOn;
 use idemstore::{Error, OpenError, TransactionError};
 
 use crate::support::choice::by_seed;
@@ -26,7 +27,7 @@ fn complete_with(bench: &Bench, name: &str) {
 }
 
 fn write(bench: &Bench) {
-    bench.store.write(|_| Ok::<_, Infallible>(())).expect("it is written");
+    bench.store.transaction(|_| Ok::<_, Infallible>(())).expect("it is written");
 }
 
 /// A transaction during which others fill the segment of the log, so that the next call that
@@ -77,7 +78,7 @@ const NO_COMMITS: [Step; 7] = [
     ("a reservation", |bench| drop(bench.begin("reserved", "request").fresh())),
     ("a start", |bench| drop(bench.begin("started", "request").started())),
     ("a closure that fails", |bench| {
-        let refused = bench.store.write(|_| Err::<(), _>("refused"));
+        let refused = bench.store.transaction(|_| Err::<(), _>("refused"));
         assert!(matches!(refused, Err(TransactionError::Operation("refused"))), "{refused:?}");
     }),
     ("a segment that is full", |bench| {
@@ -128,7 +129,8 @@ const COMMITS: [Step; 7] = [
         write(bench);
     }),
     ("a sweep", |bench| {
-        let swept = bench.begin("swept", "request").fresh().retention(Duration::from_millis(1));
+        let swept =
+            bench.begin("swept", "request").fresh().with_retention(Duration::from_millis(1));
         swept.complete("result").expect("it completes");
         bench.store.settle().expect("it settles");
         write(bench);
@@ -232,7 +234,7 @@ fn there_is_room_for_a_mark_however_full_a_segment_is() {
             complete("first", 14_000);
             complete("second", len);
         };
-        let written = bench.store.write(|_| {
+        let written = bench.store.transaction(|_| {
             thread::scope(|scope| scope.spawn(both).join().expect("the thread ends"));
             Ok::<_, Infallible>(())
         });
@@ -268,7 +270,7 @@ fn a_mark_that_cannot_be_written_costs_no_transaction() {
         bench.disk.fail_as(fault, manner);
         complete_with(&bench, "third");
         assert!(bench.disk.has_failed());
-        let next = bench.store.write(|_| Ok::<_, Infallible>(()));
+        let next = bench.store.transaction(|_| Ok::<_, Infallible>(()));
         let is_poisoned = matches!(&next, Err(TransactionError::Store(Error::Poisoned(_))));
         assert!(is_poisoned, "{next:?}");
         let bench = bench.kill();
@@ -282,7 +284,7 @@ fn a_log_that_has_failed_gets_no_mark() {
     let bench = bench();
     let fault = Fault { on: Op::LogSync, after: 0, for_good: false, kind: ErrorKind::Other };
     let mut failed = None;
-    let committed = bench.store.write(|_| {
+    let committed = bench.store.transaction(|_| {
         bench.disk.fail(fault);
         thread::scope(|scope| {
             let other = || bench.begin("other", "request").fresh().complete("result").is_err();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use idemstore::sim::OpenOn;
 use idemstore::{Fingerprint, ManualClock, Timestamp};
 
 use crate::support::{Answers, Bench, RETENTION_MS, START_MS, SimDisk, Started, builder, key};
@@ -54,7 +55,7 @@ fn retention_runs_from_the_begin_not_from_the_start_or_the_end() {
 #[test]
 fn a_retention_can_be_chosen_for_one_operation() {
     let bench = Bench::new();
-    let permit = bench.begin("k", "request").fresh().retention(Duration::from_millis(10));
+    let permit = bench.begin("k", "request").fresh().with_retention(Duration::from_millis(10));
     permit.complete("result").expect("it completes");
     bench.tick(9);
     bench.begin("k", "request").replay();
@@ -65,8 +66,12 @@ fn a_retention_can_be_chosen_for_one_operation() {
 #[test]
 fn a_retention_of_nothing_ends_with_the_execution() {
     let bench = Bench::new();
-    let execution =
-        bench.begin("k", "request").fresh().retention(Duration::ZERO).start().expect("it starts");
+    let execution = bench
+        .begin("k", "request")
+        .fresh()
+        .with_retention(Duration::ZERO)
+        .start()
+        .expect("it starts");
     bench.begin("k", "request").in_flight();
     execution.complete("result").expect("it completes");
     bench.begin("k", "request").fresh();
@@ -75,7 +80,7 @@ fn a_retention_of_nothing_ends_with_the_execution() {
 #[test]
 fn the_longest_retention_ends_with_time_itself() {
     let bench = Bench::new();
-    let permit = bench.begin("k", "request").fresh().retention(Duration::MAX);
+    let permit = bench.begin("k", "request").fresh().with_retention(Duration::MAX);
     let completed = permit.complete("result").expect("it completes");
     assert_eq!(completed.expires_at(), Timestamp::MAX);
     let bench = bench.reopen();
@@ -108,7 +113,7 @@ fn a_key_in_flight_never_becomes_free() {
             assert_eq!(bench.begin(name, "request").replay().result(), b"late");
         }
         assert_eq!(bench.store.stats().records, 4);
-        assert_eq!(bench.store.iter().count(), 4);
+        assert_eq!(bench.store.keys().count(), 4);
     };
     replayed(&bench);
     bench.tick(RETENTION_MS - 1);
@@ -169,7 +174,7 @@ fn the_default_retention_is_a_day() {
     let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
     let store = idemstore::Store::builder()
         .clock(clock.clone())
-        .sweeper(false)
+        .background_thread(false)
         .open_on(SimDisk::new())
         .expect("the store opens");
     // The seed's own example: 10:00 on one day, 14:00 on the same, 11:00 on the next.

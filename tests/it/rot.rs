@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
+use idemstore::sim::OpenOn;
 use idemstore::{Error, Fingerprint, ManualClock, OpenError, Store};
 
 use crate::support::disk::{Fault, Op};
@@ -101,8 +102,8 @@ impl Making {
     }
 
     fn tombstone(&mut self, name: &str) {
-        self.start(name).complete_tombstone(name).expect("it completes");
-        self.note(name, Truth::Tombstone(name.len() as u64));
+        self.start(name).complete_digest(name).expect("it completes");
+        self.note(name, Truth::NotKept(name.len() as u64));
     }
 
     /// Each kind of record, by this name.

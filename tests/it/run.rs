@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use idemstore::sim::OpenOn;
 use idemstore::{
     Bound, CompleteError, Completed, Effect, Error, Execution, Fingerprint, InFlight, Interrupted,
-    Outcome, RunError, Tombstone,
+    NotKept, Outcome, RunError,
 };
 
 use crate::support::disk::{Fault, Op};
@@ -38,7 +39,7 @@ fn never(_: &mut Execution) -> Said {
 trait Outcomes {
     fn done(self) -> Completed;
     fn replay(self) -> Completed;
-    fn tombstone(self) -> Tombstone;
+    fn not_kept(self) -> NotKept;
     fn in_flight(self) -> InFlight;
     fn interrupted(self) -> Interrupted;
 }
@@ -61,9 +62,9 @@ impl Outcomes for Result<Outcome<&'static str>, Refused> {
     }
 
     #[track_caller]
-    fn tombstone(self) -> Tombstone {
+    fn not_kept(self) -> NotKept {
         match self {
-            Ok(Outcome::Tombstone(tombstone)) => tombstone,
+            Ok(Outcome::NotKept(tombstone)) => tombstone,
             other => panic!("not a tombstone: {other:?}"),
         }
     }
@@ -179,7 +180,7 @@ fn an_interrupted_operation_runs_again_only_if_that_is_said() {
 }
 
 #[test]
-fn a_second_attempt_says_what_became_of_it_as_the_first_does() {
+fn a_later_attempt_that_did_not_happen_says_nothing_of_the_first() {
     let bench = Bench::new();
     drop(bench.begin("k", "request").started());
     let outcome = run(&bench, never).interrupted().run(|_| -> Said { Effect::Unknown("again") });
@@ -190,7 +191,11 @@ fn a_second_attempt_says_what_became_of_it_as_the_first_does() {
         assert_eq!(execution.attempt(), 3);
         Effect::DidNotHappen("declined")
     });
-    assert!(matches!(outcome, Ok(Outcome::DidNotHappen("declined"))), "{outcome:?}");
+    assert!(matches!(outcome, Ok(Outcome::Unknown("declined"))), "{outcome:?}");
+    let interrupted = run(&bench, never).interrupted();
+    assert_eq!(interrupted.attempt(), 3);
+    // Who knows of all attempts frees the key.
+    interrupted.abandon().expect("it is freed");
     bench.begin("k", "another").fresh();
 }
 
@@ -266,11 +271,11 @@ fn a_result_that_is_too_long_gives_the_execution_back() {
     };
     assert_eq!((len, max), (LEN_MAX + 1, LEN_MAX));
     run(&bench, never).in_flight();
-    execution.complete_tombstone(&result).expect("it completes");
-    let tombstone = run(&bench, never).tombstone();
+    execution.complete_digest(&result).expect("it completes");
+    let tombstone = run(&bench, never).not_kept();
     assert_eq!(tombstone.result_len(), LEN_MAX as u64 + 1);
     assert_eq!(tombstone.attempt(), 1);
-    run(&bench.reopen(), never).tombstone();
+    run(&bench.reopen(), never).not_kept();
 }
 
 #[test]
@@ -402,14 +407,16 @@ fn a_store_that_is_poisoned_while_it_runs_stores_nothing() {
     assert!(matches!(source, CompleteError::Store(Error::Poisoned(_))), "{source}");
     assert_eq!(result, b"result", "what was done is given back");
     let bench = bench.kill();
-    let outcome = run(&bench, never).interrupted().run(|_| -> Said {
+    let outcome = bench.begin("other", "request").fresh().run(|_| -> Said {
         poison(&bench, "second");
         Effect::DidNotHappen("declined")
     });
     let Err(RunError::NotFreed { reason, source }) = outcome else { panic!("{outcome:?}") };
     assert!(matches!(source, Error::Poisoned(_)), "{source}");
     assert_eq!(reason, "declined");
-    run(&bench.kill(), never).interrupted();
+    let bench = bench.kill();
+    run(&bench, never).interrupted();
+    bench.begin("other", "request").interrupted();
 }
 
 #[test]
@@ -428,7 +435,7 @@ fn a_failed_checkpoint_is_the_operations_to_judge() {
 #[test]
 fn nothing_runs_from_within_a_transaction_of_the_same_store() {
     let bench = Bench::new();
-    let written = bench.store.write(|_| {
+    let written = bench.store.transaction(|_| {
         let outcome = run(&bench, never);
         assert!(matches!(outcome, Err(RunError::NotRun(Error::InTransaction))), "{outcome:?}");
         Ok::<_, Infallible>(())

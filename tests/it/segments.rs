@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use idemstore::sim::{BackupOn, OpenOn};
 use idemstore::{Builder, Error, ManualClock, OpenError, Store, Timestamp};
 
 use crate::support::disk::{Fault, Manner, Op};

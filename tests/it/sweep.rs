@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use idemstore::sim::OpenOn;
 use idemstore::{Fingerprint, ManualClock, Store, Timestamp};
 
 use crate::support::{Answers, Bench, RETENTION_MS, SimDisk, Started, key};
@@ -80,7 +81,7 @@ fn a_sweep_is_bounded() {
     let clock = ManualClock::new(Timestamp::from_unix_ms(1));
     let directory = tempfile::tempdir().expect("there is room for a directory");
     let store = Store::builder()
-        .sweeper(false)
+        .background_thread(false)
         .retention(Duration::from_millis(RETENTION_MS))
         .clock(clock.clone())
         .open(directory.path())
@@ -137,7 +138,7 @@ fn a_sweep_passes_over_more_held_keys_than_a_slice_looks_at() {
 fn a_sweep_is_bounded_in_bytes_of_results_too() {
     const RESULTS: usize = 20;
     let clock = ManualClock::new(Timestamp::from_unix_ms(1));
-    let builder = Store::builder().sweeper(false).clock(clock.clone());
+    let builder = Store::builder().background_thread(false).clock(clock.clone());
     let builder = builder.retention(Duration::from_millis(RETENTION_MS));
     let store = builder.open_on(SimDisk::new()).expect("the store opens");
     for step in 0..RESULTS {

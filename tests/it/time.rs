@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use idemstore::sim::OpenOn;
 use idemstore::{
     Begin, Clock, CompleteError, Completed, Effect, Error, Fingerprint, ManualClock, OpenError,
     Outcome, Status, Timestamp,
@@ -37,7 +38,7 @@ fn records_at(place: Place) -> Bench {
         bench.complete(&format!("{name} completed"), "request", "result");
         drop(bench.begin(&format!("{name} interrupted"), "request").started());
         let execution = bench.begin(&format!("{name} tombstone"), "request").started();
-        execution.complete_tombstone("long").expect("it completes");
+        execution.complete_digest("long").expect("it completes");
     }
     match place {
         Place::Log => bench,
@@ -53,7 +54,7 @@ fn records_at(place: Place) -> Bench {
 const KINDS: [(&str, Status); 3] = [
     ("completed", Status::Completed),
     ("interrupted", Status::Interrupted),
-    ("tombstone", Status::Tombstone),
+    ("tombstone", Status::NotKept),
 ];
 
 #[test]
@@ -70,7 +71,7 @@ fn all_calls_have_the_same_boundary() {
             let bench = records_at(place);
             bench.tick(after_ms);
             for (_, status) in KINDS {
-                let listed = bench.store.iter().status(status).count();
+                let listed = bench.store.keys().status(status).count();
                 assert_eq!(listed, if is_live { 7 } else { 0 }, "{status:?}, {place:?}");
             }
         }
@@ -86,7 +87,7 @@ fn check_looks(bench: &Bench, is_live: bool, place: Place) {
             Begin::Fresh(_) => None,
             Begin::Replay(_) => Some(Status::Completed),
             Begin::Interrupted(_) => Some(Status::Interrupted),
-            Begin::Tombstone(_) => Some(Status::Tombstone),
+            Begin::NotKept(_) => Some(Status::NotKept),
             other => panic!("{what}: {other:?}"),
         };
         assert_eq!(found, is_live.then_some(status), "begin of {what}");
@@ -145,7 +146,7 @@ fn who_holds_a_key_does_not_notice_the_boundary() {
             bench.begin(name, "request").in_flight();
             assert!(bench.store.get(&key(name)).expect("get answers").is_some(), "{name}");
         }
-        assert_eq!(bench.store.iter().status(Status::Executing).count(), 2);
+        assert_eq!(bench.store.keys().status(Status::Executing).count(), 2);
         assert_eq!(bench.store.stats().in_flight, 3);
         execution.checkpoint("half way").expect("it is stored");
         bench.store.settle().expect("it settles");
@@ -286,7 +287,7 @@ fn a_record_that_is_kept_for_ever_is_kept_to_the_end_of_time() {
     for retention in [Duration::MAX, Duration::from_millis(u64::MAX)] {
         let mut bench =
             Bench::on(SimDisk::new(), ManualClock::new(Timestamp::from_unix_ms(LATEST_MS)));
-        let permit = bench.begin("k", "request").fresh().retention(retention);
+        let permit = bench.begin("k", "request").fresh().with_retention(retention);
         let completed =
             permit.start().expect("it starts").complete("result").expect("it completes");
         assert_eq!(completed.expires_at(), Timestamp::MAX);

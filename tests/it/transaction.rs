@@ -14,6 +14,7 @@ use std::time::Duration;
 use idemstore::redb::{
     self, MultimapTableDefinition, ReadableDatabase, ReadableTable, TableDefinition, TableError,
 };
+use idemstore::sim::{BackupOn, OpenOn};
 use idemstore::{
     Begin, CompleteError, Completed, CopyError, Error, Fingerprint, FinishError, ManualClock,
     Permit, Status, Store, Timestamp, Transaction, TransactionError,
@@ -176,7 +177,7 @@ fn results_of_every_length_come_back_byte_for_byte() {
 #[test]
 fn a_retention_of_its_own_counts() {
     let bench = Bench::new();
-    let permit = bench.begin("k", "request").fresh().retention(Duration::from_millis(7));
+    let permit = bench.begin("k", "request").fresh().with_retention(Duration::from_millis(7));
     complete_with_row(permit, "k", "result");
     bench.tick(6);
     bench.begin("k", "request").replay();
@@ -189,7 +190,7 @@ fn multimaps_and_deleted_tables_are_part_of_it() {
     const TAGS: MultimapTableDefinition<&str, &str> = MultimapTableDefinition::new("tags");
     let bench = Bench::new();
     let write = |refuse: bool| {
-        bench.store.write(|transaction| {
+        bench.store.transaction(|transaction| {
             let mut tags = transaction.open_multimap_table(TAGS).expect("it opens");
             let tag = if refuse { "refused" } else { "taken" };
             tags.insert("k", tag).expect("it is written");
@@ -202,7 +203,7 @@ fn multimaps_and_deleted_tables_are_part_of_it() {
     assert!(!write(false).expect("it is committed"));
     bench
         .store
-        .write(|transaction| {
+        .transaction(|transaction| {
             put(transaction, "k", "row");
             Ok::<_, Infallible>(())
         })
@@ -225,12 +226,12 @@ fn multimaps_and_deleted_tables_are_part_of_it() {
 #[test]
 fn what_is_written_without_a_key_is_stored_or_not() {
     let bench = Bench::new();
-    let written = bench.store.write(|transaction| {
+    let written = bench.store.transaction(|transaction| {
         put(transaction, "a", "row");
         Ok::<_, Infallible>(17)
     });
     assert_eq!(written.expect("it is committed"), 17);
-    let refused = bench.store.write(|transaction| {
+    let refused = bench.store.transaction(|transaction| {
         put(transaction, "b", "row");
         Err::<(), _>("refused")
     });
@@ -324,7 +325,7 @@ fn a_transaction_can_be_made_while_its_thread_panics() {
         fn drop(&mut self) {
             let permit = self.1.take().expect("it is dropped once");
             complete_with_row(permit, "k", "last words");
-            let refused = self.0.store.write(|_| Err::<(), _>("refused"));
+            let refused = self.0.store.transaction(|_| Err::<(), _>("refused"));
             assert!(matches!(refused, Err(TransactionError::Operation("refused"))));
         }
     }
@@ -345,7 +346,7 @@ fn a_transaction_can_be_made_while_its_thread_panics() {
 fn a_panic_in_a_write_without_a_key_stores_nothing() {
     let bench = Bench::new();
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        bench.store.write(|transaction| -> Result<(), Infallible> {
+        bench.store.transaction(|transaction| -> Result<(), Infallible> {
             put(transaction, "k", "row");
             panic!("17 is no number")
         })
@@ -420,7 +421,7 @@ fn the_tables_of_the_store_are_its_own() {
                 let permit = bench.begin("k", "request").fresh();
                 let refused = permit.complete_with(operation);
                 assert!(matches!(refused, Err(TransactionError::ReservedTable)), "{refused:?}");
-                let refused = bench.store.write(operation);
+                let refused = bench.store.transaction(operation);
                 assert!(matches!(refused, Err(TransactionError::ReservedTable)), "{refused:?}");
                 check_nothing_stored(&bench, "k");
                 assert_eq!(row(&bench.store, "l"), None);
@@ -443,7 +444,7 @@ fn a_closure_that_leaks_a_table_stores_nothing_and_ends_the_store() {
     });
     assert!(matches!(refused, Err(TransactionError::Unfinished)), "{refused:?}");
     // redb would let nobody write any more, so nobody may ask it to.
-    let poisoned = bench.store.write(|_| Ok::<_, Infallible>(()));
+    let poisoned = bench.store.transaction(|_| Ok::<_, Infallible>(()));
     let poisoned = matches!(poisoned, Err(TransactionError::Store(Error::Poisoned(_))));
     assert!(poisoned && matches!(bench.store.settle(), Err(Error::Poisoned(_))));
     bench.begin("completed", "request").replay();
@@ -510,7 +511,7 @@ fn names_like_those_of_the_store_are_the_callers() {
     let bench = Bench::new();
     for name in ["Records", "record", "meta2", "results ", "rows"] {
         let table = TableDefinition::<&str, &str>::new(name);
-        let written = bench.store.write(|transaction| {
+        let written = bench.store.transaction(|transaction| {
             transaction.open_table(table)?.insert("k", name)?;
             Ok::<_, redb::Error>(())
         });
@@ -548,7 +549,7 @@ impl<H: Debug> Refusal for CompleteError<H> {
 
 impl Refusal for FinishError {
     fn is_refusal(&self) -> bool {
-        matches!(self, FinishError::Complete(error) if error.is_refusal())
+        matches!(self, FinishError::Store(error) if error.is_refusal())
     }
 }
 
@@ -611,7 +612,7 @@ fn a_closure_that_opens_a_transaction_of_the_same_store_is_refused() {
     let never = |_: &Transaction<'_>| -> Result<&str, Infallible> { panic!("it runs") };
     let bench = Bench::new();
     inside(&bench, || {
-        is_refused(bench.store.write(never));
+        is_refused(bench.store.transaction(never));
         is_refused(bench.begin("inner", "request").fresh().complete_with(never));
         bench.begin("inner", "another").fresh();
     });
@@ -630,7 +631,7 @@ fn a_closure_that_looks_after_the_store_is_refused() {
         is_refused(bench.store.sweep());
         is_refused(bench.store.clone().close());
         // A listing settles first, so that what is in the log is listed too.
-        is_refused(bench.store.iter().next().expect("it says so"));
+        is_refused(bench.store.keys().next().expect("it says so"));
         is_refused(bench.store.compact());
         is_refused(bench.store.backup_on(backup.clone()));
     });
@@ -1285,7 +1286,7 @@ fn an_ended_store_runs_no_closure() {
         let poisoned = matches!(refused, Err(TransactionError::Store(Error::Poisoned(_))));
         assert!(poisoned, "{refused:?}");
     }
-    let refused = bench.store.write(never);
+    let refused = bench.store.transaction(never);
     assert!(matches!(refused, Err(TransactionError::Store(Error::Poisoned(_)))), "{refused:?}");
 
     let bench = Bench::new();
@@ -1293,7 +1294,7 @@ fn an_ended_store_runs_no_closure() {
     bench.store.clone().close().expect("the store closes");
     let refused = permit.complete_with(never);
     assert!(matches!(refused, Err(TransactionError::Store(Error::Closed))), "{refused:?}");
-    let refused = bench.store.write(never);
+    let refused = bench.store.transaction(never);
     assert!(matches!(refused, Err(TransactionError::Store(Error::Closed))), "{refused:?}");
     Bench::on(bench.disk, bench.clock).begin("k", "request").fresh();
 }
@@ -1500,7 +1501,7 @@ fn take(store: &Store, step: usize, kind: Step) -> Result<(), Box<dyn std::error
         Ok(result.clone())
     };
     if kind == Step::Written {
-        store.write(write)?;
+        store.transaction(write)?;
         return Ok(());
     }
     let Begin::Fresh(permit) = store.begin(&key(&name), Fingerprint::of(&name))? else {
@@ -1736,7 +1737,7 @@ fn money_is_conserved_among_threads_with_a_background_thread() {
         (0..4).try_for_each(|account| accounts.insert(account, 100).map(drop))?;
         Ok(())
     };
-    store.write(fill).expect("it is committed");
+    store.transaction(fill).expect("it is committed");
     let (applied, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let client = |thread: u64| {
         for step in 0..100 {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use idemstore::sim::OpenOn;
 use idemstore::{Begin, Builder, Completed, Execution, Fingerprint, Interrupted, Store};
 
 use crate::child::{Task, say, stop};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use idemstore::disk::Disk;
+use idemstore::sim::{Disk, OpenOn};
 use idemstore::{Begin, Clock, Fingerprint, ManualClock, Timestamp};
 
 use crate::child::{Child, Task, Work, stop};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use idemstore::disk::{Directory, Disk, DiskFile};
+use idemstore::sim::{Directory, Disk, DiskFile};
 
 pub const VAULT: &str = "vault.redb";
 

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use idemstore::sim::OpenOn;
 use idemstore::{Begin, Fingerprint, ManualClock, Timestamp};
 
 use crate::child::{Child, Task, Work};
@@ -90,7 +91,7 @@ fn live(life: &Life, kills: u64, tally: &Tally) {
         tally.count(when.name(), 1);
         notes.read(&life.store());
         let image = life.image_of_kill(tally);
-        let store = clients::builder().sweeper(false).open_on(image);
+        let store = clients::builder().background_thread(false).open_on(image);
         // What this image is recovered to is what the next child must recover.
         let found = notes.oracle.adopt(&store.expect("a kill leaves a store"));
         let count = |what, is: fn(&Found) -> bool| {

@@ -6,7 +6,6 @@
 mod copies;
 mod keys;
 mod stores;
-#[cfg(feature = "async")]
 mod waits;
 mod writes;
 
@@ -58,7 +57,7 @@ fn directory() -> TempDir {
 fn builder(clock: &ManualClock) -> Builder {
     Store::builder()
         .retention(RETENTION)
-        .sweeper(false)
+        .background_thread(false)
         .cache_bytes(MIB)
         .log_bytes(8 * MIB as u64)
         .clock(clock.clone())

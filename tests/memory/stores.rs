@@ -8,7 +8,7 @@ fn a_store_that_was_closed_leaves_nothing() {
     let clock = clock();
     let directory = directory();
     let live_and_die = |number: usize| {
-        let small = || builder(&clock).log_bytes(64 * 1024).sweeper(true);
+        let small = || builder(&clock).log_bytes(64 * 1024).background_thread(true);
         // Most of them are in memory, which is faster.
         let store = if number.is_multiple_of(10) {
             small().open(directory.path())

@@ -1,6 +1,6 @@
 //! What is on its way into the log, and what an open reads of it.
 
-#[cfg(all(feature = "async", feature = "transaction"))]
+#[cfg(feature = "transaction")]
 use std::{
     pin::pin,
     sync::mpsc,
@@ -12,7 +12,7 @@ use super::{MIB, builder, check, clock, directory, live, peak_of, permit, turn};
 
 /// Longer results than the queue has places for, all handed in while the log is full and cannot be
 /// settled.
-#[cfg(all(feature = "async", feature = "transaction"))]
+#[cfg(feature = "transaction")]
 #[test]
 fn results_that_wait_for_their_place_are_not_copied() {
     const RESULTS: usize = 150;
@@ -27,7 +27,7 @@ fn results_that_wait_for_their_place_are_not_copied() {
     let peak = thread::scope(|scope| {
         let store = &store;
         let hold = scope.spawn(move || {
-            store.write(|_| {
+            store.transaction(|_| {
                 begun.send(()).expect("the test waits");
                 may_end.recv().expect("the test says so");
                 Ok::<_, ()>(())

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use idemstore::disk::{Directory, Disk, DiskFile};
+use idemstore::sim::{Directory, Disk, DiskFile, OpenOn};
 use idemstore::{Fingerprint, OpenError, Store};
 
 use crate::support::{Answers, key, size};

@@ -31,7 +31,8 @@ fn a_store_opens_while_another_thread_starts_processes() {
 /// Makes a store, closes it, and opens it again.
 fn opens_twice() -> bool {
     let directory = tempfile::tempdir().expect("there is room for a directory");
-    let builder = || Store::builder().sweeper(false).log_bytes(64 * 1024).result_len_max(1024);
+    let builder =
+        || Store::builder().background_thread(false).log_bytes(64 * 1024).result_len_max(1024);
     let open = || builder().open(directory.path()).map(Store::close);
     matches!((open(), open()), (Ok(Ok(_)), Ok(Ok(_))))
 }

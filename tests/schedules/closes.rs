@@ -101,7 +101,7 @@ impl Watch {
             Ok(()) => {}
             // Whether it was done, and by whom, is others' to say.
             Err(FinishError::NotExecuting | FinishError::Held) => {}
-            Err(FinishError::Complete(CompleteError::Store(Error::Closed))) => self.refuse(),
+            Err(FinishError::Store(Error::Closed)) => self.refuse(),
             Err(error) => panic!("{error:?}"),
         }
     }

@@ -22,7 +22,6 @@ mod calls;
 mod canaries;
 mod closes;
 mod commits;
-#[cfg(feature = "async")]
 mod futures;
 #[path = "../it/support/mod.rs"]
 #[expect(dead_code, reason = "the other tests have more need of it")]

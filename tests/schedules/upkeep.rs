@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use idemstore::Begin;
+use idemstore::sim::{BackupOn, OpenOn};
 use shuttle::thread;
 
 use super::support::{Answers, Bench, RETENTION_MS, SimDisk, Started, key};
@@ -118,7 +119,7 @@ fn a_list_beside_callers_has_each_key_that_was_there_all_the_time() {
             scope.spawn(|| drop(bench.store.settle()));
             scope.spawn(|| {
                 let listed: Vec<_> =
-                    bench.store.iter().map(|info| info.expect("it reads")).collect();
+                    bench.store.keys().map(|info| info.expect("it reads")).collect();
                 let count = |name| listed.iter().filter(|info| *info.key() == key(name)).count();
                 assert_eq!([count("completed"), count("interrupted")], [1, 1]);
             });
@@ -154,7 +155,7 @@ fn the_background_thread_beside_callers_and_a_close_changes_no_answer() {
     explore(some, |bench| {
         let Bench { disk, clock, store, .. } = bench;
         store.close().expect("the store closes");
-        let builder = super::support::builder(&clock).sweeper(true);
+        let builder = super::support::builder(&clock).background_thread(true);
         let store = builder.open_on(disk.clone()).expect("the store opens");
         thread::scope(|scope| {
             for name in ["completed", "new"] {

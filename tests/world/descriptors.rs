@@ -140,7 +140,7 @@ fn a_store_that_is_closed_or_refused_leaves_no_descriptor_and_no_thread() {
         complete(&open(&path), "one");
         let before = (descriptors(), threads());
         for turn in 0..100 {
-            let store = small().sweeper(true).open(&path).expect("the store opens");
+            let store = small().background_thread(true).open(&path).expect("the store opens");
             let refusals = [small(), small().create_new(true), small().result_len_max(1 << 20)];
             for builder in refusals {
                 refused(builder, &path);

@@ -62,7 +62,8 @@ impl Inherited {
 fn with_child(sweeper: bool, act: impl Fn(Store)) {
     for settled in [false, true] {
         let directory = directory();
-        let store = small().sweeper(sweeper).open(directory.path()).expect("the store opens");
+        let store =
+            small().background_thread(sweeper).open(directory.path()).expect("the store opens");
         complete(&store, "before");
         let execution = start(&store, "started");
         if settled {
@@ -154,9 +155,9 @@ fn every_call_of_a_child_is_refused() {
             check_said(store.backup(elsewhere.path()));
             assert_eq!(names(elsewhere.path()), [""; 0]);
             check_refused(store.get(&before).map(drop));
-            let listed: Vec<_> = store.iter().map(|info| info.map(drop)).collect();
+            let listed: Vec<_> = store.keys().map(|info| info.map(drop)).collect();
             assert!(matches!(listed[..], [Err(Error::OtherProcess)]), "{listed:?}");
-            check_said(store.write(|transaction| {
+            check_said(store.transaction(|transaction| {
                 transaction.open_table(TABLE)?.insert(1, 1)?;
                 Ok::<_, redb::Error>(())
             }));
@@ -222,7 +223,7 @@ fn every_handle_of_a_child_is_refused() {
                     transaction.open_table(TABLE)?.insert(1, 1)?;
                     Ok::<_, redb::Error>("result")
                 }));
-                check_said(left.complete_tombstone("result"));
+                check_said(left.complete_digest("result"));
                 check_said(ready(taken.resolve_async("result")));
             },
             drop,
@@ -263,7 +264,8 @@ fn children_of_a_parent_that_writes_all_the_time_do_no_harm() {
     alone(|| {
         for sweeper in [false, true] {
             let directory = directory();
-            let store = small().sweeper(sweeper).open(directory.path()).expect("the store opens");
+            let store =
+                small().background_thread(sweeper).open(directory.path()).expect("the store opens");
             let inherited = Inherited::of(store.clone());
             let stop = AtomicBool::new(false);
             let done = thread::scope(|scope| {

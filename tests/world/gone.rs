@@ -106,7 +106,7 @@ fn a_store_notices_by_itself_that_a_file_is_gone() {
     alone(|| {
         let directory = directory();
         let path = directory.path().join("store");
-        let store = small().sweeper(true).open(&path).expect("the store opens");
+        let store = small().background_thread(true).open(&path).expect("the store opens");
         complete(&store, "before");
         fs::rename(path.join("vault.redb"), directory.path().join("elsewhere")).expect("ours");
         until("that the store is poisoned", || {

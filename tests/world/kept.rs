@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use idemstore::sim::OpenOn;
 use idemstore::{Begin, Fingerprint, Key, ManualClock, Store, Timestamp};
 use tempfile::TempDir;
 
@@ -163,7 +164,7 @@ const EXPIRING: usize = 20_000;
 fn many_keys_that_expire_at_once_are_swept_while_others_are_written() {
     alone(|| {
         let (clock, directory) = (clock(), directory());
-        let store = small().sweeper(true).retention(DAY).clock(clock.clone());
+        let store = small().background_thread(true).retention(DAY).clock(clock.clone());
         let store = store.open(directory.path()).expect("the store opens");
         let expiring: Vec<_> = (0..EXPIRING).map(|number| key(&format!("old {number}"))).collect();
         let answers = store.begin_many(expiring.iter().map(|key| (key, Fingerprint::of("old"))));

@@ -10,7 +10,7 @@ use crate::words::{check_unchanged, close, directory, look, names, permit, refus
 const MIB: usize = 1024 * 1024;
 
 fn plain() -> Builder {
-    Store::builder().sweeper(false)
+    Store::builder().background_thread(false)
 }
 
 /// A result of this length is stored, and read again by an open with defaults.

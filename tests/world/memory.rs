@@ -18,7 +18,7 @@ fn a_store_in_memory_gives_every_answer_and_makes_no_file() {
         assert_eq!(answer(&store, "fresh"), "fresh");
         complete(&store, "replay");
         assert_eq!(answer(&store, "replay"), "replay");
-        permit(&store, "tombstone").complete_tombstone(vec![1; 9 << 20]).expect("it is completed");
+        permit(&store, "tombstone").complete_digest(vec![1; 9 << 20]).expect("it is completed");
         assert_eq!(answer(&store, "tombstone"), "tombstone");
         let execution = start(&store, "in flight");
         assert_eq!(answer(&store, "in flight"), "in flight");

@@ -172,8 +172,9 @@ fn a_log_that_cannot_grow_stays_as_it_is_until_there_is_room() {
         // For a log that is new, a vault of one checkpoint and what is kept for the next, and for no
         // longer log.
         mount(28 << 20, &path);
-        let builder =
-            || Store::builder().log_bytes(64 << 20).result_len_max(4 << 20).sweeper(false);
+        let builder = || {
+            Store::builder().log_bytes(64 << 20).result_len_max(4 << 20).background_thread(false)
+        };
         let lens = || {
             ["log-0", "log-1"].map(|log| fs::metadata(path.join(log)).expect("it is there").len())
         };

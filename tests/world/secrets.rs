@@ -113,7 +113,7 @@ fn each_commit_of_whatever_kind_has_a_name_of_its_own() {
         note("swept");
         store.compact().expect("there is room");
         note("made smaller");
-        let written = store.write(|transaction| {
+        let written = store.transaction(|transaction| {
             transaction.open_table(TABLE)?.insert(1, 1)?;
             Ok::<_, redb::Error>(())
         });

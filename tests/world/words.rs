@@ -22,7 +22,7 @@ pub fn small() -> Builder {
         .log_bytes(64 * 1024)
         .result_len_max(16 * 1024)
         .cache_bytes(1024 * 1024)
-        .sweeper(false)
+        .background_thread(false)
         .wait_for_lock(Duration::ZERO)
 }
 
@@ -52,11 +52,10 @@ pub fn answer(store: &Store, name: &str) -> String {
             assert!(is_own, "{name} has another's result");
             "replay".to_owned()
         }
-        Ok(Begin::Tombstone(_)) => "tombstone".to_owned(),
+        Ok(Begin::NotKept(_)) => "tombstone".to_owned(),
         Ok(Begin::InFlight(_)) => "in flight".to_owned(),
         Ok(Begin::Mismatch) => "mismatch".to_owned(),
         Ok(Begin::Interrupted(_)) => "interrupted".to_owned(),
-        Ok(_) => panic!("there is no other answer"),
         Err(error) => kind(&error),
     }
 }

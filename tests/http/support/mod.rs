@@ -28,7 +28,7 @@ impl Place {
     }
 
     pub fn builder() -> Builder {
-        Store::builder().log_bytes(512 * 1024).result_len_max(64 * 1024).sweeper(false)
+        Store::builder().log_bytes(512 * 1024).result_len_max(64 * 1024).background_thread(false)
     }
 
     pub fn open(&self) -> Store {
@@ -71,7 +71,7 @@ impl Site {
 
     /// Records in the store: none as long as nothing has started.
     pub fn records(&self) -> usize {
-        self.store.iter().count()
+        self.store.keys().count()
     }
 
     /// What the store says of this key in the usual scope, to whoever asks with another request.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use idemstore::ManualClock;
+use idemstore::sim::OpenOn;
 
 use crate::support::choice::by_seed;
 use crate::support::crashes::{Findings, Moment, at_each_operation};

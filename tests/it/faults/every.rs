@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use idemstore::sim::{BackupOn, OpenOn};
 use idemstore::{Clock, ManualClock, Store, Timestamp};
 
 use crate::support::choice::by_seed;

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use idemstore::sim::OpenOn;
 use idemstore::{Begin, Error, Fingerprint, OpenError};
 
 use crate::support::disk::{Fault, Manner, Op};

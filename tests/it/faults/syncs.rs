@@ -1,5 +1,6 @@
 //! Every sync of a run fails by turns, and leaves behind all that a failed sync may.
 
+use idemstore::sim::OpenOn;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -114,8 +114,8 @@ fn a_result_that_was_handed_in_is_stored() {
     assert_eq!(left, [FREE, COMPLETED, COMPLETED, COMPLETED]);
     let left = each_moment(|bench| Box::pin(started(bench).complete_async("result")));
     assert_eq!(left, [INTERRUPTED, COMPLETED, COMPLETED, COMPLETED]);
-    let left = each_moment(|bench| Box::pin(started(bench).complete_tombstone_async("result")));
-    let tombstone = Some((Status::Tombstone, 1));
+    let left = each_moment(|bench| Box::pin(started(bench).complete_digest_async("result")));
+    let tombstone = Some((Status::NotKept, 1));
     assert_eq!(left, [INTERRUPTED, tombstone, tombstone, tombstone]);
     let left = each_moment(|bench| Box::pin(interrupted(bench).resolve_async("result")));
     assert_eq!(left, [INTERRUPTED, COMPLETED, COMPLETED, COMPLETED]);

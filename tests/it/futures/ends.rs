@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::thread;
 
+use idemstore::sim::OpenOn;
 use idemstore::{CompleteError, Error, Fingerprint, ManualClock, OpenError, Store};
 
 use super::{Completing, Door, Future, LONG, OnWake, completion, hand_in, until};

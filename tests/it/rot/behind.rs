@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use idemstore::sim::OpenOn;
 use idemstore::{Error, Fingerprint, KeyInfo, ManualClock, Status, Store};
 
 use super::{
@@ -35,7 +36,7 @@ fn of_info(info: Option<KeyInfo>) -> Truth {
         Status::Completed => {
             Truth::Completed(info.completed().expect("it is completed").result().to_vec())
         }
-        Status::Tombstone => Truth::Tombstone(info.tombstone().expect("it is one").result_len()),
+        Status::NotKept => Truth::NotKept(info.not_kept().expect("it is one").result_len()),
         Status::Interrupted => Truth::Interrupted {
             attempt: info.attempts(),
             checkpoint: info.last_checkpoint().map(<[u8]>::to_vec),
@@ -78,7 +79,7 @@ enum Listed {
 
 fn list(store: &Store, keys: &Keys) -> Listed {
     let mut shown = Keys::new();
-    for info in store {
+    for info in store.keys() {
         let info = match info {
             Ok(info) => info,
             Err(error) => {
@@ -272,6 +273,6 @@ fn a_settle_that_writes_a_rotten_row_anew_does_not_make_it_good() {
 #[test]
 fn a_listing_does_not_pass_over_a_rotten_row() {
     let (_, _, store) = rotten_key();
-    let listed = store.iter().collect::<Result<Vec<_>, _>>();
+    let listed = store.keys().collect::<Result<Vec<_>, _>>();
     assert!(listed.is_err(), "{} keys are listed", listed.expect("it is right").len());
 }

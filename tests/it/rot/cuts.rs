@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use idemstore::OpenError;
+use idemstore::sim::OpenOn;
 
 use super::{Image, LOGS, Seen, VAULT, disk_of, tally};
 use crate::support::{builder, size};

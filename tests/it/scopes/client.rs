@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use idemstore::{
     Begin, CompleteError, Completed, Effect, Execution, Fingerprint, FinishError, Interrupted, Key,
-    KeyInfo, Outcome, Permit, Store, Tombstone,
+    KeyInfo, NotKept, Outcome, Permit, Store,
 };
 
 use crate::support::ops::{End, Len, Op, Request, Run};
@@ -105,7 +105,7 @@ impl Client {
             Op::Retain { handle, ms } => self.with(handle, |client, handle| {
                 client.handles.push(match handle {
                     Handle::Permit(permit) => {
-                        Handle::Permit(permit.retention(Duration::from_millis(ms)))
+                        Handle::Permit(permit.with_retention(Duration::from_millis(ms)))
                     }
                     other => other,
                 });
@@ -120,7 +120,7 @@ impl Client {
             Op::CompleteWith { handle, len, .. } => {
                 self.with(handle, |client, handle| client.complete_with(handle, len));
             }
-            Op::Tombstone { handle, len } => {
+            Op::NotKept { handle, len } => {
                 self.with(handle, |client, handle| client.bury(handle, len));
             }
             Op::Abandon { handle } => self.with(handle, Self::abandon),
@@ -157,7 +157,7 @@ impl Client {
                 self.handles.push(Handle::Permit(permit));
             }
             Begin::Replay(completed) => self.completed("replay", &completed),
-            Begin::Tombstone(tombstone) => self.buried(&tombstone),
+            Begin::NotKept(tombstone) => self.buried(&tombstone),
             Begin::InFlight(in_flight) => {
                 self.saw("in flight", format!("{:?} {:?}", in_flight.since(), in_flight.elapsed()));
                 let again = in_flight.wait(Duration::ZERO).expect("it answers");
@@ -170,7 +170,6 @@ impl Client {
                 self.saw("interrupted", detail);
                 self.handles.push(Handle::Interrupted(interrupted));
             }
-            other => panic!("{other:?} is no answer that is known here"),
         }
     }
 
@@ -179,7 +178,7 @@ impl Client {
         self.saw(kind, format!("{} {at:?} {result:?}", facts!(completed)));
     }
 
-    fn buried(&mut self, tombstone: &Tombstone) {
+    fn buried(&mut self, tombstone: &NotKept) {
         let (at, len) = (tombstone.completed_at(), tombstone.result_len());
         let digest = tombstone.result_digest();
         self.saw("tombstone", format!("{} {at:?} {len} {digest:?}", facts!(tombstone)));
@@ -255,10 +254,10 @@ impl Client {
     fn bury(&mut self, handle: Handle, len: Len) {
         let result = self.bytes(len);
         let tombstone = match handle {
-            Handle::Permit(permit) => permit.complete_tombstone(result).expect("it fits"),
-            Handle::Execution(execution) => execution.complete_tombstone(result).expect("it fits"),
+            Handle::Permit(permit) => permit.complete_digest(result).expect("it fits"),
+            Handle::Execution(execution) => execution.complete_digest(result).expect("it fits"),
             Handle::Interrupted(interrupted) => {
-                interrupted.resolve_tombstone(result).expect("it fits")
+                interrupted.resolve_digest(result).expect("it fits")
             }
         };
         self.buried(&tombstone);
@@ -293,7 +292,7 @@ impl Client {
         match outcome {
             Ok(Outcome::Done(completed)) => self.completed("completed", &completed),
             Ok(Outcome::Replay(completed)) => self.completed("replay", &completed),
-            Ok(Outcome::Tombstone(tombstone)) => self.buried(&tombstone),
+            Ok(Outcome::NotKept(tombstone)) => self.buried(&tombstone),
             Ok(Outcome::Mismatch) => self.saw("mismatch", ""),
             Ok(Outcome::InFlight(in_flight)) => self.answered(Begin::InFlight(in_flight)),
             Ok(Outcome::Interrupted(interrupted)) => {
@@ -314,7 +313,7 @@ impl Client {
 
     /// A list has the keys of all scopes: it is a matter of the program, and not of its clients.
     fn list(&mut self, store: &Store, older_than_ms: u64) {
-        for info in store.iter().older_than(Duration::from_millis(older_than_ms)) {
+        for info in store.keys().older_than(Duration::from_millis(older_than_ms)) {
             let info = info.expect("it is listed");
             if info.key().scope() == self.scope.as_bytes() {
                 self.saw("listed", described(&info));
@@ -328,7 +327,7 @@ fn described(info: &KeyInfo) -> String {
     let (attempts, checkpoint) = (info.attempts(), info.last_checkpoint());
     let completed = info.completed();
     let result = completed.as_ref().map(|completed| (completed.completed_at(), completed.result()));
-    let tombstone = info.tombstone().map(|tombstone| tombstone.result_digest());
+    let tombstone = info.not_kept().map(|tombstone| tombstone.result_digest());
     let of = name(info.key());
     format!(
         "{of:?} {status:?} {begun_at:?} {expires_at:?} {attempts} {checkpoint:?} {result:?} {tombstone:?}"

@@ -1,5 +1,6 @@
 //! A store with one or two clients, and what is done to it as a whole.
 
+use idemstore::sim::{BackupOn, OpenOn};
 use idemstore::{ManualClock, Timestamp};
 
 use super::client::{Client, Seen};

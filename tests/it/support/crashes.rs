@@ -9,6 +9,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use idemstore::sim::OpenOn;
 use idemstore::{Clock, ManualClock, Store, Timestamp};
 
 use super::choice::{EveryRow, by_seed};

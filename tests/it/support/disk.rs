@@ -38,7 +38,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use idemstore::disk::{Disk, DiskFile};
+use idemstore::sim::{Disk, DiskFile};
 
 use bytes::Bytes;
 use content::Content;

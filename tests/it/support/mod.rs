@@ -20,6 +20,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use idemstore::sim::OpenOn;
 use idemstore::{
     Begin, Builder, Completed, Execution, Fingerprint, InFlight, Interrupted, Key, ManualClock,
     Permit, Store, Timestamp,
@@ -104,7 +105,7 @@ pub fn builder(clock: &ManualClock) -> Builder {
         .log_bytes(64 * 1024)
         .result_len_max(16 * 1024)
         .cache_bytes(1024 * 1024)
-        .sweeper(false)
+        .background_thread(false)
         .clock(clock.clone())
 }
 

@@ -1,7 +1,7 @@
 //! One alphabet of operations, for the model test and for the fuzzer.
 
 #![cfg_attr(
-    not(all(feature = "async", feature = "transaction")),
+    not(feature = "transaction"),
     expect(
         dead_code,
         reason = "the same bytes are the same program, with the features and without"
@@ -118,8 +118,8 @@ pub enum Op {
         handle: u8,
         len: Len,
     },
-    /// `complete_tombstone`, or `resolve_tombstone`.
-    Tombstone {
+    /// `complete_digest`, or `resolve_digest`.
+    NotKept {
         handle: u8,
         len: Len,
     },
@@ -149,7 +149,7 @@ pub enum Op {
         len: Len,
         shared: Shared,
     },
-    /// `Store::write`.
+    /// `Store::transaction`.
     Write(Shared),
     /// `begin_many`; a request may come twice.
     BeginMany {
@@ -340,7 +340,7 @@ pub mod random {
             2 => (handle(), retention).prop_map(|(handle, ms)| Op::Retain { handle, ms }),
             4 => (handle(), len()).prop_map(|(handle, len)| Op::Checkpoint { handle, len }),
             8 => (handle(), len()).prop_map(|(handle, len)| Op::Complete { handle, len }),
-            2 => (handle(), len()).prop_map(|(handle, len)| Op::Tombstone { handle, len }),
+            2 => (handle(), len()).prop_map(|(handle, len)| Op::NotKept { handle, len }),
             2 => handle().prop_map(|handle| Op::Abandon { handle }),
             2 => handle().prop_map(|handle| Op::Detach { handle }),
             2 => handle().prop_map(|handle| Op::Drop { handle }),

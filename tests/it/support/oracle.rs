@@ -16,7 +16,7 @@ pub enum Truth {
     },
     Completed(Vec<u8>),
     /// Of a result that had so many bytes.
-    Tombstone(u64),
+    NotKept(u64),
 }
 
 /// What one key was last acknowledged to be, and what it is about to be.
@@ -137,7 +137,7 @@ impl Oracle {
     pub fn check_what_it_says(&self, store: &Store) {
         for (name, known) in &self.keys {
             let Ok(truth) = observe(store, name) else { continue };
-            let is_kept = matches!(truth, Truth::Completed(_) | Truth::Tombstone(_));
+            let is_kept = matches!(truth, Truth::Completed(_) | Truth::NotKept(_));
             assert!(
                 truth == known.acknowledged && (!known.is_open() || is_kept),
                 "it says that {name} is {truth:?}: {known:?}"
@@ -176,7 +176,7 @@ impl Truth {
         Ok(match begin {
             Begin::Fresh(_) => Self::Free,
             Begin::Replay(completed) => Self::Completed(completed.result().to_vec()),
-            Begin::Tombstone(tombstone) => Self::Tombstone(tombstone.result_len()),
+            Begin::NotKept(tombstone) => Self::NotKept(tombstone.result_len()),
             Begin::Interrupted(interrupted) => Self::Interrupted {
                 attempt: interrupted.attempt(),
                 checkpoint: interrupted.last_checkpoint().map(<[u8]>::to_vec),

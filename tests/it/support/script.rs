@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use idemstore::disk::Disk;
 #[cfg(feature = "transaction")]
 use idemstore::redb::{self, TableDefinition};
+use idemstore::sim::{Disk, OpenOn};
 use idemstore::{Begin, Fingerprint, ManualClock, Store};
 
 use super::oracle::{Oracle, Truth, Unsaid};
@@ -178,7 +178,7 @@ impl Run {
         drop(execution);
         let execution = self.start("tombstone")?;
         let long = vec![7; 20_000];
-        told.call("tombstone", Truth::Tombstone(20_000), || execution.complete_tombstone(long))?;
+        told.call("tombstone", Truth::NotKept(20_000), || execution.complete_digest(long))?;
         drop(self.start("retried")?);
         drop(self.start("given up")?);
         say(self.store.settle())

@@ -1,6 +1,5 @@
 //! Each call that waits can be made as one that blocks or as a future.
 
-#[cfg(feature = "async")]
 use std::{
     pin::pin,
     sync::Arc,
@@ -10,13 +9,11 @@ use std::{
 };
 
 /// Waits for a future on this thread, without a runtime.
-#[cfg(feature = "async")]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     block_on_until(None, future).expect("there is no end to its patience")
 }
 
 /// Waits for a future on this thread until the deadline, and drops it then.
-#[cfg(feature = "async")]
 pub fn block_on_until<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
     struct Unpark(Thread);
 
@@ -43,17 +40,11 @@ pub fn block_on_until<F: Future>(deadline: Option<Instant>, future: F) -> Option
 
 /// `wait!(as_future, handle.start, start_async())`: makes the call the one way or the other.
 macro_rules! wait {
-    ($as_future:expr, $handle:ident.$call:ident, $future:ident($($argument:expr),*)) => {{
-        #[cfg(feature = "async")]
+    ($as_future:expr, $handle:ident.$call:ident, $future:ident($($argument:expr),*)) => {
         if $as_future {
             $crate::support::waiting::block_on($handle.$future($($argument),*))
         } else {
             $handle.$call($($argument),*)
         }
-        #[cfg(not(feature = "async"))]
-        {
-            let _ = $as_future;
-            $handle.$call($($argument),*)
-        }
-    }};
+    };
 }

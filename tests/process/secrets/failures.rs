@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use idemstore::sim::{BackupOn, OpenOn};
 use idemstore::{
     Bound, CompleteError, CopyError, Effect, Error, Execution, FinishError, Key, KeyError,
     OpenError, RunError, Store, Timestamp,
@@ -29,7 +30,7 @@ pub fn errors(shown: &mut Shown) {
     copies(shown);
     #[cfg(feature = "transaction")]
     transactions(shown);
-    #[cfg(feature = "serde")]
+    #[cfg(feature = "typed")]
     no_encoding(shown);
 }
 
@@ -141,7 +142,7 @@ fn stores(shown: &mut Shown) {
     shown.error(&started.expect_err("it is another's"));
     bench.store.clone().close().expect("it closes");
     shown.error(&bench.store.begin(&secret_key("k"), request()).expect_err("it is closed"));
-    shown.error(&bench.store.iter().next().expect("there is an answer").expect_err("it is closed"));
+    shown.error(&bench.store.keys().next().expect("there is an answer").expect_err("it is closed"));
 }
 
 fn failed_disks(shown: &mut Shown) {
@@ -217,8 +218,11 @@ fn completions(shown: &mut Shown) {
     let handle = start("in a transaction");
     shown.error(&CompleteError::InTransaction { handle });
     shown.error(&Error::InTransaction);
-    let execution = start("on a failed disk");
+    let thread = std::io::Error::other("there are too many");
+    shown.error(&Error::Thread(thread.into()));
+    let mut execution = start("on a failed disk");
     bench.disk.fail(fails(Op::Sync));
+    shown.error(&execution.checkpoint(MARK).expect_err("the disk has failed"));
     shown.error(&execution.complete(MARK).expect_err("the disk has failed"));
 }
 
@@ -248,6 +252,9 @@ fn finishes(shown: &mut Shown) {
     refused("held");
     execution.detach();
     refused("held");
+    let closed = bench.store.clone();
+    bench.store.clone().close().expect("it closes");
+    shown.error(&closed.complete(&secret_key("held"), MARK).expect_err("it is closed"));
 }
 
 fn copies(shown: &mut Shown) {
@@ -284,8 +291,8 @@ fn transactions(shown: &mut Shown) {
         Ok(MARK.to_owned())
     });
     let permit = begin(&bench.store, "another").fresh();
-    let inside = bench.store.write(|_| {
-        let again = bench.store.write(|_| Ok::<_, Reason>(()));
+    let inside = bench.store.transaction(|_| {
+        let again = bench.store.transaction(|_| Ok::<_, Reason>(()));
         shown.error(&again.expect_err("it would wait for itself"));
         shown.error(&permit.complete(MARK).expect_err("it would wait for itself"));
         Ok::<_, Reason>(())
@@ -300,7 +307,7 @@ fn transactions(shown: &mut Shown) {
     shown.error(&leaked.expect_err("it is not committed"));
 }
 
-#[cfg(feature = "serde")]
+#[cfg(feature = "typed")]
 fn no_encoding(shown: &mut Shown) {
     struct Refuses;
     impl serde::Serialize for Refuses {
@@ -309,7 +316,7 @@ fn no_encoding(shown: &mut Shown) {
         }
     }
     let bench = Bench::new();
-    shown.error(&idemstore::to_bytes(&Refuses).expect_err("it has no encoding"));
+    shown.error(&idemstore::typed::encode(&Refuses).expect_err("it has no encoding"));
     let permit = begin(&bench.store, "k").fresh();
     shown.error(&permit.complete_as(&Refuses).expect_err("it has no encoding"));
 }

@@ -1,5 +1,6 @@
 //! Which of the bytes that a caller hands in end in a file, and which never do.
 
+use idemstore::sim::BackupOn;
 use idemstore::{Fingerprint, Key};
 
 use crate::support::{Answers, Bench, SimDisk, Started};
@@ -47,7 +48,7 @@ fn write(bench: &Bench) {
     let execution = refused.into_handle().expect("it is given back");
     execution.complete(mark("result")).expect("it completes");
     begin("long").fresh().complete(mark("long result").repeat(50)).expect("it completes");
-    let buried = begin("buried").fresh().complete_tombstone(too_long("tombstone"));
+    let buried = begin("buried").fresh().complete_digest(too_long("tombstone"));
     buried.expect("it completes");
     begin("key of a permit").fresh().release();
     assert!(bench.store.get(&key("key of a look")).expect("it answers").is_none());

@@ -86,9 +86,8 @@ fn feature(line: &str) -> Option<&str> {
 
 fn has(feature: &str) -> bool {
     match feature {
-        "async" => cfg!(feature = "async"),
         "metrics" => cfg!(feature = "metrics"),
-        "serde" => cfg!(feature = "serde"),
+        "typed" => cfg!(feature = "typed"),
         "tower" => cfg!(feature = "tower"),
         "tracing" => cfg!(feature = "tracing"),
         "transaction" => cfg!(feature = "transaction"),

@@ -45,7 +45,7 @@ pub fn values(shown: &mut Shown) {
     outcomes(shown, &bench.store);
     #[cfg(feature = "transaction")]
     transactions(shown, &bench.store);
-    #[cfg(feature = "serde")]
+    #[cfg(feature = "typed")]
     typed(shown, &bench.store);
     listed(shown, &bench);
     shown.store_key = store_key(bench);
@@ -83,7 +83,7 @@ fn answers(shown: &mut Shown, bench: &Bench) {
     shown.value(&interrupted.resolve(format!("result {MARK}")).expect("it is resolved"));
     shown.value(&begin("k"));
     let permit = begin("tombstone").fresh();
-    shown.value(&permit.complete_tombstone(too_long()).expect("it is completed"));
+    shown.value(&permit.complete_digest(too_long()).expect("it is completed"));
     shown.value(&begin("tombstone"));
     shown.value(&begin("long").fresh().complete(MARK.repeat(100)).expect("it is completed"));
     begin("executing").fresh().start().expect("it starts").detach();
@@ -125,17 +125,17 @@ fn transactions(shown: &mut Shown, store: &Store) {
     });
     shown.value(&completed.expect("it is completed"));
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        drop(store.write(|_| -> Result<(), Reason> { panic!("{PANIC}") }));
+        drop(store.transaction(|_| -> Result<(), Reason> { panic!("{PANIC}") }));
     }));
     panicked.expect_err("its panic goes on to the caller");
 }
 
-#[cfg(feature = "serde")]
+#[cfg(feature = "typed")]
 fn typed(shown: &mut Shown, store: &Store) {
     let completed = begin(store, "typed").fresh().complete_as(&(MARK, 7)).expect("it completes");
     shown.error(&completed.decode::<u64>().expect_err("it is of another type"));
     shown.value(&completed);
-    let bytes = idemstore::to_bytes(&(MARK, 7)).expect("it has an encoding");
+    let bytes = idemstore::typed::encode(&(MARK, 7)).expect("it has an encoding");
     let completed = begin(store, "as bytes").fresh().complete(&bytes[1..]).expect("it completes");
     shown.error(&completed.decode::<String>().expect_err("it is no value"));
 }
@@ -144,7 +144,7 @@ fn typed(shown: &mut Shown, store: &Store) {
 fn listed(shown: &mut Shown, bench: &Bench) {
     let held = begin(&bench.store, "held").fresh();
     let again = begin(&bench.store, "interrupted").interrupted();
-    let mut iter = bench.store.iter().older_than(Duration::ZERO);
+    let mut iter = bench.store.keys().older_than(Duration::ZERO);
     shown.value(&iter);
     for info in iter.by_ref() {
         let info = info.expect("it is listed");

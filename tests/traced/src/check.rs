@@ -127,7 +127,7 @@ fn ask(path: &Path, keys: &Standings, clock: &ManualClock) -> Result<Found, Stri
         let state = state(&store, key).map_err(|error| format!("{key}: {error}"))?;
         found.insert(key.clone(), (state, rows.get(key).copied()));
     }
-    let listed = store.iter().map(|info| info.map(|info| name(info.key())));
+    let listed = store.keys().map(|info| info.map(|info| name(info.key())));
     let listed = listed.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
     if let Some(key) = listed.iter().chain(rows.keys()).find(|key| !keys.contains_key(*key)) {
         return Err(format!("there is {key}, which nobody has used"));
@@ -145,7 +145,7 @@ fn state(store: &Store, key: &str) -> Result<State, String> {
     let agrees = match (&state, &begin) {
         (State::Free, Begin::Fresh(_))
         | (State::Started { .. }, Begin::Interrupted(_))
-        | (State::Tombstone { .. }, Begin::Tombstone(_)) => true,
+        | (State::NotKept { .. }, Begin::NotKept(_)) => true,
         (State::Done { result, .. }, Begin::Replay(completed)) => {
             completed.result() == result.bytes()
         }

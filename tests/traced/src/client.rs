@@ -83,7 +83,7 @@ impl Client {
         let mut permits = Vec::new();
         for begin in store.begin_many(requests) {
             if let Begin::Fresh(permit) = begin.expect("the store is whole") {
-                permits.push(permit.retention(LONG));
+                permits.push(permit.with_retention(LONG));
             }
         }
         let keys: Vec<_> = permits.iter().map(|permit| permit.key().clone()).collect();
@@ -139,7 +139,7 @@ impl Step<'_> {
                 self.found(State::Done { expires, result });
                 self.completed();
             }
-            Begin::Tombstone(_) => {
+            Begin::NotKept(_) => {
                 let info = self.store.get(&self.key).expect("the store is whole");
                 self.found(State::of(info.as_ref()).expect("it was stored"));
                 self.completed();
@@ -183,7 +183,7 @@ impl Step<'_> {
         let retentions = [Duration::from_millis(1_500), Duration::from_secs(5), LONG];
         let retention = *self.client.rng.choice(&retentions).expect("there are three");
         let expires = self.client.clock.now().saturating_add(retention).as_unix_ms();
-        let permit = permit.retention(retention);
+        let permit = permit.with_retention(retention);
         let started = State::Started { expires, attempt: 1, checkpoint: None };
         match self.chance(12) {
             0 => permit.release(),
@@ -302,7 +302,7 @@ impl Step<'_> {
         let refused = execution.complete(&result).expect_err("it is too long");
         let execution = refused.into_handle().expect("nothing was written");
         let state = State::tombstone(expires, &result);
-        let complete = || execution.complete_tombstone(&result);
+        let complete = || execution.complete_digest(&result);
         self.teller.change(&self.key, state, complete).expect("the store is whole");
     }
 

@@ -32,7 +32,7 @@ pub enum State {
     Free,
     Started { expires: u64, attempt: u32, checkpoint: Option<Value> },
     Done { expires: u64, result: Value },
-    Tombstone { expires: u64, len: u64, digest: u64 },
+    NotKept { expires: u64, len: u64, digest: u64 },
 }
 
 /// Bytes that a number and a length stand for. No number is used twice.
@@ -62,7 +62,7 @@ impl State {
     /// What is kept of a result that is too long.
     pub fn tombstone(expires: u64, result: &[u8]) -> Self {
         let digest = short(blake3::hash(result).as_bytes());
-        Self::Tombstone { expires, len: result.len() as u64, digest }
+        Self::NotKept { expires, len: result.len() as u64, digest }
     }
 
     /// What a store says of a key; `None` if that is nothing that was ever stored.
@@ -78,10 +78,10 @@ impl State {
             Status::Completed => {
                 Self::Done { expires, result: Value::of(info.completed()?.result())? }
             }
-            Status::Tombstone => {
-                let tombstone = info.tombstone()?;
+            Status::NotKept => {
+                let tombstone = info.not_kept()?;
                 let digest = short(&tombstone.result_digest());
-                Self::Tombstone { expires, len: tombstone.result_len(), digest }
+                Self::NotKept { expires, len: tombstone.result_len(), digest }
             }
             _ => return None,
         })
@@ -92,7 +92,7 @@ impl State {
         match self {
             Self::Started { expires, .. }
             | Self::Done { expires, .. }
-            | Self::Tombstone { expires, .. }
+            | Self::NotKept { expires, .. }
                 if expires <= now =>
             {
                 Self::Free
@@ -136,7 +136,7 @@ impl fmt::Display for State {
             Self::Done { expires, result: Value { number, len } } => {
                 write!(f, "done {expires} {number} {len}")
             }
-            Self::Tombstone { expires, len, digest } => {
+            Self::NotKept { expires, len, digest } => {
                 write!(f, "tombstone {expires} {len} {digest}")
             }
         }
@@ -192,7 +192,7 @@ impl State {
             ("done", &[expires, number, len]) => {
                 Self::Done { expires, result: value(number, len)? }
             }
-            ("tombstone", &[expires, len, digest]) => Self::Tombstone { expires, len, digest },
+            ("tombstone", &[expires, len, digest]) => Self::NotKept { expires, len, digest },
             _ => return None,
         })
     }

@@ -83,7 +83,7 @@ pub fn open(
         .log_bytes(idemstore::LOG_BYTES_MIN)
         .result_len_max(RESULT_LEN_MAX)
         .clock(clock.clone())
-        .sweeper(sweeper)
+        .background_thread(sweeper)
         .open(path)
 }
 

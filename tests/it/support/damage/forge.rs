@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arbitrary::{Result, Unstructured};
-use idemstore::disk::{Disk, DiskFile};
 use idemstore::redb::{
     self, Builder, Database, Error, ReadableDatabase, ReadableTable, StorageBackend,
     TableDefinition, WriteTransaction,
 };
+use idemstore::sim::{Disk, DiskFile};
 
 use super::edit::bytes;
 use super::image::{Files, NAMES};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::OnceLock;
 
+use idemstore::sim::OpenOn;
 use idemstore::{Fingerprint, Key, KeyInfo, ManualClock, Status, Timestamp};
 
 use crate::support::disk::{Fault, Op};
@@ -38,7 +39,7 @@ impl Facts {
             attempts: info.attempts(),
             checkpoint: info.last_checkpoint().map(<[u8]>::to_vec),
             result: info.completed().map(|completed| completed.result().to_vec()),
-            tombstone: info.tombstone().map(|it| (it.result_len(), it.result_digest())),
+            tombstone: info.not_kept().map(|it| (it.result_len(), it.result_digest())),
         }
     }
 }
@@ -173,7 +174,7 @@ fn mixed() -> Image {
         };
         begin("done").started().complete("result").expect("it completes");
         begin("long").fresh().complete([b'x'; 5_000]).expect("it completes");
-        begin("buried").fresh().complete_tombstone("too long").expect("it completes");
+        begin("buried").fresh().complete_digest("too long").expect("it completes");
         begin("given up").started().abandon().expect("it is abandoned");
         let mut execution = begin("half way").started();
         execution.checkpoint("half way").expect("it is stored");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use idemstore::sim::{BackupOn, OpenOn};
 use idemstore::{
     Begin, Clock, CompleteError, CopyError, Error, Fingerprint, ManualClock, OpenError, Status,
     Store,
@@ -91,7 +92,7 @@ impl Look<'_> {
             }
         }
         if self.calls.has(Calls::SEARCH) {
-            let found = store.iter().status(Status::Interrupted).take(LISTED_MAX);
+            let found = store.keys().status(Status::Interrupted).take(LISTED_MAX);
             let found = self.said(found.collect::<Result<Vec<_>, _>>());
             assert!(found.is_none_or(|found| found.len() < LISTED_MAX), "the list does not end");
         }
@@ -148,7 +149,7 @@ impl Look<'_> {
     }
 
     fn list(&self, store: &Store) {
-        let listed = store.iter().take(LISTED_MAX).collect::<Result<Vec<_>, _>>();
+        let listed = store.keys().take(LISTED_MAX).collect::<Result<Vec<_>, _>>();
         let Some(listed) = self.said(listed) else { return };
         assert!(listed.len() < LISTED_MAX, "the list does not end");
         let Some(truths) = self.truths() else { return };
@@ -184,7 +185,7 @@ impl Look<'_> {
 fn is_right(begin: &Begin, truth: Option<&Facts>) -> bool {
     match (begin, truth.map(|facts| facts.status)) {
         (Begin::Fresh(_), None)
-        | (Begin::Tombstone(_), Some(Status::Tombstone))
+        | (Begin::NotKept(_), Some(Status::NotKept))
         | (Begin::Interrupted(_), Some(Status::Interrupted)) => true,
         (Begin::Replay(completed), Some(Status::Completed)) => {
             truth.and_then(|facts| facts.result.as_deref()) == Some(completed.result())

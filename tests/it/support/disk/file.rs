@@ -2,7 +2,7 @@
 
 use std::io;
 
-use idemstore::disk::DiskFile;
+use idemstore::sim::DiskFile;
 
 use super::fault::{Failure, Manner, Op};
 use super::{SimDisk, lock};

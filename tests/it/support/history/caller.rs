@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use idemstore::{
-    Begin, Clock, CompleteError, Completed, Error, Execution, FinishError, InFlight, Interrupted,
-    Key, ManualClock, Permit, Store,
+    Begin, CheckpointError, Clock, CompleteError, Completed, Error, Execution, FinishError,
+    InFlight, Interrupted, Key, ManualClock, Permit, Store,
 };
 
 use super::facts::{
@@ -240,8 +240,7 @@ impl<'s> Caller<'s> {
     ) {
         let refusal = match finished {
             Ok(facts) => return self.by_key(key, span, Aim::Execution, change, Ok(facts)),
-            Err(FinishError::Complete(error)) => {
-                let error = failure(error);
+            Err(FinishError::Store(error)) => {
                 return self.by_key(key, span, Aim::Execution, change, Err(error));
             }
             Err(FinishError::Held) => Refusal::Held,
@@ -311,7 +310,11 @@ impl<'s> Caller<'s> {
                 let (stored, span) = self.timed(|name| {
                     wait!(as_future, execution.checkpoint, checkpoint_async(bytes(name)))
                 });
-                let stored = stored.map(|()| Some(of_execution(&execution))).map_err(failure);
+                let stored = stored.map(|()| Some(of_execution(&execution)));
+                let stored = stored.map_err(|error| match error {
+                    CheckpointError::Store(error) => error,
+                    other => panic!("{other:?}"),
+                });
                 self.changed(key, handle, span, Change::Checkpoint(span.invoked), stored);
                 // After a failure it lives on, and is let go of with the others.
                 self.held.push(Held { key, handle, grip: Grip::Execution(execution) });
@@ -434,12 +437,6 @@ fn failure<H: Debug>(error: CompleteError<H>) -> Error {
     }
 }
 
-#[cfg(not(feature = "async"))]
-fn wait(in_flight: InFlight, timeout: Duration, _: bool) -> Result<Begin, Error> {
-    in_flight.wait(timeout)
-}
-
-#[cfg(feature = "async")]
 fn wait(in_flight: InFlight, timeout: Duration, as_future: bool) -> Result<Begin, Error> {
     use crate::support::waiting::block_on_until;
     if !as_future {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use idemstore::disk::{Disk, DiskFile};
+use idemstore::sim::{Disk, DiskFile};
 use idemstore::{Clock, ManualClock, Timestamp};
 
 use crate::support::model::splitmix;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use idemstore::disk::Directory;
+use idemstore::sim::{Directory, OpenOn};
 use idemstore::{ManualClock, Store, Timestamp};
 
 use super::Dice;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use idemstore::{Begin, CompleteError, FinishError, InFlight, KeyInfo, Status};
+use idemstore::{Begin, FinishError, InFlight, KeyInfo, Status};
 
 use super::{
     Done, Handle, Holder, KeyState, Known, RETENTION_MS, World, as_future, check_completed,
@@ -16,7 +16,7 @@ use crate::support::ops::{ALL_KEYS, Len, Request};
 pub(super) enum Answer {
     Fresh,
     Replay(Known),
-    Tombstone(Known),
+    NotKept(Known),
     InFlight,
     Mismatch,
     Interrupted(Known),
@@ -49,7 +49,7 @@ impl World {
             (Holder::Nobody, Some(known)) => match known.done {
                 None => Answer::Interrupted(known.clone()),
                 Some((_, Done::Result(_))) => Answer::Replay(known.clone()),
-                Some((_, Done::Tombstone(_))) => Answer::Tombstone(known.clone()),
+                Some((_, Done::NotKept(_))) => Answer::NotKept(known.clone()),
             },
             _ => Answer::InFlight,
         }
@@ -77,7 +77,7 @@ impl World {
             (Begin::Replay(completed), Answer::Replay(known)) => {
                 check_completed(&completed, &known);
             }
-            (Begin::Tombstone(tombstone), Answer::Tombstone(known)) => {
+            (Begin::NotKept(tombstone), Answer::NotKept(known)) => {
                 check_tombstone(&tombstone, &known);
             }
             (Begin::Mismatch, Answer::Mismatch) => {}
@@ -114,7 +114,7 @@ impl World {
         let completed = wait!(as_future(key), store.complete, complete_async(&name(key), &result));
         match (completed, self.finishable(key)) {
             (Ok(completed), Ok(known)) => self.completed(key, known, result, &completed),
-            (Err(FinishError::Complete(CompleteError::TooLarge { .. })), Ok(_)) => {
+            (Err(FinishError::TooLarge { .. }), Ok(_)) => {
                 assert!(!fits(&result));
             }
             (Err(FinishError::Held), Err("held"))
@@ -142,7 +142,7 @@ impl World {
     pub(super) fn forget(&mut self, key: u8) {
         let store = self.bench().store.clone();
         let forgotten = wait!(as_future(key), store.forget, forget_async(&name(key)));
-        let done = matches!(self.status(key), Some(Status::Completed | Status::Tombstone));
+        let done = matches!(self.status(key), Some(Status::Completed | Status::NotKept));
         match forgotten {
             Err(failure) if done => self.failed_with(key, None, None, &failure),
             forgotten => {
@@ -179,7 +179,7 @@ impl World {
         assert_eq!(expires, known.map(|known| known.expires));
         assert_eq!(info.attempts(), known.map_or(0, |known| known.attempt));
         assert_eq!(info.last_checkpoint(), checkpoint);
-        match (info.completed(), info.tombstone(), known) {
+        match (info.completed(), info.not_kept(), known) {
             (Some(completed), None, Some(known)) => check_completed(&completed, known),
             (None, Some(tombstone), Some(known)) => check_tombstone(&tombstone, known),
             (None, None, known) => assert!(known.is_none_or(|known| known.done.is_none())),
@@ -190,7 +190,7 @@ impl World {
     /// A held key is listed whatever the time, and one at rest until its retention is over; one of
     /// which nothing is stored is not.
     pub(super) fn list(&mut self, status: Option<Status>, older_than_ms: u64) {
-        let mut iter = self.bench().store.iter().older_than(Duration::from_millis(older_than_ms));
+        let mut iter = self.bench().store.keys().older_than(Duration::from_millis(older_than_ms));
         if let Some(status) = status {
             iter = iter.status(status);
         }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use idemstore::{Bound, CompleteError, Completed, Error, Execution, Interrupted};
+use idemstore::{Bound, CheckpointError, CompleteError, Completed, Error, Execution, Interrupted};
 
 use super::handles::{execution_again, interrupted_again};
 use super::unsaid::Failure;
@@ -27,7 +27,7 @@ struct Call {
 
 enum Answer {
     Started(Result<Execution, Error>),
-    Checkpointed(Vec<u8>, Box<Execution>, Result<(), CompleteError<()>>),
+    Checkpointed(Vec<u8>, Box<Execution>, Result<(), CheckpointError>),
     Completed(Vec<u8>, Result<Completed, CompleteError<Execution>>),
     Resolved(Vec<u8>, Result<Completed, CompleteError<Interrupted>>),
     Abandoned(Result<(), Error>),

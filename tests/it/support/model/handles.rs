@@ -4,12 +4,13 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use idemstore::{
-    Completable, CompleteError, Completed, Error, Execution, Interrupted, Permit, Startable,
-    Timestamp, Tombstone,
+    CheckpointError, Completable, CompleteError, Completed, Error, Execution, Interrupted, NotKept,
+    Permit, Startable, Timestamp,
 };
 
 use super::{
-    Done, Handle, Holder, Known, World, as_future, check_execution, fits, progress, refused, result,
+    Done, Handle, Holder, Known, World, as_future, check_execution, fits, progress, refused,
+    refused_checkpoint, result,
 };
 use crate::support::ops::{Kind, Len, Op};
 
@@ -26,7 +27,7 @@ impl World {
             Op::Complete { handle, len } => {
                 self.with_handle(handle, |world, key, handle| world.complete(key, handle, len));
             }
-            Op::Tombstone { handle, len } => {
+            Op::NotKept { handle, len } => {
                 self.with_handle(handle, |world, key, handle| world.tombstone(key, handle, len));
             }
             Op::RunHandle { handle, run } => {
@@ -104,7 +105,7 @@ impl World {
             Handle::Permit(permit, mut known) => {
                 let max = Timestamp::MAX.as_unix_ms();
                 known.expires = known.begun.saturating_add(ms).min(max);
-                (key, Handle::Permit(permit.retention(Duration::from_millis(ms)), known))
+                (key, Handle::Permit(permit.with_retention(Duration::from_millis(ms)), known))
             }
             other => (key, other),
         });
@@ -127,7 +128,7 @@ impl World {
         mut known: Known,
         progress: Vec<u8>,
         execution: &Execution,
-        stored: Result<(), CompleteError<()>>,
+        stored: Result<(), CheckpointError>,
     ) {
         match stored {
             Ok(()) => {
@@ -138,7 +139,7 @@ impl World {
                 let next = Known { checkpoint: Some(progress), ..known.clone() };
                 self.failed_with(key, Some(next), None, &failure);
             }
-            Err(error) => refused(error),
+            Err(error) => refused_checkpoint(error),
         }
         check_execution(execution, &known);
         self.key(key).known = Some(known);
@@ -188,26 +189,23 @@ impl World {
         let (known, result) = (self.known(key, &handle), result(key, len));
         match handle {
             Handle::Permit(permit, _) => {
-                let tombstone = wait!(
-                    as_future(key),
-                    permit.complete_tombstone,
-                    complete_tombstone_async(&result)
-                );
+                let tombstone =
+                    wait!(as_future(key), permit.complete_digest, complete_digest_async(&result));
                 self.entombed(key, known, result, tombstone);
             }
             Handle::Execution(execution) => {
                 let tombstone = wait!(
                     as_future(key),
-                    execution.complete_tombstone,
-                    complete_tombstone_async(&result)
+                    execution.complete_digest,
+                    complete_digest_async(&result)
                 );
                 self.entombed(key, known, result, tombstone);
             }
             Handle::Interrupted(interrupted) => {
                 let tombstone = wait!(
                     as_future(key),
-                    interrupted.resolve_tombstone,
-                    resolve_tombstone_async(&result)
+                    interrupted.resolve_digest,
+                    resolve_digest_async(&result)
                 );
                 self.entombed(key, known, result, tombstone);
             }
@@ -220,12 +218,12 @@ impl World {
         key: u8,
         known: Known,
         result: Vec<u8>,
-        tombstone: Result<Tombstone, CompleteError<H>>,
+        tombstone: Result<NotKept, CompleteError<H>>,
     ) {
         match tombstone {
             Ok(tombstone) => self.buried(key, known, result, &tombstone),
             Err(failure) => {
-                let known = self.finished(known, Done::Tombstone(result));
+                let known = self.finished(known, Done::NotKept(result));
                 self.failed(key, Some(known), &failure);
             }
         }

@@ -3,7 +3,6 @@
 //! It shares no code with the store. A [`World`] runs operations on both and compares.
 
 mod by_key;
-#[cfg(feature = "async")]
 mod flood;
 mod handles;
 mod runs;
@@ -17,9 +16,10 @@ use std::fmt::Debug;
 use std::io::ErrorKind;
 use std::sync::OnceLock;
 
+use idemstore::sim::OpenOn;
 use idemstore::{
-    Builder, CompleteError, Completed, Execution, Fingerprint, Interrupted, Key, ManualClock,
-    Permit, Status, Timestamp, Tombstone,
+    Builder, CheckpointError, CompleteError, Completed, Execution, Fingerprint, Interrupted, Key,
+    ManualClock, NotKept, Permit, Status, Timestamp,
 };
 
 use super::disk::{self, Fault};
@@ -45,7 +45,7 @@ struct Known {
 enum Done {
     Result(Vec<u8>),
     /// The result that was not kept.
-    Tombstone(Vec<u8>),
+    NotKept(Vec<u8>),
 }
 
 /// Who has a key in hand.
@@ -164,10 +164,7 @@ impl World {
             | Op::Reopen
             | Op::Kill
             | Op::PowerCut { .. } => self.run_whole(op),
-            #[cfg(feature = "async")]
             Op::Flood(flood) => self.flood(flood),
-            #[cfg(not(feature = "async"))]
-            Op::Flood(_) => {}
             #[cfg(feature = "transaction")]
             Op::Write(shared) => self.write(shared),
             #[cfg(not(feature = "transaction"))]
@@ -194,7 +191,7 @@ impl World {
             (Holder::Nobody, known) => known.map(|known| match known.done {
                 None => Status::Interrupted,
                 Some((_, Done::Result(_))) => Status::Completed,
-                Some((_, Done::Tombstone(_))) => Status::Tombstone,
+                Some((_, Done::NotKept(_))) => Status::NotKept,
             }),
         }
     }
@@ -243,8 +240,8 @@ impl World {
         check_completed(completed, self.done(key, before, Done::Result(result)));
     }
 
-    fn buried(&mut self, key: u8, before: Known, result: Vec<u8>, tombstone: &Tombstone) {
-        check_tombstone(tombstone, self.done(key, before, Done::Tombstone(result)));
+    fn buried(&mut self, key: u8, before: Known, result: Vec<u8>, tombstone: &NotKept) {
+        check_tombstone(tombstone, self.done(key, before, Done::NotKept(result)));
     }
 }
 
@@ -265,8 +262,8 @@ fn check_completed(completed: &Completed, known: &Known) {
     assert_eq!(completed.completed_at().as_unix_ms(), *at);
 }
 
-fn check_tombstone(tombstone: &Tombstone, known: &Known) {
-    let Some((at, Done::Tombstone(result))) = &known.done else { panic!("{known:?} is none") };
+fn check_tombstone(tombstone: &NotKept, known: &Known) {
+    let Some((at, Done::NotKept(result))) = &known.done else { panic!("{known:?} is none") };
     check_facts!(tombstone, known);
     assert_eq!(tombstone.result_len(), result.len() as u64);
     assert_eq!(tombstone.result_digest(), *blake3::hash(result).as_bytes());
@@ -281,6 +278,13 @@ fn check_execution(execution: &Execution, known: &Known) {
 fn refused<H: Debug>(error: CompleteError<H>) -> H {
     match error {
         CompleteError::TooLarge { handle, max, .. } if max == usize::from(LEN_MAX) => handle,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused_checkpoint(error: CheckpointError) {
+    match error {
+        CheckpointError::TooLarge { max, .. } if max == usize::from(LEN_MAX) => {}
         other => panic!("{other:?}"),
     }
 }
@@ -314,7 +318,7 @@ fn status_of(number: u8) -> Status {
         1 => Status::Executing,
         2 => Status::Interrupted,
         3 => Status::Completed,
-        _ => Status::Tombstone,
+        _ => Status::NotKept,
     }
 }
 

@@ -3,19 +3,19 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
-use idemstore::{Begin, CompleteError, Effect, Execution, Outcome, RunError};
+use idemstore::{Begin, CheckpointError, CompleteError, Effect, Execution, Outcome, RunError};
 
 use super::by_key::Answer;
 use super::{
     Done, Handle, Holder, Known, World, check_execution, fingerprint, fits, name, progress,
-    refused, result,
+    refused_checkpoint, result,
 };
 use crate::support::ops::{End, Request, Run};
 
 /// What an operation says that was not done.
 type Reason = &'static str;
 /// Whether the operation has run, and whether its checkpoint was stored.
-type Operated = Option<Result<(), CompleteError<()>>>;
+type Operated = Option<Result<(), CheckpointError>>;
 type Ran = thread::Result<Result<Outcome<Reason>, RunError<Vec<u8>, Reason>>>;
 
 impl World {
@@ -102,7 +102,14 @@ impl World {
                 }
                 self.failed(key, next, &failure);
             }
-            (Ok(Ok(Outcome::DidNotHappen(_))), End::DidNotHappen) => self.free(key),
+            (Ok(Ok(Outcome::DidNotHappen(_))), End::DidNotHappen) if known.attempt == 1 => {
+                self.free(key);
+            }
+            // A later attempt says nothing of the first.
+            (Ok(Ok(Outcome::Unknown(_))), End::DidNotHappen) if 1 < known.attempt => {
+                let state = self.key(key);
+                (state.holder, state.known) = (Holder::Nobody, Some(known));
+            }
             (Ok(Ok(Outcome::Unknown(_))), End::Unknown) | (Err(_), End::Panic) => {
                 let state = self.key(key);
                 (state.holder, state.known) = (Holder::Nobody, Some(known));
@@ -126,7 +133,7 @@ fn operate(
         let progress = progress(known, len);
         stored = execution.checkpoint(&progress);
         if !fits(&progress) {
-            refused(stored.expect_err("it is too long"));
+            refused_checkpoint(stored.expect_err("it is too long"));
             stored = Ok(());
         }
     }
@@ -144,7 +151,7 @@ fn operate(
 fn not_run(ran: Ran) -> Begin {
     match ran {
         Ok(Ok(Outcome::Replay(completed))) => Begin::Replay(completed),
-        Ok(Ok(Outcome::Tombstone(tombstone))) => Begin::Tombstone(tombstone),
+        Ok(Ok(Outcome::NotKept(tombstone))) => Begin::NotKept(tombstone),
         Ok(Ok(Outcome::InFlight(in_flight))) => Begin::InFlight(in_flight),
         Ok(Ok(Outcome::Mismatch)) => Begin::Mismatch,
         Ok(Ok(Outcome::Interrupted(interrupted))) => Begin::Interrupted(interrupted),

@@ -56,7 +56,7 @@ impl World {
     pub(super) fn write(&mut self, shared: Shared) {
         let store = self.bench().store.clone();
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            store.write(|transaction| operate(&store, transaction, shared))
+            store.transaction(|transaction| operate(&store, transaction, shared))
         }));
         match (answer, shared.end) {
             (Ok(Ok(())), SharedEnd::Commit) => {

@@ -9,7 +9,8 @@ use std::ops::AddAssign;
 #[cfg(feature = "transaction")]
 use idemstore::TransactionError;
 use idemstore::{
-    Bound, CompleteError, CopyError, Error, FinishError, KeyInfo, RunError, Status, Timestamp,
+    Bound, CheckpointError, CompleteError, CopyError, Error, FinishError, KeyInfo, RunError,
+    Status, Timestamp,
 };
 
 use super::{Done, Holder, Known, World, check_completed, check_tombstone, name};
@@ -46,7 +47,7 @@ impl Seen {
         let Self { refused, happened, vanished, unopened, full: _, crowded } = self;
         assert!(0 < refused.min(happened).min(vanished).min(unopened), "not all was reached");
         // Without futures there are no floods.
-        assert_eq!(cfg!(feature = "async"), 0 < crowded, "no queue was full");
+        assert!(0 < crowded, "no queue was full");
     }
 }
 
@@ -89,7 +90,13 @@ impl<H: Debug> Failure for CompleteError<H> {
 
 impl Failure for FinishError {
     fn error(&self) -> Option<&Error> {
-        if let Self::Complete(error) = self { error.error() } else { None }
+        if let Self::Store(error) = self { Some(error) } else { None }
+    }
+}
+
+impl Failure for CheckpointError {
+    fn error(&self) -> Option<&Error> {
+        if let Self::Store(error) = self { Some(error) } else { None }
     }
 }
 
@@ -241,13 +248,13 @@ fn is_it(info: Option<&KeyInfo>, known: Option<&Known>) -> bool {
     if facts != (known.begun, Some(known.expires)) || info.attempts() != known.attempt {
         return false;
     }
-    match (&known.done, info.completed(), info.tombstone()) {
+    match (&known.done, info.completed(), info.not_kept()) {
         (None, None, None) => info.last_checkpoint() == known.checkpoint.as_deref(),
         (Some((_, Done::Result(_))), Some(completed), None) => {
             check_completed(&completed, known);
             true
         }
-        (Some((_, Done::Tombstone(_))), None, Some(tombstone)) => {
+        (Some((_, Done::NotKept(_))), None, Some(tombstone)) => {
             check_tombstone(&tombstone, known);
             true
         }

@@ -1,5 +1,6 @@
 //! What is done to the store as a whole: time, upkeep, copies, and the ways in which it ends.
 
+use idemstore::sim::{BackupOn, OpenOn};
 use idemstore::{CopyError, Fingerprint, ManualClock, OpenError, Status, Timestamp};
 
 use super::{
@@ -77,7 +78,7 @@ impl World {
         let result_len = match self.counting(key) {
             (Holder::Nobody, None) => return 0,
             (_, Some(Known { done: Some((_, Done::Result(result))), .. })) => result.len() as u64,
-            (_, Some(Known { done: Some((_, Done::Tombstone(_))), .. })) => 0,
+            (_, Some(Known { done: Some((_, Done::NotKept(_))), .. })) => 0,
             (_, _) => LEN_MAX.into(),
         };
         let name = name(key);

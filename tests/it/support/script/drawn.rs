@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use idemstore::disk::Disk;
 #[cfg(feature = "transaction")]
 use idemstore::redb::{self, TableDefinition};
+use idemstore::sim::{BackupOn, Disk, OpenOn};
 use idemstore::{Begin, Interrupted, ManualClock, Permit, Store};
 
 use super::super::choice::by_seed;
@@ -120,11 +120,11 @@ impl Drawn {
         match run.begin(&name)? {
             Begin::Fresh(permit) => self.fresh(run, &name, permit),
             Begin::Interrupted(interrupted) => self.interrupted(run, &name, interrupted),
-            Begin::Replay(_) | Begin::Tombstone(_) if self.below(3) == 0 => {
+            Begin::Replay(_) | Begin::NotKept(_) if self.below(3) == 0 => {
                 self.count("forget");
                 run.told.call(&name, Truth::Free, || run.store.forget(&key(&name))).map(drop)
             }
-            Begin::Replay(_) | Begin::Tombstone(_) => Ok(()),
+            Begin::Replay(_) | Begin::NotKept(_) => Ok(()),
             other => panic!("nobody holds {name}, and it is {other:?}"),
         }
     }
@@ -163,8 +163,8 @@ impl Drawn {
             4 => {
                 self.count("tombstone");
                 let bytes = self.bytes();
-                let buried = Truth::Tombstone(bytes.len() as u64);
-                run.told.call(name, buried, || execution.complete_tombstone(&bytes)).map(drop)
+                let buried = Truth::NotKept(bytes.len() as u64);
+                run.told.call(name, buried, || execution.complete_digest(&bytes)).map(drop)
             }
             5 => {
                 self.count("abandon");
@@ -233,7 +233,7 @@ impl Drawn {
     fn note(&mut self, run: &Run) -> Result<(), Unsaid> {
         self.count("write");
         let note = self.below(100);
-        say(run.store.write(|transaction| {
+        say(run.store.transaction(|transaction| {
             transaction.open_table(NOTES)?.insert(note, note)?;
             Ok::<_, redb::Error>(())
         }))
@@ -245,7 +245,7 @@ impl Drawn {
     fn beside(&mut self, run: &Run) -> Result<(), Unsaid> {
         self.count("beside");
         let mut said = Ok(());
-        say(run.store.write(|transaction| {
+        say(run.store.transaction(|transaction| {
             transaction.open_table(NOTES)?.insert(0, 0)?;
             let other = || self.some_key(run);
             said = std::thread::scope(|scope| scope.spawn(other).join())

@@ -1,0 +1,481 @@
+//! The bytes of one record and one change: bincode, fenced in.
+//!
+//! This is the only file that knows of bincode. Both formats that hold records use it: a row of
+//! the vault and an operation in the log (`docs/FORMAT.md` shows them byte by byte). Decoding
+//! borrows, never allocates what a length field asks for, and refuses bytes that are left over.
+
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::enc::EncoderImpl;
+use bincode::enc::write::SizeWriter;
+use bincode::{BorrowDecode, Encode};
+
+use crate::clock::Timestamp;
+use crate::key::{Fingerprint, Key};
+use crate::limits::{CHANGE_OVERHEAD_MAX, RESULT_INLINE_MAX, RESULT_LEN_MAX};
+use crate::local::change::{ChangeKind, RecordId};
+use crate::local::room::Stage;
+use crate::rules::record::{Digest, Kept, Record, State};
+
+const BYTES_MAX: usize = RESULT_LEN_MAX + CHANGE_OVERHEAD_MAX;
+const CONFIG: Configuration<LittleEndian, Varint, Limit<BYTES_MAX>> =
+    bincode::config::standard().with_limit::<BYTES_MAX>();
+
+/// The bytes are not what [`encode_row`] or [`encode_change`] write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+#[derive(Encode, BorrowDecode)]
+#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
+struct WireRecord<'a> {
+    key: &'a [u8],
+    fingerprint_algorithm: u8,
+    fingerprint: [u8; 32],
+    begun_at: u64,
+    attempt: u32,
+    state: WireState<'a>,
+}
+
+/// What format 3 added, in front of what a record was before.
+#[derive(Encode, BorrowDecode)]
+#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
+struct WireNoted<'a> {
+    keep: bool,
+    note: Option<&'a [u8]>,
+    record: WireRecord<'a>,
+}
+
+/// The place that a record has left.
+#[derive(Encode, BorrowDecode)]
+#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
+struct WirePlace {
+    expires_at: u64,
+    serial: u64,
+}
+
+#[derive(Encode, BorrowDecode)]
+#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
+enum WireState<'a> {
+    Started,
+    Completed {
+        completed_at: u64,
+        result: &'a [u8],
+    },
+    /// The result has a row of its own.
+    CompletedApart {
+        completed_at: u64,
+        apart: WireApart,
+    },
+    StartedAt {
+        checkpoint: &'a [u8],
+    },
+    /// The checkpoint has a row of its own.
+    StartedAtApart {
+        apart: WireApart,
+    },
+    Digest {
+        completed_at: u64,
+        result_len: u64,
+        result_digest: [u8; 32],
+    },
+}
+
+/// Bytes that have a row of their own.
+#[derive(Clone, Copy, Encode, BorrowDecode)]
+#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
+struct WireApart {
+    len: u32,
+    digest: [u8; 16],
+}
+
+#[derive(Encode, BorrowDecode)]
+#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
+enum WireChange<'a> {
+    /// As formats 1 and 2 wrote it.
+    OldPut {
+        expires_at: u64,
+        serial: u64,
+        record: WireRecord<'a>,
+    },
+    Remove {
+        expires_at: u64,
+        serial: u64,
+    },
+    Mark {
+        serial: u64,
+    },
+    Wall {
+        at: u64,
+    },
+    Put {
+        from: Option<WirePlace>,
+        expires_at: u64,
+        serial: u64,
+        noted: WireNoted<'a>,
+    },
+}
+
+/// What stands in the log.
+pub(crate) enum Logged {
+    /// The new record of a key, and the place that it has left for this one.
+    Put { from: Option<RecordId>, record: Record },
+    /// Nothing is in this place any more.
+    Remove(RecordId),
+    /// The vault has given out this serial number.
+    Mark(u64),
+    /// The wall when the frame was written.
+    Wall(Timestamp),
+}
+
+/// Most bytes of a mark or of a wall in the log: the variant and a number.
+pub(crate) const NUMBER_LEN_MAX: usize = 1 + 9;
+
+/// A record as its row has it.
+pub(crate) enum Row {
+    Whole(Record),
+    /// Result or checkpoint are stored apart, and must be put in with [`Apart::join`].
+    Apart(Apart),
+}
+
+/// A record whose result or checkpoint is stored apart.
+pub(crate) struct Apart {
+    record: Record,
+    /// `None` if the bytes are a checkpoint.
+    completed_at: Option<Timestamp>,
+    wire: WireApart,
+}
+
+impl Apart {
+    /// The whole record, if these are the bytes that were stored with it.
+    pub(crate) fn join(self, bytes: &[u8]) -> Result<Record, Malformed> {
+        let Self { record, completed_at, wire } = self;
+        if bytes.len() != wire.len as usize || digest(bytes) != wire.digest {
+            return Err(Malformed);
+        }
+        Ok(match completed_at {
+            Some(at) => record.completed(Kept::Whole(bytes.into()), at),
+            None => record.with_checkpoint(bytes.into()),
+        })
+    }
+}
+
+/// First byte of each row, and what it was in formats 1 and 2.
+const ROW_VERSION: u8 = 2;
+const ROW_VERSION_OLD: u8 = 1;
+/// Bytes of the checksum at the end of each row.
+const ROW_CHECKSUM_LEN: usize = 8;
+
+/// The row of a record, and its result or checkpoint if that needs a row of its own.
+pub(crate) fn encode_row(record: &Record) -> Result<(Vec<u8>, Option<&[u8]>), Malformed> {
+    let bytes = match &record.state {
+        State::Started { checkpoint } => checkpoint.as_deref(),
+        State::Completed { kept: Kept::Whole(result), .. } => Some(&**result),
+        State::Completed { kept: Kept::Digest(_), .. } => None,
+    };
+    let apart = bytes.filter(|bytes| RESULT_INLINE_MAX < bytes.len());
+    let mut row = vec![ROW_VERSION];
+    row.extend(encode(wire_noted(record, apart.is_some())?)?);
+    let checksum = row_checksum(RecordId::of(record), &row);
+    row.extend(checksum);
+    Ok((row, apart))
+}
+
+/// The record in a row, once its checksum is found true.
+pub(crate) fn decode_row(id: RecordId, row: &[u8]) -> Result<Row, Malformed> {
+    decode_body(id, checked(id, row)?)
+}
+
+/// The row without its checksum, if that is true.
+fn checked(id: RecordId, row: &[u8]) -> Result<&[u8], Malformed> {
+    let (body, checksum) = row.split_last_chunk::<ROW_CHECKSUM_LEN>().ok_or(Malformed)?;
+    if row_checksum(id, body) == *checksum { Ok(body) } else { Err(Malformed) }
+}
+
+fn decode_body(id: RecordId, body: &[u8]) -> Result<Row, Malformed> {
+    row_of(id, &decode_wire(body)?)
+}
+
+fn decode_wire(body: &[u8]) -> Result<WireNoted<'_>, Malformed> {
+    match body.split_first() {
+        Some((&ROW_VERSION, body)) => decode(body),
+        Some((&ROW_VERSION_OLD, body)) => decode(body).map(without_note),
+        _ => Err(Malformed),
+    }
+}
+
+/// A record as formats 1 and 2 had it.
+fn without_note(record: WireRecord<'_>) -> WireNoted<'_> {
+    WireNoted { keep: false, note: None, record }
+}
+
+/// What a scan needs of a row. It borrows.
+pub(crate) struct Scanned<'a> {
+    pub(crate) framed_key: &'a [u8],
+    pub(crate) begun_at: Timestamp,
+    pub(crate) stage: Stage,
+    /// Bytes of result or checkpoint, if they have a row of their own.
+    pub(crate) apart: Option<u32>,
+    /// Whether it stays past its retention while it is interrupted.
+    pub(crate) keep: bool,
+}
+
+/// The parts of a row that a scan needs, once its checksum is found true. That redb has checked its
+/// pages is not enough: a row that rots while the store is open gets a true page with the next
+/// change of a row beside it.
+pub(crate) fn scan_row(id: RecordId, row: &[u8]) -> Result<Scanned<'_>, Malformed> {
+    let WireNoted { keep, record: wire, .. } = decode_wire(checked(id, row)?)?;
+    let (stage, apart) = match wire.state {
+        WireState::Started | WireState::StartedAt { .. } => (Stage::Started, None),
+        WireState::StartedAtApart { apart } => (Stage::Started, Some(apart.len)),
+        WireState::Completed { result, .. } => (Stage::Completed(result.len() as u64), None),
+        WireState::Digest { .. } => (Stage::Completed(0), None),
+        WireState::CompletedApart { apart, .. } => {
+            (Stage::Completed(apart.len.into()), Some(apart.len))
+        }
+    };
+    let begun_at = Timestamp::from_unix_ms(wire.begun_at);
+    Ok(Scanned { framed_key: wire.key, begun_at, stage, apart, keep })
+}
+
+/// Covers the row's place too, so that a row that has strayed is noticed. The place is the key
+/// of a keyed hash, which costs half of what hashing it before the row would.
+fn row_checksum(id: RecordId, body: &[u8]) -> [u8; ROW_CHECKSUM_LEN] {
+    let mut place = [0; 32];
+    let (expiry, rest) = place.split_at_mut(8);
+    expiry.copy_from_slice(&id.expires_at.as_unix_ms().to_le_bytes());
+    rest.split_at_mut(8).0.copy_from_slice(&id.serial.to_le_bytes());
+    prefix(&blake3::keyed_hash(&place, body))
+}
+
+/// The first bytes of a hash.
+fn prefix<const LEN: usize>(hash: &blake3::Hash) -> [u8; LEN] {
+    let mut prefix = [0; LEN];
+    prefix.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
+    prefix
+}
+
+/// How many bytes a change has in the log.
+pub(crate) fn change_len(change: &ChangeKind) -> Result<usize, Malformed> {
+    let mut counter = EncoderImpl::new(SizeWriter::default(), CONFIG);
+    wire_change(change)?.encode(&mut counter).map_err(|_| Malformed)?;
+    Ok(counter.into_writer().bytes_written)
+}
+
+/// Writes the bytes of a change in the log behind what is there.
+pub(crate) fn encode_change_into(change: &ChangeKind, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    let written = bincode::encode_into_std_write(wire_change(change)?, out, CONFIG);
+    written.map(drop).map_err(|_| Malformed)
+}
+
+/// The bytes of a change in the log.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn encode_change(change: &ChangeKind) -> Result<Vec<u8>, Malformed> {
+    let mut bytes = Vec::new();
+    encode_change_into(change, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn wire_change(change: &ChangeKind) -> Result<WireChange<'_>, Malformed> {
+    let (from, record) = match change {
+        ChangeKind::Put(record) => (None, record),
+        ChangeKind::Move { from, to } => (Some(wire_place(*from)), to),
+        ChangeKind::Remove(record) => {
+            let WirePlace { expires_at, serial } = wire_place(RecordId::of(record));
+            return Ok(WireChange::Remove { expires_at, serial });
+        }
+    };
+    let WirePlace { expires_at, serial } = wire_place(RecordId::of(record));
+    Ok(WireChange::Put { from, expires_at, serial, noted: wire_noted(record, false)? })
+}
+
+fn wire_place(id: RecordId) -> WirePlace {
+    WirePlace { expires_at: id.expires_at.as_unix_ms(), serial: id.serial }
+}
+
+/// The bytes of a mark in the log.
+#[cfg(any(feature = "transaction", test, fuzzing))]
+pub(crate) fn encode_mark(serial: u64) -> Result<Vec<u8>, Malformed> {
+    encode(WireChange::Mark { serial })
+}
+
+/// The bytes of a wall in the log, and how many they are. Each frame has one, so they are not
+/// allocated.
+pub(crate) fn encode_wall(wall: Timestamp) -> ([u8; NUMBER_LEN_MAX], usize) {
+    let mut bytes = [0; NUMBER_LEN_MAX];
+    let wire = WireChange::Wall { at: wall.as_unix_ms() };
+    let len = bincode::encode_into_slice(wire, &mut bytes, CONFIG)
+        .expect("a variant and a number have at most so many bytes");
+    (bytes, len)
+}
+
+/// What an item of a frame says.
+pub(crate) fn decode_logged(bytes: &[u8]) -> Result<Logged, Malformed> {
+    let place =
+        |expires_at, serial| RecordId { expires_at: Timestamp::from_unix_ms(expires_at), serial };
+    let put = |from: Option<WirePlace>, id, noted: &WireNoted<'_>| match row_of(id, noted)? {
+        Row::Whole(record) => {
+            Ok(Logged::Put { from: from.map(|from| place(from.expires_at, from.serial)), record })
+        }
+        Row::Apart(_) => Err(Malformed),
+    };
+    match decode(bytes)? {
+        WireChange::OldPut { expires_at, serial, record } => {
+            put(None, place(expires_at, serial), &without_note(record))
+        }
+        WireChange::Put { from, expires_at, serial, noted } => {
+            put(from, place(expires_at, serial), &noted)
+        }
+        WireChange::Remove { expires_at, serial } => Ok(Logged::Remove(place(expires_at, serial))),
+        WireChange::Mark { serial } => Ok(Logged::Mark(serial)),
+        WireChange::Wall { at } => Ok(Logged::Wall(Timestamp::from_unix_ms(at))),
+    }
+}
+
+/// Tells bytes that are stored apart from any others.
+fn digest(bytes: &[u8]) -> [u8; 16] {
+    prefix(&blake3::hash(bytes))
+}
+
+fn wire_noted(record: &Record, apart: bool) -> Result<WireNoted<'_>, Malformed> {
+    let (keep, note) = (record.keep, record.note.as_deref());
+    Ok(WireNoted { keep, note, record: wire_record(record, apart)? })
+}
+
+fn wire_record(record: &Record, apart: bool) -> Result<WireRecord<'_>, Malformed> {
+    let (fingerprint_algorithm, fingerprint) = record.fingerprint.to_stored();
+    Ok(WireRecord {
+        key: record.key.framed(),
+        fingerprint_algorithm,
+        fingerprint,
+        begun_at: record.begun_at.as_unix_ms(),
+        attempt: record.attempt,
+        state: wire_state(&record.state, apart)?,
+    })
+}
+
+fn wire_state(state: &State, apart: bool) -> Result<WireState<'_>, Malformed> {
+    Ok(match state {
+        State::Started { checkpoint: None } => WireState::Started,
+        State::Started { checkpoint: Some(checkpoint) } if apart => {
+            WireState::StartedAtApart { apart: wire_apart(checkpoint)? }
+        }
+        State::Started { checkpoint: Some(checkpoint) } => WireState::StartedAt { checkpoint },
+        State::Completed { completed_at, kept } => {
+            let completed_at = completed_at.as_unix_ms();
+            match kept {
+                Kept::Whole(result) if apart => {
+                    WireState::CompletedApart { completed_at, apart: wire_apart(result)? }
+                }
+                Kept::Whole(result) => WireState::Completed { completed_at, result },
+                Kept::Digest(Digest { len, blake3 }) => {
+                    WireState::Digest { completed_at, result_len: *len, result_digest: *blake3 }
+                }
+            }
+        }
+    })
+}
+
+fn wire_apart(bytes: &[u8]) -> Result<WireApart, Malformed> {
+    let len = u32::try_from(bytes.len()).map_err(|_| Malformed)?;
+    Ok(WireApart { len, digest: digest(bytes) })
+}
+
+fn row_of(id: RecordId, noted: &WireNoted<'_>) -> Result<Row, Malformed> {
+    let WireNoted { keep, note, record: wire } = noted;
+    let record = Record {
+        expires_at: id.expires_at,
+        serial: id.serial,
+        key: Key::from_framed(wire.key).ok_or(Malformed)?,
+        fingerprint: Fingerprint::from_stored(wire.fingerprint_algorithm, wire.fingerprint),
+        begun_at: Timestamp::from_unix_ms(wire.begun_at),
+        attempt: wire.attempt,
+        keep: *keep,
+        note: note.map(Into::into),
+        state: State::Started { checkpoint: None },
+    };
+    let complete =
+        |record: &Record, kept, at| Row::Whole(record.completed(kept, Timestamp::from_unix_ms(at)));
+    Ok(match wire.state {
+        WireState::Started => Row::Whole(record),
+        WireState::StartedAt { checkpoint } => {
+            Row::Whole(record.with_checkpoint(checkpoint.into()))
+        }
+        WireState::StartedAtApart { apart } => {
+            Row::Apart(Apart { record, completed_at: None, wire: apart })
+        }
+        WireState::Completed { completed_at, result } => {
+            complete(&record, Kept::Whole(result.into()), completed_at)
+        }
+        WireState::CompletedApart { completed_at, apart } => {
+            let completed_at = Some(Timestamp::from_unix_ms(completed_at));
+            Row::Apart(Apart { record, completed_at, wire: apart })
+        }
+        WireState::Digest { completed_at, result_len, result_digest } => {
+            let kept = Kept::Digest(Digest { len: result_len, blake3: result_digest });
+            complete(&record, kept, completed_at)
+        }
+    })
+}
+
+fn encode(value: impl Encode) -> Result<Vec<u8>, Malformed> {
+    bincode::encode_to_vec(value, CONFIG).map_err(|_| Malformed)
+}
+
+fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, Malformed> {
+    match bincode::borrow_decode_from_slice(bytes, CONFIG) {
+        Ok((value, len)) if len == bytes.len() => Ok(value),
+        _ => Err(Malformed),
+    }
+}
+
+/// The bytes of a caller's own value.
+#[cfg(feature = "typed")]
+pub(crate) fn encode_typed<T: serde::Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Malformed> {
+    bincode::serde::encode_to_vec(value, CONFIG).map_err(|_| Malformed)
+}
+
+/// The value that [`encode_typed`] was given.
+///
+/// bincode makes room for as much as a length field asks for, up to a limit that is part of its
+/// types. So there is a limit for each order of length. Each is 16 times the longest input that it
+/// is for, since bincode counts 16 bytes for a number that may be encoded in one.
+#[cfg(feature = "typed")]
+pub(crate) fn decode_typed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
+    const SHORT: usize = 1024;
+    const MEDIUM: usize = 16 * SHORT;
+    const LONG: usize = 16 * MEDIUM;
+    const VERY_LONG: usize = 16 * LONG;
+    #[expect(clippy::match_overlapping_arm, reason = "each takes what those above it have left")]
+    match bytes.len() {
+        ..=SHORT => decode_within::<T, { 16 * SHORT }>(bytes),
+        ..=MEDIUM => decode_within::<T, { 16 * MEDIUM }>(bytes),
+        ..=LONG => decode_within::<T, { 16 * LONG }>(bytes),
+        ..=VERY_LONG => decode_within::<T, { 16 * VERY_LONG }>(bytes),
+        _ => decode_within::<T, { 16 * BYTES_MAX }>(bytes),
+    }
+}
+
+#[cfg(feature = "typed")]
+fn decode_within<T: serde::de::DeserializeOwned, const LIMIT: usize>(
+    bytes: &[u8],
+) -> Result<T, Malformed> {
+    let config = bincode::config::standard().with_limit::<LIMIT>();
+    match bincode::serde::decode_from_slice(bytes, config) {
+        Ok((value, len)) if len == bytes.len() => Ok(value),
+        _ => Err(Malformed),
+    }
+}
+
+/// Bytes from their hexadecimal form, for golden bytes.
+#[cfg(test)]
+pub(crate) fn from_hex(hex: &str) -> Vec<u8> {
+    hex.as_bytes()
+        .chunks(2)
+        .map(|digits| {
+            let digits = str::from_utf8(digits).expect("it is ASCII");
+            u8::from_str_radix(digits, 16).expect("it is hexadecimal")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! The engine: reads what is known of a key, decides by the rules, and claims the key for the caller.
+
+use std::time::Duration;
+
+use crate::canary;
+use crate::clock::{Time, Timestamp};
+use crate::error::{Bound, Error};
+use crate::key::Key;
+use crate::local::change::RecordId;
+use crate::local::index::{Asked, Candidates, Index, Located};
+use crate::local::journal::Journal;
+use crate::local::wake::Wake;
+use crate::rules::record::Record;
+use crate::rules::retention::is_live;
+use crate::rules::{Decision, Known, Take};
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Arc, Mutex};
+
+/// What all clones and all handles of a store share.
+pub(crate) struct Engine {
+    pub(crate) index: Arc<Index>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) time: Arc<Time>,
+    pub(crate) options: Options,
+    pub(crate) wake: Arc<Wake>,
+    pub(crate) sweeper: Mutex<Option<JoinHandle<()>>>,
+    /// Whether others may read or write the files, as the open found them.
+    pub(crate) exposed: bool,
+}
+
+/// What the calls need to know of how the store was built.
+pub(crate) struct Options {
+    pub(crate) retention: Duration,
+    pub(crate) result_len_max: usize,
+}
+
+impl Engine {
+    /// Takes a key in hand for what is stored of it, if the rule allows that.
+    pub(crate) fn take(
+        &self,
+        at: Located<&Key>,
+        rule: impl Fn(Known<'_>) -> Decision<Take>,
+    ) -> Result<Take, Error> {
+        self.journal.check()?;
+        // Nothing is taken in hand that could not be put down again.
+        self.journal.check_caller()?;
+        self.ask(at, rule)
+    }
+
+    /// Asks a rule about a key: reads what is known of it, and claims it if the rule says so and
+    /// nothing has changed meanwhile.
+    pub(crate) fn ask<T>(
+        &self,
+        at: Located<&Key>,
+        rule: impl Fn(Known<'_>) -> Decision<T>,
+    ) -> Result<T, Error> {
+        loop {
+            let now = self.time.now();
+            let asked = match self.index.ask(at, now, &rule) {
+                Asked::Read(candidates) => self.ask_vault(at, &candidates, now, &rule)?,
+                asked => asked,
+            };
+            match asked {
+                Asked::Answered(answer) => return Ok(answer),
+                Asked::Full(bound) => self.make_room(bound)?,
+                Asked::Read(_) | Asked::Changed => {}
+            }
+        }
+    }
+
+    /// Asks a rule about a key at rest, from its record in the vault.
+    fn ask_vault<T>(
+        &self,
+        at: Located<&Key>,
+        candidates: &Candidates,
+        now: Timestamp,
+        rule: impl Fn(Known<'_>) -> Decision<T>,
+    ) -> Result<Asked<T>, Error> {
+        let Found::Record(record) = self.read(at, candidates)? else { return Ok(Asked::Changed) };
+        let known = Known::at_rest(record.as_ref(), now);
+        // What is completed stays so: a replay needs no second look at the table.
+        if known.is_final()
+            && let Decision { answer, claim: None } = rule(known)
+        {
+            return Ok(Asked::Answered(answer));
+        }
+        Ok(self.index.claim(at, candidates, record.as_ref(), now, rule))
+    }
+
+    /// The key's own record among the candidates.
+    fn read(&self, at: Located<&Key>, candidates: &Candidates) -> Result<Found, Error> {
+        for id in &candidates.ids {
+            match self.journal.read(*id)? {
+                Some(record) if record.key == *at.key || canary::sings("compares hashes only") => {
+                    return Ok(Found::Record(Some(Arc::new(record))));
+                }
+                Some(_) => {}
+                None if self.is_missing(at.hash, *id) => {
+                    return Err(Error::Corrupt { detail: "it is missing".to_owned() });
+                }
+                None => return Ok(Found::Gone),
+            }
+        }
+        Ok(Found::Record(None))
+    }
+
+    /// Whether a record that the vault does not have should be there. It need not be if it was
+    /// removed meanwhile, or has expired: a key that expires before its record is settled is free.
+    fn is_missing(&self, hash: u64, id: RecordId) -> bool {
+        self.index.has(hash, id) && is_live(id.expires_at, self.time.now())
+    }
+
+    /// Makes room for one more key, where only keys that have expired take it.
+    fn make_room(&self, bound: Bound) -> Result<(), Error> {
+        match self.journal.make_room() {
+            Ok(true) => Ok(()),
+            // Within a transaction nothing can be swept.
+            Ok(false) | Err(Error::InTransaction) => Err(Error::Overloaded { bound }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Closes the store, and says how many started operations still have a handle. Closing twice is
+    /// no error, and the second time says 0.
+    pub(crate) fn close(&self) -> Result<usize, Error> {
+        if self.journal.check_process().is_err() {
+            return Ok(0);
+        }
+        self.journal.check_caller()?;
+        self.wake.stop();
+        if let Some(sweeper) = self.sweeper.lock().take() {
+            // A sweeper that panicked has nothing more to say: what matters was said below.
+            let _ = sweeper.join();
+        }
+        match self.journal.close() {
+            Err(Error::Closed) => Ok(0),
+            closed => closed,
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Who wants to know calls `Store::close`.
+        let _ = self.close();
+    }
+}
+
+/// What the vault has for a key.
+enum Found {
+    /// Its record, or `None` if each of the candidates is another key's.
+    Record(Option<Arc<Record>>),
+    /// One of the candidates was gone before it could be read.
+    Gone,
+}

@@ -1,0 +1,98 @@
+//! The thread that works for futures, which can do two things less than a blocked thread can: they
+//! cannot lead a batch, and they must not be woken while a lock is held, since nobody knows what a
+//! waker does. It is started with the first future, and sleeps while there is nothing to do.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::sync::thread::{JoinHandle, current};
+use crate::sync::{Condvar, Mutex};
+
+/// Something to do while no lock is held.
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+pub(crate) struct Helper {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    thread: Option<JoinHandle<()>>,
+    /// Whether it is to lead.
+    called: bool,
+    jobs: Vec<Job>,
+    stopped: bool,
+}
+
+impl Helper {
+    /// Starts the thread, unless it runs. It calls `lead` whenever it is called to.
+    pub(crate) fn spawn<L: Fn() + Send + 'static>(
+        self: &crate::sync::Arc<Self>,
+        lead: impl FnOnce() -> L,
+    ) -> std::io::Result<()> {
+        let mut state = self.state.lock();
+        if state.thread.is_none() && !state.stopped {
+            let (helper, lead) = (self.clone(), lead());
+            let thread = crate::sync::thread::Builder::new().name("idemstore-helper".to_owned());
+            state.thread = Some(thread.spawn(move || helper.serve(lead))?);
+        }
+        Ok(())
+    }
+
+    /// There is a batch to lead.
+    pub(crate) fn call(&self) {
+        self.state.lock().called = true;
+        self.changed.notify_one();
+    }
+
+    /// Takes the call over from the helper, if it has not gone to work yet.
+    pub(crate) fn take_call(&self) -> bool {
+        std::mem::take(&mut self.state.lock().called)
+    }
+
+    /// Does this soon, and without a lock.
+    pub(crate) fn send(&self, job: Job) {
+        self.state.lock().jobs.push(job);
+        self.changed.notify_one();
+    }
+
+    /// Ends the thread when it has done all that it was told. Nobody may call it any more.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state.lock();
+        state.stopped = true;
+        let thread = state.thread.take();
+        drop(state);
+        self.changed.notify_one();
+        // What it does may let go of the last handle of the store, which then closes on this
+        // thread itself.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != current().id()) {
+            // It catches every panic.
+            let _ = thread.join();
+        }
+    }
+
+    fn serve(&self, lead: impl Fn()) {
+        loop {
+            let mut state = self.state.lock();
+            while !state.called && state.jobs.is_empty() && !state.stopped {
+                self.changed.wait(&mut state);
+            }
+            let called = std::mem::take(&mut state.called);
+            let jobs = std::mem::take(&mut state.jobs);
+            let is_over = state.stopped && !called && jobs.is_empty();
+            drop(state);
+            if is_over {
+                return;
+            }
+            // Many may wait for the batch: it goes first. A panic of it has poisoned the store by
+            // now, and what a waker does is not the store's, so the thread goes on after both.
+            if called {
+                let _ = catch_unwind(AssertUnwindSafe(&lead));
+            }
+            for job in jobs {
+                let _ = catch_unwind(AssertUnwindSafe(job));
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What the live table knows of a key that somebody holds, or that the vault is behind on.
+
+use hashbrown::hash_table::OccupiedEntry;
+
+use super::Located;
+use super::entry::table_hash;
+use super::table::take_out;
+use super::waiters::{Outcome, Waiters};
+use crate::canary;
+use crate::clock::Timestamp;
+use crate::error::Bound;
+use crate::local::change::RecordId;
+use crate::local::room::Room;
+use crate::rules::record::{Done, Record};
+use crate::rules::{Claim, Event, Holder, Known};
+use crate::sync::Arc;
+
+pub(super) struct Slot {
+    pub(super) at: Located,
+    pub(super) holder: Holder,
+    pub(super) since: Timestamp,
+    /// What is durable of the key, if anything is.
+    pub(super) record: Option<Arc<Record>>,
+    /// Whether the vault has that record.
+    pub(super) settled: bool,
+    pub(super) waiters: Option<Arc<Waiters>>,
+}
+
+/// Removes a slot that says no more than the entry does.
+pub(super) fn remove_at_rest(slot: OccupiedEntry<'_, Slot>) {
+    let Slot { holder, record, settled, .. } = slot.get();
+    if *holder == Holder::Nobody && (*settled || record.is_none()) {
+        remove(slot);
+    }
+}
+
+pub(super) fn remove(slot: OccupiedEntry<'_, Slot>) -> Slot {
+    take_out(slot, |slot| table_hash(slot.at.hash))
+}
+
+impl Slot {
+    /// One that was just claimed, of a key that had none.
+    pub(super) fn claimed(at: Located, since: Timestamp, record: Option<Arc<Record>>) -> Self {
+        let holder = Holder::Nobody.after(Event::Claimed);
+        // Only the vault can have told of a record that had no slot.
+        let settled = record.is_some();
+        Self { at, holder, since, record, settled, waiters: None }
+    }
+
+    pub(super) fn known(&self, now: Timestamp) -> Known<'_> {
+        let Self { holder, since, record, .. } = self;
+        Known { holder: *holder, since: *since, record: record.as_ref(), now }
+    }
+
+    /// Whether its record stands there.
+    pub(super) fn is_of(&self, id: RecordId) -> bool {
+        self.record.as_ref().is_some_and(|record| RecordId::of(record) == id)
+    }
+
+    /// Lets a caller hold the key, if there is room for it.
+    pub(super) fn claim(&mut self, claim: Claim, now: Timestamp, room: &Room) -> Result<(), Bound> {
+        if claim == Claim::Free {
+            room.take(self.at.key.framed())?;
+            // The record that is left, if any, has expired: it is the sweeper's now.
+            self.record = None;
+            self.settled = false;
+        }
+        // An execution that was detached has been held all the time.
+        if self.holder == Holder::Nobody {
+            self.since = now;
+        }
+        self.passes_on(Event::Claimed);
+        Ok(())
+    }
+
+    pub(super) fn passes_on(&mut self, event: Event) {
+        self.holder = self.holder.after(event);
+    }
+
+    /// A new record of the key is durable.
+    pub(super) fn put(&mut self, record: &Arc<Record>) {
+        self.record = Some(Arc::clone(record));
+        self.settled = false;
+        match Done::of(record) {
+            None => self.passes_on(Event::Started),
+            Some(done) => {
+                self.passes_on(Event::Completed);
+                if !canary::sings("forgets to wake") {
+                    self.wake(Outcome::Completed(done));
+                }
+            }
+        }
+    }
+
+    pub(super) fn wake(&mut self, outcome: Outcome) {
+        if let Some(waiters) = self.waiters.take() {
+            waiters.wake(outcome);
+        }
+    }
+}

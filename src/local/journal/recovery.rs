@@ -1,0 +1,129 @@
+//! What an open finds on the disk, before anything is written.
+
+use super::{latest, reserve};
+use crate::clock::{Stamp, Time};
+use crate::error::OpenError;
+use crate::limits::CHANGE_OVERHEAD_MAX;
+use crate::local::disk::Disk;
+use crate::local::files::VAULT;
+use crate::local::helper::Helper;
+use crate::local::index::{Hash, Index, Loading};
+use crate::local::log::{Log, Recovered};
+use crate::local::room::{Bounds, Stage};
+use crate::local::vault::{Meta, Vault};
+use crate::observe::Work;
+use crate::rules::record::Record;
+use crate::sync::Arc;
+
+/// All that a journal is made of, as it was found on the disk. Nothing has been written yet.
+pub(crate) struct Found {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) vault: Vault,
+    pub(super) log: Log,
+    pub(super) meta: Meta,
+    pub(super) index: Index,
+    pub(super) helper: Arc<Helper>,
+    pub(super) recovered: Recovered,
+    pub(super) work: Work,
+}
+
+/// Looks at log and vault, and loads the live table from both.
+pub(crate) fn find(
+    disk: Arc<dyn Disk>,
+    cache: usize,
+    hash_mask: u64,
+    bounds: impl FnOnce(u64) -> Result<Bounds, OpenError>,
+) -> Result<Found, OpenError> {
+    let work = Work::open();
+    let (vault, mut meta) = Vault::open(&*disk, cache)?;
+    let (log, recovered) = Log::open(&*disk, &meta.secrets.key, meta.settled)?;
+    // redb names its last commit with one bit that no checksum covers, and the commit before it is
+    // whole as well. What a settle has moved out of the log would leave a gap there. A transaction
+    // was never in it, so that it left a mark.
+    if meta.next_serial < recovered.given_out {
+        let detail = "a transaction is missing".to_owned();
+        return Err(OpenError::Corrupt { file: VAULT, detail });
+    }
+    let serials = recovered.changes.iter().map(|(id, _)| id.serial + 1);
+    meta.next_serial = serials.max().unwrap_or(0).max(meta.next_serial);
+    meta.stamp = meta.stamp.max(recovered.stamp);
+    // One past the last: see `Log::open`.
+    meta.settled = recovered.last + 1;
+    let helper = Arc::<Helper>::default();
+    let hash = Hash::new(&meta.secrets.hash_key, hash_mask);
+    let bounds = bounds(log.bytes_max())?;
+    let empty = Index::with_capacity(vault.records()?, hash, bounds, Arc::clone(&helper));
+    let mut loading = Loading::new(empty);
+    let mut keeps = recovered.places().any(|(_, record)| record.is_some_and(|it| it.keep));
+    vault.scan(|id, row| {
+        keeps |= row.keep;
+        loading.add(row.framed_key, id, row.stage);
+    })?;
+    // A sweep of this version would not keep them.
+    if keeps {
+        let detail = "it has records that only a later version keeps".to_owned();
+        return Err(OpenError::Corrupt { file: VAULT, detail });
+    }
+    let index = loading.finish();
+    for (id, record) in latest(recovered.places()) {
+        // What the vault does not have was not loaded.
+        if record.is_none_or(|record| index.has(index.locate(&record.key).hash, id)) {
+            vault.with_row(id, |row| index.remove_at_rest(row.framed_key, id, row.stage))?;
+        }
+        if let Some(record) = record {
+            index.put_at_rest(record);
+        }
+    }
+    index.skip_serials_to(meta.next_serial);
+    Ok(Found { disk, vault, log, meta, index, helper, recovered, work })
+}
+
+impl Found {
+    /// The longest result that the store takes.
+    pub(crate) fn result_len_max(&self) -> usize {
+        self.index.room().result_len_max()
+    }
+
+    /// What the store has written last.
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.meta.stamp
+    }
+
+    /// The most bytes of the log, as the store was made with.
+    pub(crate) fn log_bytes_max(&self) -> u64 {
+        self.log.bytes_max()
+    }
+
+    /// Makes the vault have all that the log has. So every open writes the vault, and finds out at
+    /// once if it cannot.
+    pub(super) fn settle(&mut self, time: &Time) -> Result<(), OpenError> {
+        self.meta.stamp = time.stamp();
+        let (needed, kept) = (self.needed(), self.disk.kept());
+        if kept < needed {
+            // A disk that is full has what an earlier run has kept.
+            let _ = self.disk.keep(needed);
+        }
+        let settled = self
+            .vault
+            .let_through()
+            .and_then(|()| self.vault.settle(latest(self.recovered.places()), &self.meta));
+        settled.map_err(|source| {
+            let error = OpenError::Storage { file: VAULT, source };
+            error.needing(needed.saturating_sub(kept))
+        })
+    }
+
+    /// Bytes of the disk that may be written before all is settled that is there and that is started.
+    fn needed(&self) -> u64 {
+        let bytes = |record: &Record| {
+            let result_len = match Stage::of(record) {
+                Stage::Completed(len) => len,
+                Stage::Reserved | Stage::Started => 0,
+            };
+            CHANGE_OVERHEAD_MAX as u64 + result_len
+        };
+        let unsettled = self.recovered.places().filter_map(|(_, record)| record.map(bytes)).sum();
+        let room = self.index.room();
+        reserve::needed(0, unsettled, room.started(), room.result_len_max())
+    }
+}

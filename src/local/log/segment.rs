@@ -1,0 +1,158 @@
+//! A segment: one prewritten file of the log.
+//!
+//! Every byte that a frame can take was written and synced before, so that later an fdatasync has no
+//! new block and no new length to record. A segment starts short and grows when it was filled fast.
+//! Its first page names format, store and lengths; frames start at the second.
+
+use std::io;
+
+use super::header::{self, Header};
+use super::reader::Reader;
+use crate::canary;
+use crate::error::{OpenError, is_full};
+use crate::local::disk::{Disk, DiskFile};
+use crate::sync::Arc;
+
+/// Where frames start.
+pub(crate) const FRAMES_AT: u64 = 4096;
+
+/// The secret of one store: it tells its log from another store's, and nobody who only chooses
+/// what is stored can make a frame.
+pub(crate) type StoreSecret = [u8; 32];
+
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    file: Arc<dyn DiskFile>,
+    header: Header,
+    /// Which of the two copies of the header is the newer.
+    place: usize,
+    /// A growth that came to nothing may have left more than the header says.
+    file_len: u64,
+}
+
+impl Segment {
+    /// Writes a new segment, and makes it durable.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        name: &str,
+        key: &StoreSecret,
+        len_max: u64,
+        len: u64,
+    ) -> Result<(), OpenError> {
+        let written = || -> io::Result<()> {
+            let file = disk.create(name)?;
+            write_zeros(&*file, 0, len)?;
+            file.write_at(0, &Header { len_max, len }.page(key))?;
+            file.sync()
+        };
+        written().map_err(|error| OpenError::io("create the log", error))
+    }
+
+    /// Opens a segment, if it is there.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        name: &'static str,
+        key: &StoreSecret,
+    ) -> Result<Self, OpenError> {
+        let corrupt = |detail: &str| OpenError::Corrupt { file: name, detail: detail.to_owned() };
+        let unreadable = |error| OpenError::io("read the log", error);
+        let file = match disk.open(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(corrupt("it is missing"));
+            }
+            opened => opened.map_err(|error| OpenError::io("open the log", error))?,
+        };
+        let file_len = file.len().map_err(unreadable)?;
+        if file_len < FRAMES_AT {
+            return Err(corrupt("it was cut short"));
+        }
+        let mut page = [0; header::PAGE_LEN];
+        file.read_at(0, &mut page).map_err(unreadable)?;
+        let header::Found { header, place } = header::find(&page, file_len, key, name)?;
+        Ok(Self { file, header, place, file_len })
+    }
+
+    /// Bytes that frames can take.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.header.len - FRAMES_AT
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn file_len(&self) -> u64 {
+        self.file_len
+    }
+
+    /// Bytes that it can grow to.
+    pub(crate) fn len_max(&self) -> u64 {
+        self.header.len_max
+    }
+
+    /// Reads the frames. It goes on to the end of the file: should a header with a greater length
+    /// have rotted, then what is behind the other one's length still counts.
+    pub(crate) fn reader<'l>(&'l self, key: &'l StoreSecret) -> Reader<'l> {
+        Reader::new(&*self.file, self.file_len, key)
+    }
+
+    /// Writes one frame, `offset` bytes behind the place where frames start.
+    pub(crate) fn write(&self, offset: u64, frame: &[u8]) -> io::Result<()> {
+        self.file.write_at(FRAMES_AT + offset, frame)
+    }
+
+    /// Makes what was written durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        if canary::sings("answers before the fsync") { Ok(()) } else { self.file.sync() }
+    }
+
+    /// Makes it twice as long, if it can be.
+    pub(crate) fn double(&mut self, key: &StoreSecret) -> io::Result<()> {
+        self.grow(key, self.header.len * 2)
+    }
+
+    /// Makes it so long, or as long as it can be, if it is shorter. Nobody may write it meanwhile,
+    /// and the vault must have what it holds.
+    ///
+    /// A failure for [want of room](is_want_of_room) leaves it as long as it was, and gives back
+    /// what was taken: the vault may need that.
+    pub(crate) fn grow(&mut self, key: &StoreSecret, len: u64) -> io::Result<()> {
+        let grown = Header { len: len.min(self.header.len_max), ..self.header };
+        if grown.len <= self.header.len {
+            return Ok(());
+        }
+        let lengthened =
+            write_zeros(&*self.file, self.header.len, grown.len).and_then(|()| self.file.sync());
+        if let Err(error) = lengthened {
+            if is_want_of_room(&error) {
+                self.file.set_len(self.file_len)?;
+                self.file.sync()?;
+            }
+            return Err(error);
+        }
+        // The file stays so long from here on, since the header may say so.
+        self.file_len = self.file_len.max(grown.len);
+        let place = 1 - self.place;
+        let at = if place == 0 { header::PLACES[0] } else { header::PLACES[1] };
+        self.file.write_at(at as u64, &grown.encode(key))?;
+        self.file.sync()?;
+        (self.header, self.place) = (grown, place);
+        Ok(())
+    }
+}
+
+/// Whether a file cannot grow, and is well otherwise.
+pub(crate) fn is_want_of_room(error: &io::Error) -> bool {
+    is_full(error) || error.kind() == io::ErrorKind::FileTooLarge
+}
+
+fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; 256 * 1024];
+    let mut offset = from;
+    while offset < to {
+        let step = usize::try_from(to - offset).unwrap_or(usize::MAX).min(zeros.len());
+        file.write_if_room_at(
+            offset,
+            zeros.get(..step).expect("a step has at most as many bytes"),
+        )?;
+        offset += step as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! The store: what a program calls.
+
+mod batch;
+mod builder;
+mod by_key;
+mod inspect;
+mod stats;
+#[cfg(feature = "transaction")]
+mod transact;
+mod upkeep;
+
+use std::fmt;
+
+use crate::error::Error;
+use crate::handle::{self, Begin};
+use crate::key::{Fingerprint, Key};
+use crate::local::Engine;
+use crate::sync::Arc;
+pub use builder::Builder;
+pub use inspect::{KeyInfo, Keys};
+pub use stats::Stats;
+
+/// A store that is open for reading and writing. Clones are cheap and share it.
+///
+/// The store is closed by [`Store::close`], or when the last clone and the last handle are gone.
+///
+/// ```
+/// use idemstore::{Begin, Fingerprint, Key, Store};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("store");
+/// let store = Store::open(path)?;
+/// let (key, request) = (Key::new("order-1")?, Fingerprint::of("2 apples"));
+///
+/// let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+/// let execution = permit.start()?;
+/// // Here the effect happens.
+/// execution.complete("receipt 17")?;
+///
+/// let Begin::Replay(completed) = store.begin(&key, request)? else { panic!("it is done") };
+/// assert_eq!(completed.result(), b"receipt 17");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<Engine>,
+}
+
+impl Store {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Asks what to do about a request: `key` names the operation, and `fingerprint` tells this
+    /// request from any other of the same key.
+    ///
+    /// Nothing is stored by this call, whatever the answer. A fresh key and one in flight are
+    /// answered from memory; for one at rest its record is read.
+    ///
+    /// # Errors
+    ///
+    /// Any of [`Error`] but `OutcomeUnknown`. The operation must not run then.
+    pub fn begin(&self, key: &Key, fingerprint: Fingerprint) -> Result<Begin, Error> {
+        handle::begin(&self.engine, self.engine.index.locate(key), fingerprint)
+    }
+
+    /// [`Store::begin`] as a future. This engine answers at once: a future that waits for an answer
+    /// is for stores that are asked over a network.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::begin`].
+    #[expect(clippy::unused_async, reason = "other engines wait for their answer")]
+    pub async fn begin_async(&self, key: &Key, fingerprint: Fingerprint) -> Result<Begin, Error> {
+        self.begin(key, fingerprint)
+    }
+
+    /// Closes the store for all clones and handles, and says how many started operations still have a
+    /// handle.
+    ///
+    /// Calls that are waiting for their fsync get their answer; later calls get
+    /// [`Error::Closed`]. An execution that is under way is interrupted when the store is opened
+    /// again. **The directory stays locked until the last [`Execution`] of this store is dropped**:
+    /// until then its effect may be at work, and nobody is to be told that it was interrupted.
+    /// Closing twice is no error, and the second time says 0.
+    ///
+    /// In a process that was forked from the one that opened the store this does nothing.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned` if the log could not be settled, `OutcomeUnknown` if the vault's file could not
+    /// be closed. What was acknowledged is safe in the log either way.
+    pub fn close(self) -> Result<usize, Error> {
+        self.engine.close()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
