@@ -19,6 +19,6 @@ fn bounded(bytes: &[u8], max: usize, run: fn(&[u8])) {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    bounded(bytes, RECORDS_MAX, fuzzing::records);
-    bounded(bytes, TYPED_MAX, fuzzing::typed);
+    bounded(bytes, RECORDS_MAX, inside::records);
+    bounded(bytes, TYPED_MAX, inside::typed);
 });

@@ -7,6 +7,7 @@
 mod begin;
 mod completed;
 mod door;
+mod downstream;
 mod execution;
 mod hold;
 mod in_flight;
@@ -18,6 +19,7 @@ pub use begin::Begin;
 pub(crate) use begin::begin;
 pub use completed::{Completed, NotKept};
 pub(crate) use door::{Door, block};
+pub(crate) use downstream::Downstream;
 pub use execution::Execution;
 pub(crate) use hold::{Hold, Leaves};
 pub use in_flight::InFlight;
@@ -153,8 +155,9 @@ macro_rules! record_facts {
 
             /// Which execution of the operation this is, counted from 1 since the key was last free.
             /// After `abandon`, `forget` or the retention it is 1 again, so that key and attempt may
-            /// be the same for two executions that were both wanted. A callee that keeps keys gets
-            /// the key alone; [`begun_at`](Self::begun_at) beside it tells two lives of a key apart.
+            /// be the same for two executions that were both wanted: [`begun_at`](Self::begun_at)
+            /// tells two lives of a key apart. A callee that keeps keys gets
+            /// [`Execution::downstream_key`].
             #[must_use]
             pub fn attempt(&self) -> u32 {
                 self.record.attempt
@@ -174,6 +177,39 @@ macro_rules! started_facts {
             #[must_use]
             pub fn last_checkpoint(&self) -> Option<&[u8]> {
                 self.record.state.checkpoint()
+            }
+
+            /// A key for a service that the operation calls, and that keeps idempotency keys: 64
+            /// hexadecimal digits, another for each label. It is the same in every attempt, in every
+            /// copy of the store and after a backup was put back, and says nothing of what it is
+            /// made of: scope, key, fingerprint and label, by keyed BLAKE3.
+            ///
+            /// It is the same for a second life of the key, after `abandon` or the retention. If that
+            /// is to be another request for the callee, put [`begun_at`](Self::begun_at) into the
+            /// label.
+            ///
+            /// ```
+            /// # use idemstore::{Begin, Fingerprint, Key, Store};
+            /// # let store = Store::in_memory()?;
+            /// # let (key, request) = (Key::scoped("tenant-7", "order-1")?, Fingerprint::of("2"));
+            /// # let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("new") };
+            /// let execution = permit.start()?;
+            /// let charge = execution.downstream_key("charge");
+            /// // bank.charge(.., idempotency_key: charge)
+            /// # drop(execution);
+            /// # let Begin::Interrupted(interrupted) = store.begin(&key, request)? else { panic!() };
+            /// assert_eq!(interrupted.downstream_key("charge"), charge);
+            /// assert_ne!(interrupted.downstream_key("refund"), charge);
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            #[must_use]
+            pub fn downstream_key(&self, label: &str) -> String {
+                self.downstream().key(label)
+            }
+
+            pub(crate) fn downstream(&self) -> Downstream {
+                let Record { key, fingerprint, .. } = &*self.record;
+                Downstream::new(self.hold.engine().callee_secret(), key, fingerprint)
             }
 
             /// Frees the key: the effect did not happen, and the operation may be tried again.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "tower")]
+use super::Downstream;
 use super::sealed::Sealed;
 use super::{Completed, Door, Execution, Hold, NotKept, block, complete, complete_digest, start};
 #[cfg(feature = "transaction")]
@@ -44,6 +46,12 @@ impl Permit {
     #[must_use]
     pub fn key(&self) -> &Key {
         self.hold.key()
+    }
+
+    /// What the keys of the operation for its callees are derived from.
+    #[cfg(feature = "tower")]
+    pub(crate) fn downstream(&self) -> Downstream {
+        Downstream::new(self.hold.engine().callee_secret(), self.key(), &self.fingerprint)
     }
 
     /// Keeps the result of this operation for as long as this, in place of the store's retention.

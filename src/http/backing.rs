@@ -18,6 +18,11 @@ impl Backing {
         Self(store)
     }
 
+    /// Whether this is the same store.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.0.is(&other.0)
+    }
+
     /// What the store says of a request, after waiting for an outcome if that is wanted.
     pub(super) async fn begin(
         &self,
@@ -34,6 +39,10 @@ impl Backing {
     }
 }
 
+/// In the extensions of a request that runs: the store that has its key.
+#[derive(Clone)]
+pub(super) struct Within(pub(super) Backing);
+
 /// An operation that may be started: for the first time, or again after it was interrupted.
 pub(super) enum Claim {
     Fresh(Permit),
@@ -44,9 +53,10 @@ impl Claim {
     /// What it would start.
     pub(super) fn operation(&self) -> Operation {
         match self {
-            Self::Fresh(permit) => Operation::new(permit.key().clone(), 1),
+            Self::Fresh(permit) => Operation::new(permit.key().clone(), 1, permit.downstream()),
             Self::Interrupted(interrupted) => {
-                Operation::new(interrupted.key().clone(), interrupted.attempt().saturating_add(1))
+                let (key, attempt) = (interrupted.key().clone(), interrupted.attempt());
+                Operation::new(key, attempt.saturating_add(1), interrupted.downstream())
             }
         }
     }

@@ -133,7 +133,15 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         let first = self.first.len() as u64;
-        let Some(rest) = &self.rest else { return SizeHint::with_exact(first) };
+        let Some(rest) = &self.rest else {
+            let mut hint = SizeHint::with_exact(first);
+            // A body of a known length has no trailers in HTTP/1.1.
+            if self.trailers.is_some() {
+                hint = SizeHint::new();
+                hint.set_lower(first);
+            }
+            return hint;
+        };
         let rest = rest.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(first));

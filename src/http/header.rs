@@ -7,7 +7,7 @@ use crate::limits::KEY_LEN_MAX;
 
 /// The key that a request has in this header, or `None` if it has no such header.
 ///
-/// The draft asks for a string of RFC 8941: `"8e03978e-40d5-43dd-bc93-6894a57f9324"`. Many clients
+/// The draft asks for a string of RFC 9651: `"8e03978e-40d5-43dd-bc93-6894a57f9324"`. Many clients
 /// send the bare key without the quotes, and both are the same key here. A value that could be read
 /// in two ways is refused, and so is a header that is there twice: a proxy may join those with a
 /// comma, so that a bare key has none.
@@ -33,14 +33,14 @@ fn parse(value: &HeaderValue) -> Result<Vec<u8>, Problem> {
     }
 }
 
-/// What a string of RFC 8941 stands for, from the byte after its first quote to its last one.
+/// What a string of RFC 9651 stands for, from the byte after its first quote on. Parameters behind it
+/// are ignored, as the RFC wants of those that are not known; the draft has none.
 fn quoted(rest: &[u8]) -> Option<Vec<u8>> {
     let mut key = Vec::with_capacity(rest.len());
     let mut bytes = rest.iter();
     loop {
         match bytes.next()? {
-            // Parameters may follow in such a field, but the draft has none.
-            b'"' => return bytes.as_slice().is_empty().then_some(key),
+            b'"' => return are_parameters(bytes.as_slice()).then_some(key),
             b'\\' => match bytes.next()? {
                 escaped @ (b'"' | b'\\') => key.push(*escaped),
                 _ => return None,
@@ -51,7 +51,132 @@ fn quoted(rest: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// Whether these bytes are parameters of RFC 9651, section 3.1.2: `;name` or `;name=value`, any number
+/// of them. A value is not looked into, but for the string that may have a `;` in it.
+fn are_parameters(mut bytes: &[u8]) -> bool {
+    while let Some(rest) = bytes.strip_prefix(b";") {
+        let rest = skip(rest, |byte| byte == b' ');
+        let is_name = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.*".contains(&byte)
+        };
+        if !rest.first().is_some_and(|first| first.is_ascii_lowercase() || *first == b'*') {
+            return false;
+        }
+        let rest = skip(rest, is_name);
+        bytes = match rest.strip_prefix(b"=") {
+            None => rest,
+            Some(value) => match value_end(value) {
+                Some(rest) => rest,
+                None => return false,
+            },
+        };
+    }
+    bytes.is_empty()
+}
+
+/// What is behind the value at the beginning of these bytes, if there is one.
+fn value_end(bytes: &[u8]) -> Option<&[u8]> {
+    if let Some(string) = bytes.strip_prefix(b"\"") {
+        let mut rest = string;
+        loop {
+            rest = match rest {
+                [b'"', rest @ ..] => return Some(rest),
+                [b'\\', b'"' | b'\\', rest @ ..]
+                | [b' '..=b'!' | b'#'..=b'[' | b']'..=b'~', rest @ ..] => rest,
+                _ => return None,
+            };
+        }
+    }
+    let rest = skip(bytes, |byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';'));
+    (rest.len() < bytes.len()).then_some(rest)
+}
+
+/// The bytes from the first on that is not one of these.
+fn skip(bytes: &[u8], is_one: impl Fn(u8) -> bool) -> &[u8] {
+    let end = bytes.iter().position(|byte| !is_one(*byte)).unwrap_or(bytes.len());
+    bytes.get(end..).unwrap_or_default()
+}
+
 /// Whether a bare key may have this byte: visible, and none that has a meaning in a header.
 fn is_bare(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b',' | b';')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn parsed(value: &str) -> Result<Vec<u8>, Problem> {
+        parse(&HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Problem::KeyMalformed)?)
+    }
+
+    /// The vectors of the HTTP working group for strings. Where a bare key is taken, they have none.
+    #[test]
+    fn strings_are_read_as_the_working_group_reads_them() {
+        let vectors =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/structured-fields");
+        let mut read = 0;
+        for name in ["string.json", "string-generated.json"] {
+            // The published package is without them.
+            let Ok(text) = fs::read_to_string(vectors.join(name)) else { continue };
+            let all: Vec<Value> = serde_json::from_str(&text).expect("they are JSON");
+            for vector in &all {
+                let name = vector["name"].as_str().expect("it has a name");
+                let raw = vector["raw"].as_array().expect("it has lines");
+                // A header that is there twice is refused before it is read.
+                let [Value::String(raw)] = raw.as_slice() else { continue };
+                let expected = vector["expected"][0].as_str();
+                match (parsed(raw), expected) {
+                    (Ok(key), Some(expected)) => assert_eq!(key, expected.as_bytes(), "{name}"),
+                    (Err(Problem::KeyMalformed), None) => {}
+                    (Err(Problem::KeyMalformed), Some(expected)) => assert!(expected.is_empty()),
+                    (Err(Problem::KeyTooLong), Some(key)) => assert!(KEY_LEN_MAX < key.len()),
+                    (Ok(key), None) => assert_eq!(key, b"'foo'", "{name}: it is a bare key"),
+                    (other, _) => panic!("{name}: {other:?}"),
+                }
+                read += 1;
+            }
+        }
+        assert!(read == 0 || 250 < read, "only {read} vectors were read");
+    }
+
+    #[test]
+    fn parameters_behind_a_string_are_ignored_and_nothing_else_is() {
+        for ignored in [
+            "",
+            ";a",
+            ";a=1",
+            ";a;b",
+            "; a=?1;b=:aGk=:",
+            ";*x.y-z_1=tok/en",
+            ";a=\"x;y\"",
+            ";a=\"\\\"\";b",
+            ";a=-1.5",
+            ";a=@1659578233",
+        ] {
+            assert_eq!(parsed(&format!("\"k\"{ignored}")), Ok(b"k".to_vec()), "{ignored}");
+        }
+        for refused in [
+            "x",
+            " x",
+            ";",
+            ";A=1",
+            ";1",
+            ";a=",
+            ";a=\"",
+            ";a=\"\\x\"",
+            ",\"k\"",
+            ";a=1,b",
+            "\"",
+            ";a b",
+        ] {
+            let parsed = parsed(&format!("\"k\"{refused}"));
+            assert_eq!(parsed, Err(Problem::KeyMalformed), "{refused}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use http::Response;
 use http::request::Parts;
 
 use crate::clock::Timestamp;
-use crate::handle::Interrupted;
+use crate::handle::{Downstream, Interrupted};
 use crate::key::Key;
 use crate::sync::Arc;
 
@@ -20,6 +20,7 @@ pub struct InterruptedRequest {
     key: Key,
     attempt: u32,
     begun_at: Timestamp,
+    downstream: Downstream,
     parts: Parts,
     body: Bytes,
 }
@@ -30,6 +31,7 @@ impl InterruptedRequest {
             key: interrupted.key().clone(),
             attempt: interrupted.attempt(),
             begun_at: interrupted.begun_at(),
+            downstream: interrupted.downstream(),
             parts,
             body,
         }
@@ -51,6 +53,13 @@ impl InterruptedRequest {
     #[must_use]
     pub fn begun_at(&self) -> Timestamp {
         self.begun_at
+    }
+
+    /// The key that the interrupted attempt gave a service, if it was of this label: ask that service by
+    /// it. See [`Execution::downstream_key`](crate::Execution::downstream_key).
+    #[must_use]
+    pub fn downstream_key(&self, label: &str) -> String {
+        self.downstream.key(label)
     }
 
     /// Method, URI, headers and extensions of the request that asks now.

@@ -4,26 +4,30 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER, SET_COOKIE};
+use http::header::{CONTENT_TYPE, DATE, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderName, Method, Response, response};
 use tower_layer::Layer;
 
 use super::backing::Backing;
 use super::fingerprint::FingerprintOf;
 use super::interrupted::Decide;
+use super::outcome::{EffectOf, effect_of_status};
 use super::{Body, Decision, Idempotency, InterruptedRequest, Problem, Scope};
 use crate::key::Fingerprint;
+use crate::rules::effect::Effect;
 use crate::store::Store;
 use crate::sync::Arc;
 
-const LEN_MAX_DEFAULT: usize = 1024 * 1024;
+/// As long as axum's own extractors take a body.
+const REQUEST_LEN_DEFAULT: usize = 2 * 1024 * 1024;
+const RESPONSE_LEN_DEFAULT: usize = 1024 * 1024;
 
 /// When the operation of a request starts: from then on it counts as run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Before the handler. The handler needs to know nothing, and what it refuses by a status of
-    /// [`IdempotencyLayer::rejections`] is taken back: the key is free again.
+    /// Before the handler. The handler needs to know nothing: its [status](effect_of_status) says what
+    /// became of the effect.
     BeforeHandler,
     /// When the handler says so: see [`IdempotencyPermit`](super::IdempotencyPermit). A request that
     /// it refuses before that costs no write at all.
@@ -63,7 +67,7 @@ pub(super) struct Config {
     methods: Vec<Method>,
     pub(super) fingerprint: FingerprintOf,
     pub(super) start: Start,
-    rejections: Vec<StatusCode>,
+    pub(super) effect_of: EffectOf,
     pub(super) unstored_headers: Vec<HeaderName>,
     pub(super) request_len_max: usize,
     pub(super) response_len_max: usize,
@@ -84,20 +88,10 @@ impl IdempotencyLayer {
             methods: vec![Method::POST, Method::PUT, Method::PATCH],
             fingerprint: FingerprintOf::Headers(vec![CONTENT_TYPE]),
             start: Start::BeforeHandler,
-            rejections: vec![
-                StatusCode::BAD_REQUEST,
-                StatusCode::UNAUTHORIZED,
-                StatusCode::FORBIDDEN,
-                StatusCode::NOT_FOUND,
-                StatusCode::METHOD_NOT_ALLOWED,
-                StatusCode::PAYLOAD_TOO_LARGE,
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                StatusCode::UNPROCESSABLE_ENTITY,
-                StatusCode::TOO_MANY_REQUESTS,
-            ],
+            effect_of: Arc::new(|head| effect_of_status(head.status)),
             unstored_headers: vec![DATE, SET_COOKIE],
-            request_len_max: LEN_MAX_DEFAULT,
-            response_len_max: LEN_MAX_DEFAULT,
+            request_len_max: REQUEST_LEN_DEFAULT,
+            response_len_max: RESPONSE_LEN_DEFAULT,
             wait: None,
             retry_after_secs: 1,
             on_interrupted: None,
@@ -119,22 +113,24 @@ impl IdempotencyLayer {
         self
     }
 
-    /// The methods that are covered; POST, PUT and PATCH by default. A request of any other passes
-    /// untouched, with a key too.
-    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+    /// The methods that are covered, and no others; POST, PUT and PATCH by default. A request of any
+    /// other passes untouched, with a key too.
+    #[doc(alias = "methods")]
+    pub fn only_methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.config.methods = methods.into_iter().collect();
         self
     }
 
-    /// Makes the fingerprint of method, path, query, body and these headers; `Content-Type` by
-    /// default. Name no header that differs in a retry.
-    pub fn fingerprint_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+    /// Makes the fingerprint of method, path, query, body and these headers, and of no others;
+    /// `Content-Type` by default. Name no header that differs in a retry.
+    #[doc(alias = "fingerprint_headers")]
+    pub fn fingerprint_only_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.config.fingerprint = FingerprintOf::Headers(names.into_iter().collect());
         self
     }
 
     /// Makes the fingerprint by a function of the request's head and its body, in place of all
-    /// that [`IdempotencyLayer::fingerprint_headers`] says.
+    /// that [`IdempotencyLayer::fingerprint_only_headers`] says.
     pub fn fingerprint(
         mut self,
         compute: impl Fn(&Parts, &Bytes) -> Fingerprint + Send + Sync + 'static,
@@ -149,32 +145,65 @@ impl IdempotencyLayer {
         self
     }
 
-    /// The statuses by which a handler that was started by [`Start::BeforeHandler`] says that it
-    /// has **done nothing**; 400, 401, 403, 404, 405, 413, 415, 422 and 429 by default. The key of a first
-    /// attempt is free then. All other responses are stored.
+    /// Tells from the head of a response what became of the effect, instead of [`effect_of_status`],
+    /// which takes it from the status alone.
     ///
-    /// In a later attempt they leave the key interrupted, since they say nothing of the first one.
-    pub fn rejections(mut self, statuses: impl IntoIterator<Item = StatusCode>) -> Self {
-        self.config.rejections = statuses.into_iter().collect();
+    /// - [`Effect::Done`]: the response is stored.
+    /// - [`Effect::DidNotHappen`]: it is sent and not stored, and the key of a first attempt is free. A
+    ///   later attempt leaves it interrupted, since it says nothing of the first one. After the
+    ///   handler has started the operation itself ([`Start::ByHandler`]), or has said that
+    ///   [its effect begins](super::Operation::effect_begins), this counts as done.
+    /// - [`Effect::Unknown`]: it is sent and not stored, and the key is interrupted.
+    ///
+    /// What a handler says by [`with_effect`](super::with_effect) counts more than this.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use idemstore::Effect;
+    /// use idemstore::http::{IdempotencyLayer, Scope, effect_of_status};
+    ///
+    /// # fn layer(store: idemstore::Store) -> IdempotencyLayer {
+    /// IdempotencyLayer::new(store, Scope::shared("payments")).effect_of(|head| match head.status {
+    ///     // These handlers answer so before they do anything.
+    ///     StatusCode::CONFLICT => Effect::DidNotHappen(()),
+    ///     status => effect_of_status(status),
+    /// })
+    /// # }
+    /// ```
+    #[doc(alias = "rejections")]
+    pub fn effect_of(
+        mut self,
+        tell: impl Fn(&response::Parts) -> Effect + Send + Sync + 'static,
+    ) -> Self {
+        self.config.effect_of = Arc::new(tell);
         self
     }
 
-    /// The headers of a response that are not stored, beside those of a connection; `Date` and
-    /// `Set-Cookie` by default.
-    pub fn unstored_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.config.unstored_headers = names.into_iter().collect();
+    /// Leaves these headers of a response out of what is stored, beside `Date`, `Set-Cookie` and those
+    /// of a connection.
+    pub fn leave_out_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.config.unstored_headers.extend(names);
         self
     }
 
-    /// The longest body of a protected request, in bytes; 1 MiB by default. It is held in memory.
+    /// Stores these headers of a response, of those that are left out by default: a retry gets them as
+    /// they were. `Set-Cookie` hands the session of the first client to the one that retries.
+    pub fn store_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        let stored: Vec<_> = names.into_iter().collect();
+        self.config.unstored_headers.retain(|name| !stored.contains(name));
+        self
+    }
+
+    /// The longest body of a protected request, in bytes; 2 MiB by default, as axum's extractors have
+    /// it. It is held in memory.
     pub fn request_len_max(mut self, bytes: usize) -> Self {
         self.config.request_len_max = bytes;
         self
     }
 
     /// The longest body of a response that is kept, in bytes; 1 MiB by default, and no more than
-    /// what the [store takes](crate::Builder::result_len_max), which counts the head too. A longer
-    /// one is sent to the client that asked first, and a retry gets [`Problem::ResponseNotKept`].
+    /// what the [store takes](crate::Builder::result_len_max), which counts the head too: with both
+    /// defaults the body and its head have 1 MiB together. A longer one is sent to the client that asked first, and a retry gets [`Problem::ResponseNotKept`].
     pub fn response_len_max(mut self, bytes: usize) -> Self {
         self.config.response_len_max = bytes;
         self
@@ -205,14 +234,15 @@ impl IdempotencyLayer {
     ///
     /// # #[derive(Clone)] struct Bank;
     /// # impl Bank {
-    /// #     async fn find(&self, _reference: &[u8]) -> Result<Option<String>, ()> { Ok(None) }
+    /// #     async fn find(&self, _reference: &str) -> Result<Option<String>, ()> { Ok(None) }
     /// # }
     /// # fn layer(store: idemstore::Store, bank: Bank) -> IdempotencyLayer {
     /// IdempotencyLayer::new(store, Scope::shared("payments")).on_interrupted(
     ///     move |request: InterruptedRequest| {
     ///         let bank = bank.clone();
     ///         async move {
-    ///             match bank.find(request.key().as_bytes()).await {
+    ///             // The key that the handler gave the bank: no other tenant's is the same.
+    ///             match bank.find(&request.downstream_key("charge")).await {
     ///                 Ok(Some(receipt)) => Decision::Resolve(Response::new(Bytes::from(receipt))),
     ///                 Ok(None) => Decision::Retry,
     ///                 Err(_) => Decision::Refuse,
@@ -247,18 +277,8 @@ impl Config {
         self.methods.contains(method)
     }
 
-    /// Whether this status says that the handler has done nothing.
-    pub(super) fn rejects(&self, status: StatusCode) -> bool {
-        self.rejections.contains(&status)
-    }
-
     pub(super) fn refuse(&self, problem: Problem) -> Response<Body> {
-        let mut response = problem.into_response();
-        if problem.passes() {
-            let seconds = HeaderValue::from(self.retry_after_secs);
-            response.headers_mut().insert(RETRY_AFTER, seconds);
-        }
-        response
+        problem.retrying_after(self.retry_after_secs)
     }
 }
 
@@ -275,7 +295,6 @@ impl fmt::Debug for Config {
             .field("key_required", &self.key_required)
             .field("methods", &self.methods)
             .field("start", &self.start)
-            .field("rejections", &self.rejections)
             .field("unstored_headers", &self.unstored_headers)
             .field("request_len_max", &self.request_len_max)
             .field("response_len_max", &self.response_len_max)

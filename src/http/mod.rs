@@ -94,27 +94,31 @@
 //! | has a key that is none, or two of them | 400 [`KeyMalformed`](Problem::KeyMalformed), [`KeyTooLong`](Problem::KeyTooLong), [`KeyRepeated`](Problem::KeyRepeated) |
 //! | has a body that is too long, or ends early | 413 [`BodyTooLarge`](Problem::BodyTooLarge), 400 [`BodyUnreadable`](Problem::BodyUnreadable) |
 //! | finds a store that cannot answer | 503 [`Unavailable`](Problem::Unavailable): it is never run without the store |
-//! | ran, and its response could not be stored, or its handler panicked | 500 [`OutcomeUnknown`](Problem::OutcomeUnknown) |
+//! | ran, and its response could not be stored | 500 [`OutcomeUnknown`](Problem::OutcomeUnknown) |
+//! | ran, and its handler panicked | the panic goes on, as without the layer: put what answers it outside, such as `CatchPanicLayer` |
 //!
 //! Each problem is an `application/problem+json` (RFC 9457) with a `type` of its own.
 //!
 //! # The key
 //!
-//! The draft *The Idempotency-Key HTTP Header Field* has a quoted string of RFC 8941, and many clients
+//! The draft *The Idempotency-Key HTTP Header Field* has a quoted string of RFC 9651, and many clients
 //! send the bare key: `"abc"` and `abc` are the same key. It has 1 to 255 characters. A quoted one
-//! may have any of printable ASCII, with `\"` and `\\` for a quote and a backslash, and no
-//! parameters after it. A bare one may have any visible ASCII but `"`, `\`, `,` and `;`.
+//! may have any of printable ASCII, with `\"` and `\\` for a quote and a backslash; parameters
+//! after it are ignored. A bare one may have any visible ASCII but `"`, `\`, `,` and `;`.
 //!
 //! GET, HEAD, OPTIONS, DELETE and all else that is not a [covered
-//! method](IdempotencyLayer::methods) passes untouched, with a key too.
+//! method](IdempotencyLayer::only_methods) passes untouched, with a key too.
 //!
 //! # When it counts as run
 //!
 //! Nothing is stored before an operation starts, so a request that is refused before can be mended and
 //! sent again with its key. With [`Start::BeforeHandler`] the start is durable before the handler
-//! is called, and some statuses [take it back](IdempotencyLayer::rejections): use it for handlers
-//! that send these only if they have done nothing. With [`Start::ByHandler`] the handler says when,
-//! as above. From the start on, all that may happen is safe:
+//! is called, and the response says what became of the effect, by its [status](effect_of_status)
+//! or as [you tell](IdempotencyLayer::effect_of): it is done, and the response is stored; or it did not
+//! happen, and the key is free; or it is unknown, and the key is interrupted. A handler that answers
+//! with a 404 or 429 after it has done something says first that [its effect
+//! begins](Operation::effect_begins). With [`Start::ByHandler`] the handler says when it starts, as
+//! above, and no status frees the key after that. From the start on, all that may happen is safe:
 //!
 //! - The client leaves: the handler runs on in a task of its own, and the retry gets its response.
 //!   (This is why the layer needs a tokio runtime. From then on the handler does not see what is
@@ -127,13 +131,16 @@
 //! - The response cannot be stored: the client gets 500, and not the response, for a retry could
 //!   not get it. The key is interrupted, or completed, once the store is opened again.
 //!
-//! The handler finds the [`Operation`] in the extensions of its request: whoever it calls in turn can be
-//! given a key of that.
+//! The handler finds the [`Operation`] in the extensions of its request. A service that it calls in turn
+//! gets a [key of that](Operation::downstream_key): the client's key alone may be another tenant's too.
+//!
+//! A second layer of the same store, around some of the routes, passes on what the outer one has in
+//! hand. A [`Problem`] is never stored, also if a service behind this one has answered with it.
 //!
 //! # What is stored
 //!
 //! Status, headers, body and trailers of the response. Headers of the connection are left out, and so
-//! are [`Date` and `Set-Cookie`](IdempotencyLayer::unstored_headers). A response is held until it is
+//! are [`Date` and `Set-Cookie`](IdempotencyLayer::leave_out_headers). A response is held until it is
 //! stored, then sent. One over the [limit](IdempotencyLayer::response_len_max) is passed on as it
 //! comes, and what is stored still blocks a second run. So keep endless responses away from the
 //! layer, such as server-sent events, or do not start them: a response of a handler with
@@ -155,6 +162,7 @@ mod header;
 mod interrupted;
 mod layer;
 mod operation;
+mod outcome;
 mod permit;
 mod problem;
 mod run;
@@ -166,6 +174,7 @@ pub use body::{Body, BodyError};
 pub use interrupted::{Decision, InterruptedRequest};
 pub use layer::{IdempotencyLayer, Start};
 pub use operation::{Operation, with_effect};
+pub use outcome::effect_of_status;
 pub use permit::{IdempotencyPermit, StartError};
 pub use problem::Problem;
 pub use scope::{Refusal, Scope};

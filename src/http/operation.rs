@@ -4,23 +4,27 @@ use std::fmt;
 
 use http::Response;
 
+use crate::handle::Downstream;
 use crate::key::Key;
 use crate::rules::effect::Effect;
+use crate::sync::{Arc, AtomicBool, Ordering};
 
 /// The operation that a request names: it is in the extensions of each request that may run and
 /// has a key.
 ///
-/// A service that the handler calls, and that keeps idempotency keys, gets the key alone, with its scope:
-/// see [what is said of attempts](crate#after-an-interruption).
+/// A service that the handler calls, and that keeps idempotency keys, gets
+/// [`Operation::downstream_key`].
 #[derive(Clone)]
 pub struct Operation {
     key: Key,
     attempt: u32,
+    downstream: Downstream,
+    effect_has_begun: Arc<AtomicBool>,
 }
 
 impl Operation {
-    pub(super) fn new(key: Key, attempt: u32) -> Self {
-        Self { key, attempt }
+    pub(super) fn new(key: Key, attempt: u32, downstream: Downstream) -> Self {
+        Self { key, attempt, downstream, effect_has_begun: Arc::default() }
     }
 
     /// The key, in its scope.
@@ -34,6 +38,27 @@ impl Operation {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// A key for a service that the handler calls: see
+    /// [`Execution::downstream_key`](crate::Execution::downstream_key). It is that of the tenant's own
+    /// operation, where the client's key alone could be another tenant's too.
+    #[must_use]
+    pub fn downstream_key(&self, label: &str) -> String {
+        self.downstream.key(label)
+    }
+
+    /// Says that the effect begins. From here on no status frees the key: a 404 or 429 that the handler
+    /// passes on from its second step does not mean that the first one has not happened. Call it right
+    /// before the effect; with [`Start::ByHandler`](super::Start::ByHandler) the start says it.
+    ///
+    /// It is a mark in memory, and stores nothing.
+    pub fn effect_begins(&self) {
+        self.effect_has_begun.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_effect_begun(&self) -> bool {
+        self.effect_has_begun.load(Ordering::Acquire)
     }
 }
 

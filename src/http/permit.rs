@@ -18,8 +18,9 @@ use crate::sync::{Arc, Mutex};
 /// A request without a key has one too, whose `start` does nothing, so that a handler need not ask.
 #[derive(Clone)]
 pub struct IdempotencyPermit {
-    /// `None` if the request has no key.
+    /// `None` if there is nothing to start.
     slot: Option<Arc<Mutex<Slot>>>,
+    is_protected: bool,
 }
 
 enum Slot {
@@ -45,17 +46,22 @@ pub enum StartError {
 impl IdempotencyPermit {
     /// The permit of a request without a key.
     pub(super) fn unprotected() -> Self {
-        Self { slot: None }
+        Self { slot: None, is_protected: false }
+    }
+
+    /// The permit of a request that another layer of the same store has started.
+    pub(super) fn started() -> Self {
+        Self { slot: None, is_protected: true }
     }
 
     /// Whether the request has a key. Without one nothing is stored, and a retry runs again.
     #[must_use]
     pub fn is_protected(&self) -> bool {
-        self.slot.is_some()
+        self.is_protected
     }
 
-    /// Makes it durable that the operation runs from now on. The response is stored then, whatever
-    /// its status.
+    /// Makes it durable that the operation runs from now on. From here on no status
+    /// [frees the key](super::IdempotencyLayer::effect_of).
     ///
     /// Returns once that is durable.
     ///
@@ -116,7 +122,7 @@ impl Lease {
     }
 
     pub(super) fn permit(&self) -> IdempotencyPermit {
-        IdempotencyPermit { slot: Some(Arc::clone(&self.0)) }
+        IdempotencyPermit { slot: Some(Arc::clone(&self.0)), is_protected: true }
     }
 
     /// The operation, if the handler has started it.

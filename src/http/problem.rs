@@ -1,11 +1,13 @@
 //! What a request is refused with.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::response::Parts;
 use http::{HeaderValue, Response, StatusCode};
 
 use super::Body;
 use super::permit::StartError;
+use crate::rules::effect::Effect;
 
 /// Why a request was not answered by its handler, or not with what its handler said.
 ///
@@ -48,7 +50,8 @@ pub enum Problem {
     NoScope,
     /// 503 with `Retry-After`: the store could not answer. Nothing was run.
     Unavailable,
-    /// 500: the request was started, and its outcome could not be stored. It may have taken effect.
+    /// 500: the request may have been started, and its outcome could not be stored. It may have taken
+    /// effect.
     OutcomeUnknown,
     /// 500: what is stored for this key is not a response. Nothing was run.
     StoredUnreadable,
@@ -65,7 +68,26 @@ macro_rules! type_uri {
     };
 }
 
+const PROBLEM_JSON: &str = "application/problem+json";
+
 impl Problem {
+    const ALL: [Self; 14] = [
+        Self::KeyMissing,
+        Self::KeyMalformed,
+        Self::KeyTooLong,
+        Self::KeyRepeated,
+        Self::KeyReused,
+        Self::InFlight,
+        Self::Interrupted,
+        Self::ResponseNotKept,
+        Self::BodyTooLarge,
+        Self::BodyUnreadable,
+        Self::NoScope,
+        Self::Unavailable,
+        Self::OutcomeUnknown,
+        Self::StoredUnreadable,
+    ];
+
     /// The status of the response.
     #[must_use]
     pub fn status(self) -> StatusCode {
@@ -133,8 +155,8 @@ impl Problem {
         match self {
             Self::KeyMissing => "This operation needs an idempotency key. Send one.",
             Self::KeyMalformed => {
-                "The key must be a string in double quotes or a bare token, of visible ASCII \
-                 characters."
+                "The key must be a string of printable ASCII in double quotes, or a bare token of \
+                 visible ASCII without quotes, backslashes, commas and semicolons."
             }
             Self::KeyTooLong => "The key may have at most 255 characters.",
             Self::KeyRepeated => "Send the header of the key once.",
@@ -161,8 +183,8 @@ impl Problem {
             }
             Self::Unavailable => "Nothing was run. Send this request again in a while.",
             Self::OutcomeUnknown => {
-                "The request was started, and it is not known whether it has taken effect. Ask \
-                 with the same key again."
+                "The request may have been started, and it is not known whether it has taken \
+                 effect. Ask with the same key again."
             }
             Self::StoredUnreadable => {
                 "A request with this key was completed, and its response could not be read. It was \
@@ -172,23 +194,65 @@ impl Problem {
     }
 
     /// Whether it may be gone when the request is sent again in a while.
-    pub(super) fn passes(self) -> bool {
+    fn passes(self) -> bool {
         matches!(self, Self::InFlight | Self::Unavailable)
     }
 
-    /// The response that tells a client of the problem.
-    #[must_use]
-    pub fn into_response(self) -> Response<Body> {
-        let (status, title, detail) = (self.status(), self.title(), self.detail());
-        let json = format!(
+    /// What it says of the effect of the request that it answers.
+    pub(super) fn effect(self) -> Effect {
+        match self {
+            Self::KeyMissing
+            | Self::KeyMalformed
+            | Self::KeyTooLong
+            | Self::KeyRepeated
+            | Self::KeyReused
+            | Self::InFlight
+            | Self::BodyTooLarge
+            | Self::BodyUnreadable
+            | Self::NoScope
+            | Self::Unavailable => Effect::DidNotHappen(()),
+            Self::Interrupted
+            | Self::ResponseNotKept
+            | Self::OutcomeUnknown
+            | Self::StoredUnreadable => Effect::Unknown(()),
+        }
+    }
+
+    /// The problem that another layer has answered with, over a network too: a response that is one
+    /// is never stored.
+    pub(super) fn in_response(head: &Parts, body: &[u8]) -> Option<Self> {
+        if head.headers.get(CONTENT_TYPE)? != PROBLEM_JSON {
+            return None;
+        }
+        Self::ALL.into_iter().find(|problem| body == problem.json().as_bytes())
+    }
+
+    fn json(self) -> String {
+        let (title, detail) = (self.title(), self.detail());
+        format!(
             r#"{{"type":"{}","title":"{title}","status":{},"detail":"{detail}"}}"#,
             self.type_uri(),
-            status.as_u16(),
-        );
-        let mut response = Response::new(Body::whole(Bytes::from(json), None));
-        *response.status_mut() = status;
-        let problem_json = HeaderValue::from_static("application/problem+json");
+            self.status().as_u16(),
+        )
+    }
+
+    /// The response that tells a client of the problem. The problem is in its extensions, and
+    /// `Retry-After` in its headers if the problem may pass.
+    #[must_use]
+    pub fn into_response(self) -> Response<Body> {
+        self.retrying_after(1)
+    }
+
+    /// The same, with so many seconds in `Retry-After`.
+    pub(super) fn retrying_after(self, seconds: u64) -> Response<Body> {
+        let mut response = Response::new(Body::whole(Bytes::from(self.json()), None));
+        *response.status_mut() = self.status();
+        let problem_json = HeaderValue::from_static(PROBLEM_JSON);
         response.headers_mut().insert(CONTENT_TYPE, problem_json);
+        if self.passes() {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -199,9 +263,13 @@ impl From<Problem> for Response<Body> {
     }
 }
 
-/// A handler that may not start sends this.
+/// A handler that may not start sends this: [`Problem::Unavailable`] if the store has failed, and
+/// [`Problem::OutcomeUnknown`] if the operation was started before.
 impl From<StartError> for Problem {
-    fn from(_: StartError) -> Self {
-        Self::Unavailable
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Taken => Self::OutcomeUnknown,
+            StartError::Store(_) => Self::Unavailable,
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! The run of a request that has its key in hand, from its start to the stored response.
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::backing::{self, Claim};
+use super::backing::{self, Claim, Within};
 use super::body::{BodyError, Read, Whole};
 use super::layer::{Config, Start};
 use super::permit::Lease;
-use super::{Body, Decision, InterruptedRequest, Problem, stored};
+use super::{Body, Decision, InterruptedRequest, Operation, Problem, outcome, stored};
 use crate::handle::{Completable, Execution, Interrupted};
 use crate::rules::effect::Effect;
 use crate::sync::Arc;
@@ -40,9 +41,12 @@ where
             }
             fresh @ Claim::Fresh(_) => fresh,
         };
-        self.request.extensions_mut().insert(claim.operation());
+        let operation = claim.operation();
+        let extensions = self.request.extensions_mut();
+        extensions.insert(operation.clone());
+        extensions.insert(Within(self.config.backing.clone()));
         match self.config.start {
-            Start::BeforeHandler => self.started(claim).await,
+            Start::BeforeHandler => self.started(claim, &operation).await,
             Start::ByHandler => self.startable(claim).await,
         }
     }
@@ -53,15 +57,18 @@ where
     }
 
     /// [`Start::BeforeHandler`].
-    async fn started(mut self, claim: Claim) -> Result<Response<Body>, S::Error> {
+    async fn started(
+        mut self,
+        claim: Claim,
+        operation: &Operation,
+    ) -> Result<Response<Body>, S::Error> {
         let Ok(execution) = claim.start().await else {
             return Ok(self.config.refuse(Problem::Unavailable));
         };
         let request = self.request.map(Body::from);
         // A service that fails has not said what became of the effect: the key is interrupted.
-        let response = self.inner.call(request).await?.map(Body::new);
-        let refused = self.config.rejects(response.status()).then_some(Effect::DidNotHappen(()));
-        Ok(self.config.conclude(execution, response, refused).await)
+        let response = stored::first(self.inner.call(request).await?.map(Body::new));
+        Ok(self.config.conclude(execution, response, operation.has_effect_begun()).await)
     }
 
     /// [`Start::ByHandler`].
@@ -69,9 +76,10 @@ where
         let lease = Lease::new(claim);
         let mut request = self.request.map(Body::from);
         request.extensions_mut().insert(lease.permit());
-        let response = self.inner.call(request).await?.map(Body::new);
+        let response = stored::first(self.inner.call(request).await?.map(Body::new));
         match lease.close() {
-            Some(execution) => Ok(self.config.conclude(execution, response, None).await),
+            // It has started right before its effect.
+            Some(execution) => Ok(self.config.conclude(execution, response, true).await),
             None => Ok(response),
         }
     }
@@ -85,25 +93,47 @@ impl Config {
         }
     }
 
-    /// Ends an operation as its response says: by what the handler has put into it, or else by its
-    /// status, or else by what it is.
+    /// Ends an operation as its response says, and gives that to be sent.
     async fn conclude(
         &self,
         execution: Execution,
         response: Response<Body>,
-        by_status: Option<Effect>,
+        has_begun: bool,
     ) -> Response<Body> {
-        match response.extensions().get().copied().or(by_status) {
-            None | Some(Effect::Done(())) => {
-                let kept = self.keep(execution, response).await;
-                kept.unwrap_or_else(|| self.refuse(Problem::OutcomeUnknown))
-            }
-            Some(Effect::DidNotHappen(())) => match backing::leave(execution).await {
+        let (head, body) = response.into_parts();
+        let effect = outcome::effect(&head, has_begun, &self.effect_of);
+        if effect != Effect::Done(()) {
+            return self.leave(execution, effect, Response::from_parts(head, body)).await;
+        }
+        let Ok(read) = body.read(self.response_len_max).await else {
+            // Dropping the execution leaves the key interrupted.
+            return self.refuse(Problem::OutcomeUnknown);
+        };
+        // A layer further in has refused the request, in this process or behind a network.
+        if let Read::Whole(whole) = &read
+            && let Some(problem) = Problem::in_response(&head, &whole.data)
+        {
+            let response = Response::from_parts(head, Body::from(whole.clone()));
+            return self.leave(execution, problem.effect(), response).await;
+        }
+        let kept = self.keep(execution, head, read).await;
+        kept.unwrap_or_else(|| self.refuse(Problem::OutcomeUnknown))
+    }
+
+    /// Ends an operation that has no result, and gives the response to be sent.
+    async fn leave(
+        &self,
+        execution: Execution,
+        effect: Effect,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        match effect {
+            Effect::DidNotHappen(()) => match backing::leave(execution).await {
                 Ok(()) => response,
                 Err(_) => self.refuse(Problem::OutcomeUnknown),
             },
             // Dropping the execution leaves the key interrupted.
-            Some(Effect::Unknown(())) => response,
+            Effect::Unknown(()) | Effect::Done(()) => response,
         }
     }
 
@@ -112,27 +142,31 @@ impl Config {
     async fn keep<H: Completable>(
         &self,
         handle: H,
-        response: Response<Body>,
+        head: Parts,
+        read: Read,
     ) -> Option<Response<Body>> {
-        let (parts, body) = response.into_parts();
-        let headers = stored::lasting(&parts.headers, &self.unstored_headers);
-        let (kept, body) = match body.read(self.response_len_max).await.ok()? {
+        let headers = stored::lasting(&head.headers, &self.unstored_headers);
+        let (kept, body) = match read {
             Read::Whole(whole) => {
                 let Whole { data, trailers } = &whole;
-                let bytes = stored::encode(parts.status, &headers, data, trailers.as_ref());
+                let bytes = stored::encode(head.status, &headers, data, trailers.as_ref());
                 (backing::keep(handle, &bytes).await, Body::from(whole))
             }
             Read::TooLong { start, body } => {
-                let bytes = stored::encode(parts.status, &headers, &start, None);
+                let bytes = stored::encode(head.status, &headers, &start, None);
                 (backing::keep_digest(handle, &bytes).await, body)
             }
         };
-        kept.then(|| Response::from_parts(parts, body))
+        kept.then(|| Response::from_parts(head, body))
     }
 
     /// Stores a response that the handler did not make, and answers with it.
     async fn resolve(&self, interrupted: Interrupted, response: Response<Bytes>) -> Response<Body> {
-        let kept = self.keep(interrupted, response.map(Body::from)).await;
+        let (head, body) = response.into_parts();
+        let kept = match Body::from(body).read(self.response_len_max).await {
+            Ok(read) => self.keep(interrupted, head, read).await,
+            Err(_) => None,
+        };
         kept.map_or_else(|| self.refuse(Problem::OutcomeUnknown), stored::replayed)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,7 +12,7 @@ use http_body_util::LengthLimitError;
 use tokio::runtime::Handle;
 use tower_service::Service;
 
-use super::backing::Claim;
+use super::backing::{Claim, Within};
 use super::body::{BodyError, Read, Whole};
 use super::enduring::Enduring;
 use super::layer::{Config, Start};
@@ -67,6 +68,13 @@ where
         if !config.covers(request.method()) {
             return Box::pin(pass(inner, request));
         }
+        if request.extensions().get::<Within>().is_some_and(|within| within.0.is(&config.backing)) {
+            // The layer around this one has the key in hand.
+            if request.extensions().get::<IdempotencyPermit>().is_none() {
+                request.extensions_mut().insert(IdempotencyPermit::started());
+            }
+            return Box::pin(pass(inner, request));
+        }
         match config.find_key(request.headers()) {
             Ok(Some(name)) => Box::pin(protect(config, inner, name, request)),
             Ok(None) => {
@@ -119,8 +127,8 @@ where
     let run = Run { config: Arc::clone(&config), inner, request };
     match Enduring::new(runtime, run.finish(claim)).await {
         Ok(answer) => answer,
-        // The handler has panicked.
-        Err(_) => Ok(config.refuse(Problem::OutcomeUnknown)),
+        // The handler has panicked, which is told as without the layer.
+        Err(panic) => resume_unwind(panic),
     }
 }
 

@@ -15,7 +15,7 @@
 //! Decoding refuses bytes that are left over, and whatever [`encode`] would not have written.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, PROXY_AUTHENTICATE, RETRY_AFTER, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::Body;
@@ -54,9 +54,17 @@ pub(super) fn lasting(headers: &HeaderMap, left_out: &[HeaderName]) -> HeaderMap
     lasting.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Says that this response is of an earlier request.
+/// Says that this response is of an earlier request. It is there to stay, so no retry is asked for.
 pub(super) fn replayed(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response.headers_mut().remove(RETRY_AFTER);
+    response
+}
+
+/// Removes the mark that a service further in has put on a response of its own: of this layer's
+/// requests, this is the first.
+pub(super) fn first(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().remove(REPLAYED);
     response
 }
 

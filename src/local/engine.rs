@@ -120,6 +120,11 @@ impl Engine {
         }
     }
 
+    /// From what the keys of an operation for its callees are derived. Every copy of the store has it.
+    pub(crate) fn callee_secret(&self) -> &[u8; 32] {
+        self.journal.callee_secret()
+    }
+
     /// Closes the store, and says how many started operations still have a handle. Closing twice is
     /// no error, and the second time says 0.
     pub(crate) fn close(&self) -> Result<usize, Error> {

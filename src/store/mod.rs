@@ -51,6 +51,12 @@ impl Store {
         Self { engine }
     }
 
+    /// Whether both are handles of one store.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.engine, &other.engine)
+    }
+
     #[cfg(test)]
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
@@ -85,7 +91,7 @@ impl Store {
     ///
     /// Calls that are waiting for their fsync get their answer; later calls get
     /// [`Error::Closed`]. An execution that is under way is interrupted when the store is opened
-    /// again. **The directory stays locked until the last [`Execution`] of this store is dropped**:
+    /// again. **The directory stays locked until the last [`Execution`](crate::Execution) of this store is dropped**:
     /// until then its effect may be at work, and nobody is to be told that it was interrupted.
     /// Closing twice is no error, and the second time says 0.
     ///

@@ -47,7 +47,7 @@ async fn a_missing_query_is_not_an_empty_one() {
 #[tokio::test]
 async fn the_headers_of_a_fingerprint_can_be_chosen() {
     let names = ["x-version", "x-region"].map(HeaderName::from_static);
-    let site = Site::new(|layer| layer.fingerprint_headers(names)).await;
+    let site = Site::new(|layer| layer.fingerprint_only_headers(names)).await;
     let with = |name: &str, value: &str| call("POST", "/orders", "apples").header(name, value);
     expect_order(&site.send(&with("X-Version", "1")).await, 1, false);
     expect_order(&site.send(&with("X-Version", "1").header("Content-Type", "a/b")).await, 1, true);
@@ -91,7 +91,7 @@ async fn a_value_never_counts_as_that_of_another_header() {
         ),
     ] {
         let names = ["x-version", "x-region"].map(HeaderName::from_static);
-        let site = Site::new(|layer| layer.fingerprint_headers(names)).await;
+        let site = Site::new(|layer| layer.fingerprint_only_headers(names)).await;
         expect_order(&site.send(&headers(first)).await, 1, false);
         expect_problem(&site.send(&headers(other)).await, Problem::KeyReused);
     }

@@ -66,10 +66,20 @@ async fn the_same_key_is_the_same_in_either_form() {
 }
 
 #[tokio::test]
+async fn parameters_behind_a_quoted_key_are_ignored() {
+    let site = Site::new(|layer| layer).await;
+    let call = |header: &str| post(header, "apples");
+    expect_order(&site.send(&call(r#""abc""#)).await, 1, false);
+    for same in [r#""abc";a=1"#, r#""abc";a;b="x;y""#, r#""abc"; v=?1"#] {
+        expect_order(&site.send(&call(same)).await, 1, true);
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_key_is_refused_and_reaches_no_handler() {
     let site = Site::new(|layer| layer).await;
     let long = "k".repeat(256);
-    let rows: [(&[u8], Problem); 22] = [
+    let rows: [(&[u8], Problem); 23] = [
         (b"", Problem::KeyMalformed),
         (b"   ", Problem::KeyMalformed),
         (br#""""#, Problem::KeyMalformed),
@@ -90,8 +100,9 @@ async fn what_is_no_key_is_refused_and_reaches_no_handler() {
         (b"abc, def", Problem::KeyMalformed),
         (b"abc,def", Problem::KeyMalformed),
         (br#""abc", "def""#, Problem::KeyMalformed),
-        // The draft has no parameters.
-        (br#""abc";a=1"#, Problem::KeyMalformed),
+        // What is behind a string and is no parameter, and any behind a bare key.
+        (br#""abc";=1"#, Problem::KeyMalformed),
+        (br#""abc" ;a=1"#, Problem::KeyMalformed),
         (b"abc;a=1", Problem::KeyMalformed),
         (long.as_bytes(), Problem::KeyTooLong),
     ];

@@ -19,6 +19,7 @@ mod fingerprint;
 mod headers;
 mod interrupted;
 mod methods;
+mod outcome;
 mod panic;
 mod replay;
 mod scope;

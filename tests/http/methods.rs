@@ -37,7 +37,7 @@ async fn all_other_methods_pass_untouched_even_with_a_key() {
 
 #[tokio::test]
 async fn other_methods_can_be_covered() {
-    let site = Site::new(|layer| layer.methods([Method::DELETE])).await;
+    let site = Site::new(|layer| layer.only_methods([Method::DELETE])).await;
     expect_order(&site.send(&call("DELETE")).await, 1, false);
     expect_order(&site.send(&call("DELETE")).await, 1, true);
     expect_order(&site.send(&call("POST")).await, 2, false);

@@ -1,11 +1,21 @@
 //! A stored response is sent again as it was.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use axum::Router;
 use axum::response::IntoResponse;
 use axum::routing::any;
+use bytes::Bytes;
+use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body::Frame;
 use idemstore::http::Problem;
 use idemstore::{Begin, Fingerprint, Key};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::support::{Answer, Desk, SCOPE, Site, expect_order, expect_problem, layer, post};
 
@@ -74,8 +84,16 @@ async fn headers_of_the_moment_and_of_the_connection_are_not_replayed() {
 #[tokio::test]
 async fn other_headers_can_be_left_out() {
     let (_, replay) =
-        first_and_replay(|layer| layer.unstored_headers([HeaderName::from_static("x-many")])).await;
-    assert_eq!(values(&replay, "x-many"), [""; 0]);
+        first_and_replay(|layer| layer.leave_out_headers([HeaderName::from_static("x-many")]))
+            .await;
+    for left_out in ["x-many", "set-cookie", "x-hop"] {
+        assert_eq!(values(&replay, left_out), [""; 0], "{left_out}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_out_by_default_is_stored_only_by_its_name() {
+    let (_, replay) = first_and_replay(|layer| layer.store_headers([SET_COOKIE])).await;
     assert_eq!(values(&replay, "set-cookie"), ["session=secret"]);
     assert_eq!(values(&replay, "x-hop"), [""; 0]);
 }
@@ -105,4 +123,43 @@ async fn what_is_stored_and_is_no_response_is_an_error_and_runs_nothing() {
         expect_problem(&site.send(&post(key, "apples")).await, Problem::StoredUnreadable);
     }
     assert_eq!(site.desk.runs(), 0);
+}
+
+/// A body that does not know its length.
+struct Frames(VecDeque<Frame<Bytes>>);
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(Ok))
+    }
+}
+
+/// Over HTTP/1.1 trailers need a body in chunks, so nothing may claim to know its length.
+#[tokio::test]
+async fn trailers_reach_a_client_of_http_1_in_the_first_answer_and_in_each_replay() {
+    let handle = async || {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-check", HeaderValue::from_static("17"));
+        let frames = [Frame::data(Bytes::from("apples")), Frame::trailers(trailers)];
+        ([("trailer", "x-check")], axum::body::Body::new(Frames(frames.into())))
+    };
+    let router = Router::new().fallback(any(handle));
+    let site = Site::serving(Desk::default(), |store| router.layer(layer(store))).await;
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(site.address).await.expect("somebody listens");
+        let request =
+            b"POST /orders HTTP/1.1\r\nHost: shop\r\nTE: trailers\r\nConnection: close\r\n\
+                        Idempotency-Key: abc\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(request).await.expect("it is read");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it is text");
+        assert!(answer.ends_with("6\r\napples\r\n0\r\nx-check: 17\r\n\r\n"), "{answer}");
+    }
+    assert_eq!(site.records(), 1);
 }

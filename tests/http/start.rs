@@ -7,13 +7,16 @@ use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::StatusCode;
-use idemstore::http::{IdempotencyPermit, Problem, Start, StartError};
-use idemstore::{Status, Store};
+use idemstore::http::{IdempotencyPermit, Problem, Start, StartError, effect_of_status};
+use idemstore::{Effect, Status, Store};
 use tokio::sync::mpsc;
 
 use super::support::{Call, Desk, Site, expect_order, expect_problem, layer, post};
 
-const REJECTIONS: [u16; 9] = [400, 401, 403, 404, 405, 413, 415, 422, 429];
+const REJECTIONS: [u16; 20] = [
+    400, 401, 403, 404, 405, 406, 411, 412, 413, 414, 415, 416, 417, 421, 422, 425, 426, 428, 429,
+    431,
+];
 
 #[tokio::test]
 async fn a_request_that_was_rejected_can_be_mended_and_sent_with_its_key() {
@@ -32,7 +35,7 @@ async fn a_request_that_was_rejected_can_be_mended_and_sent_with_its_key() {
 #[tokio::test]
 async fn any_other_failure_is_stored() {
     let site = Site::new(|layer| layer).await;
-    for status in [402, 409, 500, 503, 204, 302] {
+    for status in [402, 409, 500, 501, 204, 302] {
         let (key, body) = (format!("key-{status}"), format!("refused {status}"));
         let first = site.send(&post(&key, &body)).await;
         let again = site.send(&post(&key, &body)).await;
@@ -43,8 +46,15 @@ async fn any_other_failure_is_stored() {
 }
 
 #[tokio::test]
-async fn the_rejections_can_be_chosen() {
-    let site = Site::new(|layer| layer.rejections([StatusCode::CONFLICT])).await;
+async fn what_a_status_says_can_be_chosen() {
+    let site = Site::new(|layer| {
+        layer.effect_of(|head| match head.status {
+            StatusCode::CONFLICT => Effect::DidNotHappen(()),
+            StatusCode::UNPROCESSABLE_ENTITY => Effect::Done(()),
+            status => effect_of_status(status),
+        })
+    })
+    .await;
     for (status, replayed) in [(409, None), (422, Some("true"))] {
         let call = post(&format!("key-{status}"), &format!("refused {status}"));
         assert_eq!(site.send(&call).await.header("idempotent-replayed"), None);

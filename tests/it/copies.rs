@@ -48,6 +48,24 @@ fn a_backup_has_all_that_was_acknowledged_before() {
 }
 
 #[test]
+fn the_key_for_a_callee_is_the_same_in_every_attempt_and_in_every_copy() {
+    let bench = Bench::new();
+    let first = bench.begin("k", "request").started();
+    let charge = first.downstream_key("charge");
+    drop(first);
+    let backup = SimDisk::new();
+    bench.store.backup_on(backup.clone()).expect("it is backed up");
+    for copy in [open(&bench, &backup), bench.reopen()] {
+        let interrupted = copy.begin("k", "request").interrupted();
+        assert_eq!(interrupted.downstream_key("charge"), charge);
+        assert_eq!(interrupted.retry().expect("it starts").downstream_key("charge"), charge);
+        // Another key, or another store, has another.
+        assert_ne!(copy.begin("other", "request").started().downstream_key("charge"), charge);
+    }
+    assert_ne!(Bench::new().begin("k", "request").started().downstream_key("charge"), charge);
+}
+
+#[test]
 fn a_backup_of_a_busy_store_is_whole() {
     for round in 0..10 {
         let bench = Bench::new();

@@ -205,12 +205,13 @@ fn functions_of(text: &str) -> Vec<(String, usize)> {
             continue;
         }
         let words: Vec<_> = line.split_whitespace().take_while(|word| *word != "{").collect();
-        let Some(name) = words.iter().position(|word| *word == "fn").and_then(|at| words.get(at + 1))
+        let Some(name) =
+            words.iter().position(|word| *word == "fn").and_then(|at| words.get(at + 1))
         else {
             continue;
         };
         let is_end = |end: &&str| end.trim() == "}" && indent(end) == indent(line);
-        if let Some(len) = lines[at..].iter().position(|end| is_end(&end)) {
+        if let Some(len) = lines[at..].iter().position(is_end) {
             found.push(((*name).to_owned(), len + 1));
         }
     }

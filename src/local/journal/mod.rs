@@ -178,6 +178,10 @@ impl Journal {
         })
     }
 
+    pub(crate) fn callee_secret(&self) -> &[u8; 32] {
+        &self.secrets.callee_key
+    }
+
     pub(crate) fn index(&self) -> &Arc<Index> {
         &self.index
     }

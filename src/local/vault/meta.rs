@@ -47,7 +47,7 @@ pub(crate) struct Secrets {
     /// The key of the live table's hash.
     pub(crate) hash_key: [u8; 16],
     /// From which keys for callees are derived. A copy has the same.
-    callee_key: [u8; 32],
+    pub(crate) callee_key: [u8; 32],
 }
 
 impl Secrets {

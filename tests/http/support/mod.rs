@@ -13,6 +13,7 @@ use idemstore::http::{IdempotencyLayer, Problem, Scope};
 use idemstore::{Begin, Builder, Fingerprint, Key, Store};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
 
 /// The scope of the usual layer.
 pub const SCOPE: &str = "tests";
@@ -86,8 +87,9 @@ pub fn layer(store: Store) -> IdempotencyLayer {
     IdempotencyLayer::new(store, Scope::shared(SCOPE))
 }
 
-/// Serves this router until the runtime ends.
+/// Serves this router until the runtime ends. A panic is answered with 500, as in most services.
 pub async fn serve(router: Router) -> SocketAddr {
+    let router = router.layer(CatchPanicLayer::new());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a port");
     let address = listener.local_addr().expect("it has an address");
     tokio::spawn(async move { axum::serve(listener, router).await });

@@ -1,0 +1,95 @@
+//! What a response says of the effect: the one rule by which a request is done, has done nothing, or
+//! has an unknown outcome.
+
+use http::StatusCode;
+use http::response::Parts;
+
+use super::Problem;
+use crate::rules::effect::Effect;
+use crate::sync::Arc;
+
+/// How the effect of a request is told from the head of its response.
+pub(super) type EffectOf = Arc<dyn Fn(&Parts) -> Effect + Send + Sync>;
+
+/// What a status says of the effect, by default: see
+/// [`IdempotencyLayer::effect_of`](super::IdempotencyLayer::effect_of).
+///
+/// | statuses | effect |
+/// |---|---|
+/// | 400, 401, 403 to 406, 411 to 417, 421, 422, 425, 426, 428, 429, 431 | it did not happen: by their definition (RFC 9110, RFC 6585, RFC 8470) nothing was applied |
+/// | 408, 502, 503, 504 | unknown: somebody gave up waiting, and the effect may come |
+/// | all others, with 409 and 500 | done: this is the answer |
+#[must_use]
+pub fn effect_of_status(status: StatusCode) -> Effect {
+    match status.as_u16() {
+        400 | 401 | 403..=406 | 411..=417 | 421 | 422 | 425 | 426 | 428 | 429 | 431 => {
+            Effect::DidNotHappen(())
+        }
+        408 | 502 | 503 | 504 => Effect::Unknown(()),
+        _ => Effect::Done(()),
+    }
+}
+
+/// What became of the effect: by the handler's own word, or else by the problem that another layer has
+/// answered with, or else by the head of the response. After the effect has begun no head says that it
+/// did not happen.
+pub(super) fn effect(response: &Parts, has_begun: bool, by_head: &EffectOf) -> Effect {
+    if let Some(effect) = response.extensions.get::<Effect>() {
+        return *effect;
+    }
+    if let Some(problem) = response.extensions.get::<Problem>() {
+        return problem.effect();
+    }
+    match by_head(response) {
+        Effect::DidNotHappen(()) if has_begun => Effect::Done(()),
+        effect => effect,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+
+    use super::*;
+
+    fn head(status: u16) -> Parts {
+        Response::builder().status(status).body(()).expect("it is a status").into_parts().0
+    }
+
+    fn by_status() -> EffectOf {
+        Arc::new(|head| effect_of_status(head.status))
+    }
+
+    #[test]
+    fn each_status_is_in_one_of_three_sets() {
+        let of = |begun, wanted: Effect| -> Vec<u16> {
+            let is_it = |status: &u16| effect(&head(*status), begun, &by_status()) == wanted;
+            (100..=599).filter(is_it).collect()
+        };
+        let nothing = [
+            400, 401, 403, 404, 405, 406, 411, 412, 413, 414, 415, 416, 417, 421, 422, 425, 426,
+            428, 429, 431,
+        ];
+        assert_eq!(of(false, Effect::DidNotHappen(())), nothing);
+        assert_eq!(of(false, Effect::Unknown(())), [408, 502, 503, 504]);
+        assert_eq!(of(false, Effect::Done(())).len(), 500 - nothing.len() - 4);
+    }
+
+    #[test]
+    fn after_the_effect_has_begun_no_status_frees() {
+        for status in 100..=599 {
+            let effect = effect(&head(status), true, &by_status());
+            assert_ne!(effect, Effect::DidNotHappen(()), "{status}");
+            assert_eq!(effect == Effect::Unknown(()), [408, 502, 503, 504].contains(&status));
+        }
+    }
+
+    #[test]
+    fn the_handlers_own_word_counts_most_and_a_problem_more_than_its_status() {
+        let mut said = head(200);
+        said.extensions.insert(Problem::InFlight);
+        assert_eq!(effect(&said, true, &by_status()), Effect::DidNotHappen(()));
+        said.extensions.insert::<Effect>(Effect::Unknown(()));
+        assert_eq!(effect(&said, false, &by_status()), Effect::Unknown(()));
+    }
+}
