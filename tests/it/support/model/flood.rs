@@ -42,7 +42,7 @@ struct Crowd {
 
 /// The starts that wait, of each scope.
 #[derive(Debug, Default)]
-struct Queue([usize; 2]);
+pub(super) struct Queue([usize; 2]);
 
 impl Call {
     fn new(key: u8, known: Known, call: impl Future<Output = Answer> + Send + 'static) -> Self {
@@ -67,6 +67,18 @@ impl Queue {
     /// Whether there is room for one more: a scope has at most as many as are left for others.
     fn has_room(&self, scope: usize) -> bool {
         self.0[scope] < STARTS_MAX - self.0.iter().sum::<usize>()
+    }
+
+    /// One was refused, since its scope has its share.
+    pub(super) fn refuses(&self, key: u8) {
+        assert!(!self.has_room(scope(key)), "{self:?} has room for {key}");
+    }
+
+    /// One was taken, or not for want of room on the disk.
+    pub(super) fn takes(&mut self, key: u8, failure: Option<&impl Failure>) {
+        assert!(failure.is_some() || self.has_room(scope(key)), "{key} in {self:?}");
+        let is_in = !failure.is_some_and(Failure::is_full);
+        self.0[scope(key)] += usize::from(is_in && self.has_room(scope(key)));
     }
 }
 
@@ -165,21 +177,33 @@ impl World {
         }
     }
 
+    /// What becomes of a start among others; `true` if it was refused for its scope's share.
+    pub(super) fn started_among(
+        &mut self,
+        queue: &mut Queue,
+        key: u8,
+        known: Known,
+        started: Result<Execution, Error>,
+    ) -> bool {
+        if let Err(Error::Overloaded { bound: Bound::ScopeShare }) = started {
+            queue.refuses(key);
+            self.seen.crowded += 1;
+            self.let_go(key);
+            return true;
+        }
+        queue.takes(key, started.as_ref().err());
+        self.started(key, known, started);
+        false
+    }
+
     fn check_answers(&mut self, answers: Vec<(u8, Known, Answer)>) {
         let (mut queue, mut refused) = (Queue::default(), Vec::new());
         for (key, known, answer) in answers {
             match answer {
-                Answer::Started(Err(Error::Overloaded { bound: Bound::ScopeShare })) => {
-                    assert!(!queue.has_room(scope(key)), "{queue:?} has room for {key}");
-                    self.seen.crowded += 1;
-                    self.let_go(key);
-                    refused.push(key);
-                }
                 Answer::Started(started) => {
-                    assert!(started.is_err() || queue.has_room(scope(key)), "{key} in {queue:?}");
-                    let is_in = !started.as_ref().is_err_and(Failure::is_full);
-                    queue.0[scope(key)] += usize::from(is_in && queue.has_room(scope(key)));
-                    self.started(key, known, started);
+                    if self.started_among(&mut queue, key, known, started) {
+                        refused.push(key);
+                    }
                 }
                 Answer::Checkpointed(progress, execution, stored) => {
                     self.checkpointed(key, known, progress, &execution, stored);

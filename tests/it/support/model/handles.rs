@@ -4,10 +4,11 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use idemstore::{
-    CheckpointError, Completable, CompleteError, Completed, Error, Execution, Interrupted, NotKept,
-    Permit, Startable, Timestamp,
+    Bound, CheckpointError, Completable, CompleteError, Completed, Error, Execution, Interrupted,
+    NotKept, Permit, Startable, Timestamp,
 };
 
+use super::flood::Queue;
 use super::{
     Done, Handle, Holder, Known, World, as_future, check_execution, fits, progress, refused,
     refused_checkpoint, result,
@@ -324,8 +325,10 @@ impl World {
             taken.into_iter().map(|(key, handle, known)| ((key, known), handle)).unzip();
         let executions = self.bench().store.start_many(handles);
         assert_eq!(executions.len(), keys.len());
+        // They are queued at once.
+        let mut queue = Queue::default();
         for ((key, known), execution) in keys.into_iter().zip(executions) {
-            self.started(key, known, execution);
+            self.started_among(&mut queue, key, known, execution);
         }
     }
 
@@ -333,15 +336,15 @@ impl World {
         match kind {
             Kind::Permit => {
                 let taken = self.take_permits();
-                self.complete_each(taken, len, permit_again);
+                self.complete_each(taken, len, Some(Queue::default()), permit_again);
             }
             Kind::Execution => {
                 let taken = self.take_executions();
-                self.complete_each(taken, len, execution_again);
+                self.complete_each(taken, len, None, execution_again);
             }
             Kind::Interrupted => {
                 let taken = self.take_interrupted();
-                self.complete_each(taken, len, interrupted_again);
+                self.complete_each(taken, len, None, interrupted_again);
             }
         }
     }
@@ -350,6 +353,7 @@ impl World {
         &mut self,
         taken: Vec<(u8, H, Known)>,
         len: Len,
+        mut starts: Option<Queue>,
         again: fn(H, Known) -> Handle,
     ) {
         let (mut keys, mut results) = (Vec::new(), Vec::new());
@@ -361,6 +365,16 @@ impl World {
         let answers = self.bench().store.complete_many(results);
         assert_eq!(answers.len(), keys.len());
         for ((key, known, result), answer) in keys.into_iter().zip(answers) {
+            // What was not started counts as a start, and has its scope's share.
+            if let (Some(queue), true) = (&mut starts, fits(&result)) {
+                if let Err(CompleteError::Overloaded { bound: Bound::ScopeShare, handle }) = answer
+                {
+                    queue.refuses(key);
+                    self.handles.push((key, again(handle, known)));
+                    continue;
+                }
+                queue.takes(key, answer.as_ref().err());
+            }
             self.concluded(key, known, result, answer, again);
         }
     }
