@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::Operation;
 use crate::error::{CompleteError, Error};
 use crate::handle::{self, Begin, Completable, Door, Execution, Interrupted, Permit};
 use crate::key::{Fingerprint, Key};
@@ -50,17 +49,6 @@ pub(super) enum Claim {
 }
 
 impl Claim {
-    /// What it would start.
-    pub(super) fn operation(&self) -> Operation {
-        match self {
-            Self::Fresh(permit) => Operation::new(permit.key().clone(), 1, permit.downstream()),
-            Self::Interrupted(interrupted) => {
-                let (key, attempt) = (interrupted.key().clone(), interrupted.attempt());
-                Operation::new(key, attempt.saturating_add(1), interrupted.downstream())
-            }
-        }
-    }
-
     pub(super) async fn start(self) -> Result<Execution, Error> {
         match self {
             Self::Fresh(permit) => permit.start_async().await,

@@ -4,15 +4,17 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, DATE, SET_COOKIE};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderName, Method, Response, response};
+use tokio::sync::Semaphore;
 use tower_layer::Layer;
 
 use super::backing::Backing;
 use super::fingerprint::FingerprintOf;
 use super::interrupted::Decide;
 use super::outcome::{EffectOf, effect_of_status};
+use super::stored::UNSTORED;
 use super::{Body, Decision, Idempotency, InterruptedRequest, Problem, Scope};
 use crate::key::Fingerprint;
 use crate::rules::effect::Effect;
@@ -22,6 +24,9 @@ use crate::sync::Arc;
 /// As long as axum's own extractors take a body.
 const REQUEST_LEN_DEFAULT: usize = 2 * 1024 * 1024;
 const RESPONSE_LEN_DEFAULT: usize = 1024 * 1024;
+
+/// More than a process can have.
+const HANDLERS_MAX_DEFAULT: u32 = 1 << 24;
 
 /// When the operation of a request starts: from then on it counts as run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +79,20 @@ pub(super) struct Config {
     pub(super) wait: Option<Duration>,
     retry_after_secs: u64,
     pub(super) on_interrupted: Option<Decide>,
+    pub(super) on_problem: Option<Restate>,
+    skip: Option<Skip>,
+    retention_of: Option<RetentionOf>,
+    pub(super) keep_no_store: bool,
+    /// One permit for each handler that may run.
+    pub(super) handlers: Arc<Semaphore>,
+    handlers_max: u32,
 }
+
+/// What answers a problem in another form.
+pub(super) type Restate = Arc<dyn Fn(Problem, &Parts) -> Response<Body> + Send + Sync>;
+
+type Skip = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
+type RetentionOf = Arc<dyn Fn(&Parts) -> Option<Duration> + Send + Sync>;
 
 impl IdempotencyLayer {
     /// A layer with the default options. There is no default for the scope: it keeps the tenants of
@@ -89,12 +107,18 @@ impl IdempotencyLayer {
             fingerprint: FingerprintOf::Headers(vec![CONTENT_TYPE]),
             start: Start::BeforeHandler,
             effect_of: Arc::new(|head| effect_of_status(head.status)),
-            unstored_headers: vec![DATE, SET_COOKIE],
+            unstored_headers: UNSTORED.to_vec(),
             request_len_max: REQUEST_LEN_DEFAULT,
             response_len_max: RESPONSE_LEN_DEFAULT,
             wait: None,
             retry_after_secs: 1,
             on_interrupted: None,
+            on_problem: None,
+            skip: None,
+            retention_of: None,
+            keep_no_store: false,
+            handlers: Arc::new(Semaphore::new(HANDLERS_MAX_DEFAULT as usize)),
+            handlers_max: HANDLERS_MAX_DEFAULT,
         };
         Self { config }
     }
@@ -223,6 +247,113 @@ impl IdempotencyLayer {
         self
     }
 
+    /// Passes requests on without protection for which this says so, with a key too. It is asked before
+    /// the key is looked at.
+    ///
+    /// ```
+    /// use idemstore::http::{IdempotencyLayer, Scope};
+    ///
+    /// # fn layer(store: idemstore::Store) -> IdempotencyLayer {
+    /// IdempotencyLayer::new(store, Scope::shared("payments"))
+    ///     // It reads, although it is a POST.
+    ///     .skip(|head| head.uri.path().ends_with("/search"))
+    /// # }
+    /// ```
+    pub fn skip(mut self, skip: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.config.skip = Some(Arc::new(skip));
+        self
+    }
+
+    /// The most handlers of requests with a key that run at one time; 16 million by default. A request
+    /// that would be one more is answered with [`Problem::Unavailable`], and leaves no trace.
+    ///
+    /// A handler counts until it has ended, also if its client has left: a limit around the layer would
+    /// not see it any more. All services that are made of this layer, and of its copies, share the limit.
+    pub fn handlers_max(mut self, handlers: u32) -> Self {
+        let handlers = handlers.clamp(1, HANDLERS_MAX_DEFAULT);
+        self.config.handlers = Arc::new(Semaphore::new(handlers as usize));
+        self.config.handlers_max = handlers;
+        self
+    }
+
+    /// Waits until all handlers have ended whose requests have a key, at most for this time, and says how
+    /// many have not. Call it when the server takes no connections any more, and before its runtime
+    /// ends: a handler may outlive its client. From now on no further one begins while this waits.
+    ///
+    /// The runtime must have its timer enabled.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use idemstore::http::IdempotencyLayer;
+    /// # async fn serve(listener: tokio::net::TcpListener, app: axum::Router, layer: IdempotencyLayer)
+    /// # -> std::io::Result<()> {
+    /// axum::serve(listener, app)
+    ///     .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
+    ///     .await?;
+    /// let left = layer.drain(Duration::from_secs(30)).await;
+    /// // What is left is interrupted.
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        let Config { handlers, handlers_max, .. } = &self.config;
+        match tokio::time::timeout(deadline, handlers.acquire_many(*handlers_max)).await {
+            Ok(_all) => 0,
+            Err(_) => (*handlers_max as usize).saturating_sub(handlers.available_permits()),
+        }
+    }
+
+    /// How long the outcome of a request is kept, from its head; `None` for the retention of the store.
+    pub fn retention_of(
+        mut self,
+        tell: impl Fn(&Parts) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.config.retention_of = Some(Arc::new(tell));
+        self
+    }
+
+    /// Whether a response with `Cache-Control: no-store` is stored; by default only its length and
+    /// digest are, and a retry gets [`Problem::ResponseNotKept`]: it may have a secret in it.
+    /// [`without_keeping`](super::without_keeping) says the same of any response.
+    pub fn keep_no_store(mut self, keep: bool) -> Self {
+        self.config.keep_no_store = keep;
+        self
+    }
+
+    /// Answers problems in another form than `application/problem+json`, from the problem and the head of
+    /// the request. The problem stays in the extensions of the response, and `Retry-After` is added
+    /// where it has none and the problem may pass.
+    ///
+    /// ```
+    /// use http::Response;
+    /// use idemstore::http::{IdempotencyLayer, Problem, Scope};
+    ///
+    /// # fn layer(store: idemstore::Store) -> IdempotencyLayer {
+    /// IdempotencyLayer::new(store, Scope::shared("payments")).on_problem(|problem, _| {
+    ///     let code = match problem {
+    ///         Problem::KeyReused => "idempotency_conflict",
+    ///         Problem::InFlight => "idempotency_in_flight",
+    ///         _ => "idempotency_error",
+    ///     };
+    ///     let mut response = Response::new(format!(r#"{{"code":"{code}"}}"#));
+    ///     *response.status_mut() = problem.status();
+    ///     response
+    /// })
+    /// # }
+    /// ```
+    pub fn on_problem<B>(
+        mut self,
+        restate: impl Fn(Problem, &Parts) -> Response<B> + Send + Sync + 'static,
+    ) -> Self
+    where
+        B: Into<Bytes>,
+    {
+        let restate =
+            move |problem, head: &Parts| restate(problem, head).map(|body| Body::from(body.into()));
+        self.config.on_problem = Some(Arc::new(restate));
+        self
+    }
+
     /// Decides about requests that were interrupted. By default they are refused, until their
     /// retention is over or somebody says what became of them by
     /// [`Store::complete`](Store::complete) or [`Store::abandon`](Store::abandon).
@@ -273,8 +404,18 @@ impl<S> Layer<S> for IdempotencyLayer {
 }
 
 impl Config {
-    pub(super) fn covers(&self, method: &Method) -> bool {
+    fn covers(&self, method: &Method) -> bool {
         self.methods.contains(method)
+    }
+
+    /// Whether the layer has nothing to do with a request.
+    pub(super) fn passes(&self, head: &Parts) -> bool {
+        !self.covers(&head.method) || self.skip.as_ref().is_some_and(|skip| skip(head))
+    }
+
+    /// How long the outcome of this request is to be kept, if not as long as any other's.
+    pub(super) fn retention(&self, head: &Parts) -> Option<Duration> {
+        self.retention_of.as_ref().and_then(|tell| tell(head))
     }
 
     pub(super) fn refuse(&self, problem: Problem) -> Response<Body> {

@@ -89,7 +89,7 @@
 //! | is handled right now | 409 [`InFlight`](Problem::InFlight), with `Retry-After`; or after [waiting](IdempotencyLayer::wait), the replay |
 //! | has the key of another request | 422 [`KeyReused`](Problem::KeyReused) |
 //! | was started, and nobody is left who handles it | 409 [`Interrupted`](Problem::Interrupted), or what [a hook](IdempotencyLayer::on_interrupted) decides |
-//! | was completed with a response too long to keep | 409 [`ResponseNotKept`](Problem::ResponseNotKept) |
+//! | was completed with a response too long to keep, or with a [secret](without_keeping) in it | 409 [`ResponseNotKept`](Problem::ResponseNotKept) |
 //! | has no key | that of its handler, **without protection**; or 400 [`KeyMissing`](Problem::KeyMissing), if one is [required](IdempotencyLayer::require_key) |
 //! | has a key that is none, or two of them | 400 [`KeyMalformed`](Problem::KeyMalformed), [`KeyTooLong`](Problem::KeyTooLong), [`KeyRepeated`](Problem::KeyRepeated) |
 //! | has a body that is too long, or ends early | 413 [`BodyTooLarge`](Problem::BodyTooLarge), 400 [`BodyUnreadable`](Problem::BodyUnreadable) |
@@ -124,8 +124,7 @@
 //!   (This is why the layer needs a tokio runtime. From then on the handler does not see what is
 //!   local to the task of the connection, such as the current span.)
 //! - The handler panics, or the process ends: the key is interrupted, and not run again by itself. So
-//!   a server that shuts down should keep its runtime until
-//!   [`Stats::in_flight`](crate::Stats::in_flight) is 0.
+//!   a server that shuts down [waits for its handlers](IdempotencyLayer::drain) before its runtime ends.
 //! - The handler does not know what became of its effect, or knows that it did not happen: it says so
 //!   [in its response](with_effect).
 //! - The response cannot be stored: the client gets 500, and not the response, for a retry could
@@ -168,14 +167,16 @@ mod problem;
 mod run;
 mod scope;
 mod service;
+mod slot;
 mod stored;
 
 pub use body::{Body, BodyError};
 pub use interrupted::{Decision, InterruptedRequest};
 pub use layer::{IdempotencyLayer, Start};
 pub use operation::{Operation, with_effect};
-pub use outcome::effect_of_status;
+pub use outcome::{effect_of_status, without_keeping};
 pub use permit::{IdempotencyPermit, StartError};
 pub use problem::Problem;
 pub use scope::{Refusal, Scope};
 pub use service::Idempotency;
+pub use stored::{decode_response, encode_response};

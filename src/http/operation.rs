@@ -4,6 +4,9 @@ use std::fmt;
 
 use http::Response;
 
+use super::backing::Claim;
+use super::slot::Slot;
+
 use crate::handle::Downstream;
 use crate::key::Key;
 use crate::rules::effect::Effect;
@@ -20,11 +23,25 @@ pub struct Operation {
     attempt: u32,
     downstream: Downstream,
     effect_has_begun: Arc<AtomicBool>,
+    slot: Slot,
 }
 
 impl Operation {
-    pub(super) fn new(key: Key, attempt: u32, downstream: Downstream) -> Self {
-        Self { key, attempt, downstream, effect_has_begun: Arc::default() }
+    /// What this would start.
+    pub(super) fn of(claim: &Claim) -> Self {
+        let (key, attempt, downstream) = match claim {
+            Claim::Fresh(permit) => (permit.key(), 1, permit.downstream()),
+            Claim::Interrupted(interrupted) => {
+                let attempt = interrupted.attempt().saturating_add(1);
+                (interrupted.key(), attempt, interrupted.downstream())
+            }
+        };
+        let (effect_has_begun, slot) = (Arc::default(), Slot::starting());
+        Self { key: key.clone(), attempt, downstream, effect_has_begun, slot }
+    }
+
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
     }
 
     /// The key, in its scope.
@@ -55,6 +72,35 @@ impl Operation {
     /// It is a mark in memory, and stores nothing.
     pub fn effect_begins(&self) {
         self.effect_has_begun.store(true, Ordering::Release);
+    }
+
+    /// Leaves the operation to somebody who finishes it by its key, such as a webhook: by
+    /// [`Store::complete_response`](crate::Store::complete_response) or
+    /// [`Store::abandon`](crate::Store::abandon). The response of the handler is sent and not stored,
+    /// and a retry finds the operation in flight until it is finished. If the process ends before, it
+    /// is interrupted.
+    ///
+    /// Call it *before* the service is called that will answer: a fast webhook would else meet a key that
+    /// is still held. Returns whether it has: one that has not started cannot be left.
+    ///
+    /// ```
+    /// use axum::extract::Extension;
+    /// use axum::http::StatusCode;
+    /// use idemstore::http::Operation;
+    ///
+    /// # async fn ask_the_bank(_: &str) -> Result<(), ()> { Ok(()) }
+    /// async fn pay(Extension(operation): Extension<Operation>) -> StatusCode {
+    ///     // From here on the bank's webhook completes it.
+    ///     if !operation.leave() {
+    ///         return StatusCode::INTERNAL_SERVER_ERROR;
+    ///     }
+    ///     let asked = ask_the_bank(&operation.downstream_key("charge")).await;
+    ///     if asked.is_ok() { StatusCode::ACCEPTED } else { StatusCode::BAD_GATEWAY }
+    /// }
+    /// ```
+    #[must_use = "an operation that was not left is completed by its response"]
+    pub fn leave(&self) -> bool {
+        self.slot.leave()
     }
 
     pub(super) fn has_effect_begun(&self) -> bool {

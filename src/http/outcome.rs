@@ -1,8 +1,9 @@
 //! What a response says of the effect: the one rule by which a request is done, has done nothing, or
 //! has an unknown outcome.
 
-use http::StatusCode;
+use http::header::CACHE_CONTROL;
 use http::response::Parts;
+use http::{Response, StatusCode};
 
 use super::Problem;
 use crate::rules::effect::Effect;
@@ -46,10 +47,40 @@ pub(super) fn effect(response: &Parts, has_begun: bool, by_head: &EffectOf) -> E
     }
 }
 
+/// In the extensions of a response that is done, and not to be kept.
+#[derive(Clone, Copy)]
+struct Unkept;
+
+/// Says that the effect has happened, and that the response must not be stored, since it has a secret in
+/// it: only its length and digest are. It is sent to the client that asked first, and a retry gets
+/// [`Problem::ResponseNotKept`].
+///
+/// ```
+/// use http::Response;
+/// use idemstore::http::without_keeping;
+///
+/// fn api_key(key: String) -> Response<String> {
+///     without_keeping(Response::new(key))
+/// }
+/// ```
+#[must_use]
+pub fn without_keeping<B>(mut response: Response<B>) -> Response<B> {
+    response.extensions_mut().insert(Unkept);
+    response
+}
+
+/// Whether a response is not to be kept.
+pub(super) fn is_secret(response: &Parts, keep_no_store: bool) -> bool {
+    let is_no_store = || {
+        let values = response.headers.get_all(CACHE_CONTROL).iter();
+        let mut directives = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        directives.any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-store"))
+    };
+    response.extensions.get::<Unkept>().is_some() || !keep_no_store && is_no_store()
+}
+
 #[cfg(test)]
 mod tests {
-    use http::Response;
-
     use super::*;
 
     fn head(status: u16) -> Parts {

@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use http::response::Parts;
 use http::{Request, Response};
+use tokio::sync::OwnedSemaphorePermit;
 use tower_service::Service;
 
 use super::backing::{self, Claim, Within};
 use super::body::{BodyError, Read, Whole};
 use super::layer::{Config, Start};
-use super::permit::Lease;
+use super::permit::IdempotencyPermit;
+use super::slot::{Answered, Lease};
 use super::{Body, Decision, InterruptedRequest, Operation, Problem, outcome, stored};
 use crate::handle::{Completable, Execution, Interrupted};
 use crate::rules::effect::Effect;
@@ -19,6 +21,8 @@ pub(super) struct Run<S> {
     pub(super) config: Arc<Config>,
     pub(super) inner: S,
     pub(super) request: Request<Whole>,
+    /// Counts the handler until it has ended.
+    pub(super) handler: OwnedSemaphorePermit,
 }
 
 impl<S, R> Run<S>
@@ -41,14 +45,24 @@ where
             }
             fresh @ Claim::Fresh(_) => fresh,
         };
-        let operation = claim.operation();
+        let operation = Operation::of(&claim);
         let extensions = self.request.extensions_mut();
         extensions.insert(operation.clone());
         extensions.insert(Within(self.config.backing.clone()));
+        let lease = Lease(operation.slot().clone());
         match self.config.start {
-            Start::BeforeHandler => self.started(claim, &operation).await,
-            Start::ByHandler => self.startable(claim).await,
+            Start::BeforeHandler => {
+                let Ok(execution) = claim.start().await else {
+                    return Ok(self.config.refuse(Problem::Unavailable));
+                };
+                lease.0.put(execution).await.expect("nobody has answered yet");
+            }
+            Start::ByHandler => {
+                lease.0.offer(claim);
+                extensions.insert(IdempotencyPermit::new(lease.0.clone()));
+            }
         }
+        self.answer(lease, &operation).await
     }
 
     fn asks_again(&self, interrupted: &Interrupted) -> InterruptedRequest {
@@ -56,31 +70,23 @@ where
         InterruptedRequest::new(interrupted, parts, body.data)
     }
 
-    /// [`Start::BeforeHandler`].
-    async fn started(
+    /// Lets the handler answer, and ends the operation as that says. A service that fails has not said
+    /// what became of the effect: the key is interrupted.
+    async fn answer(
         mut self,
-        claim: Claim,
+        lease: Lease,
         operation: &Operation,
     ) -> Result<Response<Body>, S::Error> {
-        let Ok(execution) = claim.start().await else {
-            return Ok(self.config.refuse(Problem::Unavailable));
-        };
+        let _until_the_end = self.handler;
         let request = self.request.map(Body::from);
-        // A service that fails has not said what became of the effect: the key is interrupted.
         let response = stored::first(self.inner.call(request).await?.map(Body::new));
-        Ok(self.config.conclude(execution, response, operation.has_effect_begun()).await)
-    }
-
-    /// [`Start::ByHandler`].
-    async fn startable(mut self, claim: Claim) -> Result<Response<Body>, S::Error> {
-        let lease = Lease::new(claim);
-        let mut request = self.request.map(Body::from);
-        request.extensions_mut().insert(lease.permit());
-        let response = stored::first(self.inner.call(request).await?.map(Body::new));
+        // A handler that starts by itself does so right before its effect.
+        let has_begun = operation.has_effect_begun() || self.config.start == Start::ByHandler;
         match lease.close() {
-            // It has started right before its effect.
-            Some(execution) => Ok(self.config.conclude(execution, response, true).await),
-            None => Ok(response),
+            Answered::Started(execution) => {
+                Ok(self.config.conclude(execution, response, has_begun).await)
+            }
+            Answered::Left | Answered::NotStarted => Ok(response),
         }
     }
 }
@@ -146,7 +152,12 @@ impl Config {
         read: Read,
     ) -> Option<Response<Body>> {
         let headers = stored::lasting(&head.headers, &self.unstored_headers);
+        let is_secret = outcome::is_secret(&head, self.keep_no_store);
         let (kept, body) = match read {
+            Read::Whole(whole) if is_secret => {
+                let bytes = stored::encode(head.status, &headers, &whole.data, None);
+                (backing::keep_digest(handle, &bytes).await, Body::from(whole))
+            }
             Read::Whole(whole) => {
                 let Whole { data, trailers } = &whole;
                 let bytes = stored::encode(head.status, &headers, data, trailers.as_ref());

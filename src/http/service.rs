@@ -5,8 +5,11 @@ use std::fmt;
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use http_body_util::LengthLimitError;
 use tokio::runtime::Handle;
@@ -15,7 +18,7 @@ use tower_service::Service;
 use super::backing::{Claim, Within};
 use super::body::{BodyError, Read, Whole};
 use super::enduring::Enduring;
-use super::layer::{Config, Start};
+use super::layer::{Config, Restate, Start};
 use super::permit::IdempotencyPermit;
 use super::run::Run;
 use super::scope::Refusal;
@@ -64,28 +67,58 @@ where
         // The one that said it is ready is called, and its copy is asked next.
         let copy = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, copy);
-        let (config, mut request) = (Arc::clone(&self.config), request.map(Body::new));
-        if !config.covers(request.method()) {
-            return Box::pin(pass(inner, request));
-        }
-        if request.extensions().get::<Within>().is_some_and(|within| within.0.is(&config.backing)) {
-            // The layer around this one has the key in hand.
-            if request.extensions().get::<IdempotencyPermit>().is_none() {
-                request.extensions_mut().insert(IdempotencyPermit::started());
-            }
-            return Box::pin(pass(inner, request));
-        }
-        match config.find_key(request.headers()) {
-            Ok(Some(name)) => Box::pin(protect(config, inner, name, request)),
-            Ok(None) => {
-                if config.start == Start::ByHandler {
-                    request.extensions_mut().insert(IdempotencyPermit::unprotected());
-                }
-                Box::pin(pass(inner, request))
-            }
-            Err(problem) => Box::pin(async move { Ok(config.refuse(problem)) }),
-        }
+        let config = Arc::clone(&self.config);
+        let (head, body) = request.into_parts();
+        let asked = config.on_problem.clone().map(|restate| (restate, head.clone()));
+        let request = Request::from_parts(head, Body::new(body));
+        let answer = answer(config, inner, request);
+        let Some((restate, head)) = asked else { return answer };
+        Box::pin(async move { Ok(restated(answer.await?, &restate, &head)) })
     }
+}
+
+/// Answers a request.
+fn answer<S, R>(config: Arc<Config>, inner: S, request: Request<Body>) -> ResponseFuture<S::Error>
+where
+    S: Service<Request<Body>, Response = Response<R>, Error: Send, Future: Send> + Send + 'static,
+    R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+{
+    let (head, body) = request.into_parts();
+    let passes = config.passes(&head);
+    let mut request = Request::from_parts(head, body);
+    if passes {
+        return Box::pin(pass(inner, request));
+    }
+    if request.extensions().get::<Within>().is_some_and(|within| within.0.is(&config.backing)) {
+        // The layer around this one has the key in hand.
+        if request.extensions().get::<IdempotencyPermit>().is_none() {
+            request.extensions_mut().insert(IdempotencyPermit::started());
+        }
+        return Box::pin(pass(inner, request));
+    }
+    match config.find_key(request.headers()) {
+        Ok(Some(name)) => Box::pin(protect(config, inner, name, request)),
+        Ok(None) => {
+            if config.start == Start::ByHandler {
+                request.extensions_mut().insert(IdempotencyPermit::unprotected());
+            }
+            Box::pin(pass(inner, request))
+        }
+        Err(problem) => Box::pin(async move { Ok(config.refuse(problem)) }),
+    }
+}
+
+/// The response, or if it is a problem that problem in another form.
+fn restated(response: Response<Body>, restate: &Restate, head: &Parts) -> Response<Body> {
+    let Some(problem) = response.extensions().get::<Problem>().copied() else { return response };
+    let mut restated = restate(problem, head);
+    if let (Some(after), false) =
+        (response.headers().get(RETRY_AFTER), restated.headers().contains_key(RETRY_AFTER))
+    {
+        restated.headers_mut().insert(RETRY_AFTER, after.clone());
+    }
+    restated.extensions_mut().insert(problem);
+    restated
 }
 
 /// Hands a request on that the layer has nothing to do with.
@@ -115,16 +148,23 @@ where
         Ok(asked) => asked,
         Err(refusal) => return Ok(refusal.into_response()),
     };
-    let Asked { begin, request } = asked;
+    let Asked { begin, request, retention } = asked;
     let claim = match begin {
-        Begin::Fresh(permit) => Claim::Fresh(permit),
+        Begin::Fresh(permit) => Claim::Fresh(match retention {
+            Some(retention) => permit.with_retention(retention),
+            None => permit,
+        }),
         Begin::Interrupted(interrupted) => Claim::Interrupted(interrupted),
         Begin::Replay(completed) => return Ok(config.replay(&completed)),
         Begin::NotKept(_) => return Ok(config.refuse(Problem::ResponseNotKept)),
         Begin::InFlight(_) => return Ok(config.refuse(Problem::InFlight)),
         Begin::Mismatch => return Ok(config.refuse(Problem::KeyReused)),
     };
-    let run = Run { config: Arc::clone(&config), inner, request };
+    let Ok(handler) = Arc::clone(&config.handlers).try_acquire_owned() else {
+        // The claim is dropped, and with it all there is of the request.
+        return Ok(config.refuse(Problem::Unavailable));
+    };
+    let run = Run { config: Arc::clone(&config), inner, request, handler };
     match Enduring::new(runtime, run.finish(claim)).await {
         Ok(answer) => answer,
         // The handler has panicked, which is told as without the layer.
@@ -136,6 +176,8 @@ where
 struct Asked {
     begin: Begin,
     request: Request<Whole>,
+    /// If it is another than the store's.
+    retention: Option<Duration>,
 }
 
 impl Config {
@@ -163,7 +205,8 @@ impl Config {
         let fingerprint = self.fingerprint.compute(&parts, &whole.data);
         let begin = self.backing.begin(&key, fingerprint, self.wait).await;
         let begin = begin.map_err(|_| Refusal::from(self.refuse(Problem::Unavailable)))?;
-        Ok(Asked { begin, request: Request::from_parts(parts, whole) })
+        let retention = self.retention(&parts);
+        Ok(Asked { begin, request: Request::from_parts(parts, whole), retention })
     }
 
     /// The stored response once more.

@@ -15,12 +15,21 @@
 //! Decoding refuses bytes that are left over, and whatever [`encode`] would not have written.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, PROXY_AUTHENTICATE, RETRY_AFTER, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, DATE, PROXY_AUTHENTICATE, RETRY_AFTER, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::Body;
+use crate::error::FinishError;
+use crate::handle::Completed;
+use crate::key::Key;
+use crate::store::Store;
 
 const VERSION: u8 = 1;
+
+/// The headers that are left out by default, beside those of a connection.
+pub(super) const UNSTORED: [HeaderName; 2] = [DATE, SET_COOKIE];
 
 /// Marks a response that was not made by this request.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -68,6 +77,52 @@ pub(super) fn first(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
+/// The bytes of a response as the layer stores it, for [`Store::complete`] and its like: so what is
+/// completed outside of the layer is replayed by it. `Date`, `Set-Cookie` and the headers of a
+/// connection are left out.
+#[must_use]
+pub fn encode_response(response: &Response<Bytes>) -> Vec<u8> {
+    let headers = lasting(response.headers(), &UNSTORED);
+    encode(response.status(), &headers, response.body(), None)
+}
+
+/// The response that the layer, or [`encode_response`], has stored: status, headers and body, without
+/// trailers. `None` if these bytes are none.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Response;
+/// use idemstore::http::{decode_response, encode_response};
+///
+/// let receipt = Response::new(Bytes::from("receipt 17"));
+/// let stored = decode_response(&encode_response(&receipt)).expect("it is one");
+/// assert_eq!(stored.body(), "receipt 17");
+/// assert!(decode_response(b"receipt 17").is_none());
+/// ```
+#[must_use]
+pub fn decode_response(bytes: &[u8]) -> Option<Response<Bytes>> {
+    let (response, _) = decode_parts(bytes)?;
+    Some(response)
+}
+
+impl Store {
+    /// Completes the operation of a key with a response, as the HTTP layer would: its retries get this
+    /// response. It is for what the layer has left to somebody else
+    /// ([`Operation::leave`](super::Operation::leave)), or what was interrupted and has ended
+    /// elsewhere since. The key has the scope of the layer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::complete`].
+    pub async fn complete_response(
+        &self,
+        key: &Key,
+        response: &Response<Bytes>,
+    ) -> Result<Completed, FinishError> {
+        self.complete_async(key, encode_response(response)).await
+    }
+}
+
 /// The bytes of a response.
 pub(super) fn encode(
     status: StatusCode,
@@ -104,6 +159,11 @@ fn put_number(bytes: &mut Vec<u8>, number: usize) {
 
 /// The response in these bytes, if they are one.
 pub(super) fn decode(bytes: &[u8]) -> Option<Response<Body>> {
+    let (response, trailers) = decode_parts(bytes)?;
+    Some(response.map(|body| Body::whole(body, trailers)))
+}
+
+fn decode_parts(bytes: &[u8]) -> Option<(Response<Bytes>, Option<HeaderMap>)> {
     let mut rest = Rest(bytes);
     if rest.array::<1>()? != [VERSION] {
         return None;
@@ -115,10 +175,10 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Response<Body>> {
     if !rest.0.is_empty() {
         return None;
     }
-    let mut response = Response::new(Body::whole(body, Some(trailers).filter(|t| !t.is_empty())));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    Some(response)
+    Some((response, Some(trailers).filter(|trailers| !trailers.is_empty())))
 }
 
 /// What is left to decode.
@@ -245,7 +305,7 @@ mod tests {
             ("date", b"now"),
             ("location", b"/orders/1"),
         ]);
-        let left = lasting(&all, &[http::header::DATE]);
+        let left = lasting(&all, &[DATE]);
         assert_eq!(left, headers(&[("location", b"/orders/1")]));
     }
 

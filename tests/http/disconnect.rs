@@ -9,10 +9,10 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::any;
 use idemstore::Status;
-use idemstore::http::{IdempotencyPermit, Start};
+use idemstore::http::{IdempotencyPermit, Problem, Start};
 use tokio::sync::Semaphore;
 
-use super::support::{Desk, Site, expect_order, layer, post};
+use super::support::{Desk, Site, expect_order, expect_problem, layer, post};
 
 /// Adds a permit when it is dropped.
 struct Gone(Arc<Semaphore>);
@@ -104,4 +104,35 @@ async fn a_client_that_leaves_within_its_request_leaves_no_trace() {
     gone.acquire().await.expect("it stays open").forget();
     assert_eq!((site.desk.runs(), site.records()), (0, 0));
     expect_order(&site.send(&post("abc", "apples")).await, 1, false);
+}
+
+#[tokio::test]
+async fn a_handler_counts_until_its_end_and_a_drain_waits_for_it() {
+    let (desk, gone) = (Desk::default(), Arc::new(Semaphore::new(0)));
+    let router = desk.router();
+    let mut layers = Vec::new();
+    let site = Site::serving(desk, |store| {
+        let layer = layer(store).handlers_max(1);
+        layers.push(layer.clone());
+        watched(router.layer(layer), &gone)
+    })
+    .await;
+    let layer = layers.pop().expect("it was made");
+    let connection = post("abc", "held apples").start(site.address).await;
+    site.desk.entered().await;
+    expect_problem(&site.send(&post("def", "apples")).await, Problem::Unavailable);
+    drop(connection);
+    gone.acquire().await.expect("it stays open").forget();
+    // The client has left, and its handler runs on.
+    expect_problem(&site.send(&post("def", "apples")).await, Problem::Unavailable);
+    expect_problem(&site.send(&post("abc", "held apples")).await, Problem::InFlight);
+    assert_eq!(site.records(), 1, "what was refused left no trace");
+    assert_eq!(layer.drain(Duration::from_millis(20)).await, 1);
+
+    site.desk.let_go();
+    assert_eq!(layer.drain(Duration::from_secs(60)).await, 0);
+    assert_eq!(site.store.keys().status(Status::Completed).count(), 1);
+    // A replay needs no handler, and afterwards handlers run as before.
+    expect_order(&site.send(&post("abc", "held apples")).await, 1, true);
+    expect_order(&site.send(&post("def", "apples")).await, 2, false);
 }

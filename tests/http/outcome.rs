@@ -10,12 +10,12 @@ use axum::routing::any;
 use http::{HeaderName, StatusCode};
 use idemstore::http::{
     Decision, IdempotencyLayer, IdempotencyPermit, InterruptedRequest, Operation, Problem, Scope,
-    Start,
+    Start, decode_response, without_keeping,
 };
 use idemstore::{Status, Store};
 use tower_http::timeout::TimeoutLayer;
 
-use super::support::{Desk, Place, Site, expect_order, expect_problem, layer, post, serve};
+use super::support::{Call, Desk, Place, Site, expect_order, expect_problem, layer, post, serve};
 
 const PASSING: [u16; 4] = [408, 502, 503, 504];
 
@@ -282,4 +282,143 @@ fn pay(store: Store, bank: Bank) -> Router {
     });
     let layer = IdempotencyLayer::new(store, scope).on_interrupted(hook);
     Router::new().fallback(any(handle)).layer(layer)
+}
+
+#[tokio::test]
+async fn a_secret_is_sent_once_and_never_stored() {
+    for (header, keeps, is_stored) in [
+        (Some("no-store"), false, false),
+        (Some("private, No-Store"), false, false),
+        (Some("no-cache"), false, true),
+        (Some("no-store"), true, true),
+        // By the handler's word.
+        (None, true, false),
+    ] {
+        let handle = async move || {
+            let response = "secret-4711".into_response();
+            let Some(header) = header else { return without_keeping(response) };
+            ([(http::header::CACHE_CONTROL, header)], response).into_response()
+        };
+        let router = Router::new().fallback(any(handle));
+        let site =
+            Site::serving(Desk::default(), |store| router.layer(layer(store).keep_no_store(keeps)))
+                .await;
+        assert_eq!(site.send(&post("abc", "apples")).await.text(), "secret-4711");
+        let again = site.send(&post("abc", "apples")).await;
+        if is_stored {
+            assert_eq!(again.text(), "secret-4711", "{header:?}");
+        } else {
+            expect_problem(&again, Problem::ResponseNotKept);
+            assert_eq!(site.store.keys().status(Status::NotKept).count(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn problems_can_be_answered_in_another_form() {
+    let site = Site::new(|layer| {
+        layer.require_key(true).on_problem(|problem, head| {
+            let flat = format!(r#"{{"code":"{problem:?}","path":"{}"}}"#, head.uri.path());
+            let mut response = http::Response::new(flat);
+            *response.status_mut() = StatusCode::IM_A_TEAPOT;
+            response
+        })
+    })
+    .await;
+    expect_order(&site.send(&post("abc", "apples")).await, 1, false);
+    let held = {
+        let key = idemstore::Key::scoped("tests", "held").expect("it is a key");
+        site.store.begin(&key, idemstore::Fingerprint::NONE).expect("it answers")
+    };
+    for (call, code, retry_after) in [
+        (post("abc", "pears"), "KeyReused", None),
+        (post("a b", "apples"), "KeyMalformed", None),
+        (post("held", "apples"), "InFlight", Some("1")),
+    ] {
+        let answer = site.send(&call).await;
+        let flat = format!(r#"{{"code":"{code}","path":"/orders"}}"#);
+        assert_eq!((answer.status, answer.text()), (418, flat));
+        assert_eq!(answer.header("retry-after"), retry_after);
+    }
+    drop(held);
+    expect_order(&site.send(&post("abc", "apples")).await, 1, true);
+}
+
+#[tokio::test]
+async fn a_request_can_be_skipped_and_can_have_a_retention_of_its_own() {
+    let site = Site::new(|layer| {
+        layer.skip(|head| head.uri.path() == "/search").retention_of(|head| {
+            head.headers.contains_key("x-short").then_some(Duration::from_millis(1))
+        })
+    })
+    .await;
+    let search = Call::new("POST", "/search").header("Idempotency-Key", "abc").body("apples");
+    for number in [1, 2] {
+        expect_order(&site.send(&search).await, number, false);
+    }
+    assert_eq!(site.records(), 0);
+    let short = post("abc", "apples").header("X-Short", "1");
+    expect_order(&site.send(&short).await, 3, false);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    expect_order(&site.send(&short).await, 4, false);
+    expect_order(&site.send(&post("def", "apples")).await, 5, false);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    expect_order(&site.send(&post("def", "apples")).await, 5, true);
+}
+
+#[tokio::test]
+async fn an_operation_that_is_left_is_completed_by_its_webhook_however_fast() {
+    for start in [Start::BeforeHandler, Start::ByHandler] {
+        let place = Place::new();
+        let store = place.open();
+        let webhook = store.clone();
+        let handle = async move |permit: Option<Extension<IdempotencyPermit>>,
+                                 Extension(operation): Extension<Operation>,
+                                 request: Request| {
+            if let Some(Extension(permit)) = permit {
+                assert!(!operation.leave(), "it has not started");
+                permit.start().await.expect("it starts");
+            }
+            assert!(operation.leave() && operation.leave());
+            let body = axum::body::to_bytes(request.into_body(), 100).await.expect("it is short");
+            if body == "fast" {
+                // The webhook is there before the handler has answered.
+                let confirmed = confirmed("17");
+                let done = webhook.complete_response(operation.key(), &confirmed).await;
+                done.expect("nobody holds it");
+            }
+            StatusCode::ACCEPTED
+        };
+        let router = Router::new().fallback(any(handle)).layer(layer(store.clone()).start(start));
+        let address = serve(router).await;
+        let key = |name: &str| idemstore::Key::scoped("tests", name).expect("it is a key");
+
+        assert_eq!(post("fast", "fast").send(address).await.status, 202);
+        assert_eq!(post("slow", "slow").send(address).await.status, 202);
+        expect_problem(&post("slow", "slow").send(address).await, Problem::InFlight);
+        let done = store.complete_response(&key("slow"), &confirmed("18")).await;
+        let stored = decode_response(done.expect("nobody holds it").result());
+        assert_eq!(stored.expect("it is one").body(), "receipt 18");
+        for (name, receipt) in [("fast", "receipt 17"), ("slow", "receipt 18")] {
+            let replay = post(name, name).send(address).await;
+            assert_eq!((replay.status, replay.text()), (201, receipt.to_owned()), "{start:?}");
+            assert_eq!(replay.header("x-bank"), Some("b"));
+            assert_eq!(replay.header("set-cookie"), None);
+            assert_eq!(replay.header("idempotent-replayed"), Some("true"));
+        }
+        // The effect did not happen: the key is free.
+        assert_eq!(post("gone", "slow").send(address).await.status, 202);
+        store.abandon(&key("gone")).expect("nobody holds it");
+        assert_eq!(post("gone", "other").send(address).await.status, 202);
+    }
+}
+
+/// What the bank's webhook says in the end.
+fn confirmed(number: &str) -> http::Response<bytes::Bytes> {
+    http::Response::builder()
+        .status(201)
+        .header("x-bank", "b")
+        .header("set-cookie", "session=the-bank")
+        .body(format!("receipt {number}").into())
+        .expect("it is a response")
 }
