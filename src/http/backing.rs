@@ -38,9 +38,20 @@ impl Backing {
     }
 }
 
-/// In the extensions of a request that runs: the store that has its key.
+/// In the extensions of a request that runs: the store that has its key in hand, and that key. A
+/// handler may send requests of its own with these extensions, which have other keys.
 #[derive(Clone)]
-pub(super) struct Within(pub(super) Backing);
+pub(super) struct Within {
+    pub(super) backing: Backing,
+    pub(super) key: Key,
+}
+
+impl Within {
+    /// Whether this is the request of that key in that store.
+    pub(super) fn is(&self, backing: &Backing, name: &[u8]) -> bool {
+        self.backing.is(backing) && self.key.as_bytes() == name
+    }
+}
 
 /// An operation that may be started: for the first time, or again after it was interrupted.
 pub(super) enum Claim {

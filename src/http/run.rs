@@ -48,7 +48,8 @@ where
         let operation = Operation::of(&claim);
         let extensions = self.request.extensions_mut();
         extensions.insert(operation.clone());
-        extensions.insert(Within(self.config.backing.clone()));
+        let (backing, key) = (self.config.backing.clone(), operation.key().clone());
+        extensions.insert(Within { backing, key });
         let lease = Lease(operation.slot().clone());
         match self.config.start {
             Start::BeforeHandler => {

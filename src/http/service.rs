@@ -89,14 +89,15 @@ where
     if passes {
         return Box::pin(pass(inner, request));
     }
-    if request.extensions().get::<Within>().is_some_and(|within| within.0.is(&config.backing)) {
-        // The layer around this one has the key in hand.
-        if request.extensions().get::<IdempotencyPermit>().is_none() {
-            request.extensions_mut().insert(IdempotencyPermit::started());
-        }
-        return Box::pin(pass(inner, request));
-    }
+    let within = request.extensions().get::<Within>();
     match config.find_key(request.headers()) {
+        // A layer around this one has the key in hand.
+        Ok(Some(name)) if within.is_some_and(|within| within.is(&config.backing, &name)) => {
+            if request.extensions().get::<IdempotencyPermit>().is_none() {
+                request.extensions_mut().insert(IdempotencyPermit::started());
+            }
+            Box::pin(pass(inner, request))
+        }
         Ok(Some(name)) => Box::pin(protect(config, inner, name, request)),
         Ok(None) => {
             if config.start == Start::ByHandler {

@@ -13,6 +13,7 @@ use idemstore::http::{
     Start, decode_response, without_keeping,
 };
 use idemstore::{Status, Store};
+use tower::util::ServiceExt;
 use tower_http::timeout::TimeoutLayer;
 
 use super::support::{Call, Desk, Place, Site, expect_order, expect_problem, layer, post, serve};
@@ -106,6 +107,38 @@ async fn a_second_layer_of_the_same_store_passes_on_what_the_first_has_in_hand()
             assert_eq!((site.desk.runs(), site.records()), (1, 1));
         }
     }
+}
+
+#[tokio::test]
+async fn a_request_that_a_handler_sends_with_another_key_is_protected_by_itself() {
+    let desk = Desk::default();
+    let orders = desk.router();
+    let site = Site::serving(desk, |store| {
+        let orders = orders.layer(layer(store.clone()));
+        // It takes one order for each word of its body, in the name of the request.
+        let batch = async move |request: Request| {
+            let (head, body) = request.into_parts();
+            let body = axum::body::to_bytes(body, 100).await.expect("it is short");
+            let mut taken = Vec::new();
+            for order in String::from_utf8_lossy(&body).split(' ') {
+                let mut head = head.clone();
+                let key = order.parse().expect("it is a header");
+                head.headers.insert("idempotency-key", key);
+                let request = Request::from_parts(head, axum::body::Body::from(order.to_owned()));
+                let response = orders.clone().oneshot(request).await.expect("it cannot fail");
+                let text = axum::body::to_bytes(response.into_body(), 100).await.expect("short");
+                taken.push(String::from_utf8_lossy(&text).into_owned());
+            }
+            taken.join(", ")
+        };
+        Router::new().fallback(any(batch)).layer(layer(store))
+    })
+    .await;
+    for key in ["first", "second"] {
+        let answer = site.send(&post(key, "apples pears apples")).await;
+        assert_eq!(answer.text(), "order 1, order 2, order 1");
+    }
+    assert_eq!((site.desk.runs(), site.records()), (2, 4));
 }
 
 /// Starts, if there is anything to start, and takes the order.
