@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderName, Method, Response, response};
+use http::{HeaderName, HeaderValue, Method, Response, response};
 use tokio::sync::Semaphore;
 use tower_layer::Layer;
 
@@ -81,6 +81,7 @@ pub(super) struct Config {
     pub(super) on_interrupted: Option<Decide>,
     pub(super) on_problem: Option<Restate>,
     skip: Option<Skip>,
+    pub(super) streams: Streams,
     retention_of: Option<RetentionOf>,
     pub(super) keep_no_store: bool,
     /// One permit for each handler that may run.
@@ -90,6 +91,9 @@ pub(super) struct Config {
 
 /// What answers a problem in another form.
 pub(super) type Restate = Arc<dyn Fn(Problem, &Parts) -> Response<Body> + Send + Sync>;
+
+/// Which responses are sent as they come.
+pub(super) type Streams = Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>;
 
 type Skip = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 type RetentionOf = Arc<dyn Fn(&Parts) -> Option<Duration> + Send + Sync>;
@@ -115,6 +119,7 @@ impl IdempotencyLayer {
             on_interrupted: None,
             on_problem: None,
             skip: None,
+            streams: Arc::new(is_event_stream),
             retention_of: None,
             keep_no_store: false,
             handlers: Arc::new(Semaphore::new(HANDLERS_MAX_DEFAULT as usize)),
@@ -303,6 +308,19 @@ impl IdempotencyLayer {
         }
     }
 
+    /// Which responses are streams, from their heads; those of the type `text/event-stream` by default.
+    ///
+    /// A stream is sent as it comes, and kept as other responses are, if it ends within the
+    /// [limit](Self::response_len_max). Its end is not told before it is stored. If its client leaves
+    /// before, or it fails, the key is interrupted. One that has a `Content-Length` is no stream.
+    pub fn streams(
+        mut self,
+        tell: impl Fn(&response::Parts) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.config.streams = Arc::new(tell);
+        self
+    }
+
     /// How long the outcome of a request is kept, from its head; `None` for the retention of the store.
     pub fn retention_of(
         mut self,
@@ -393,6 +411,12 @@ impl IdempotencyLayer {
         self.config.on_interrupted = Some(Arc::new(move |request| Box::pin(decide(request))));
         self
     }
+}
+
+fn is_event_stream(response: &response::Parts) -> bool {
+    let media_type = response.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let media_type = media_type.and_then(|value| value.split(|byte| *byte == b';').next());
+    media_type.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 impl<S> Layer<S> for IdempotencyLayer {

@@ -141,8 +141,9 @@
 //! Status, headers, body and trailers of the response. Headers of the connection are left out, and so
 //! are [`Date` and `Set-Cookie`](IdempotencyLayer::leave_out_headers). A response is held until it is
 //! stored, then sent. One over the [limit](IdempotencyLayer::response_len_max) is passed on as it
-//! comes, and what is stored still blocks a second run. So keep endless responses away from the
-//! layer, such as server-sent events, or do not start them: a response of a handler with
+//! comes, and what is stored still blocks a second run. [Streams](IdempotencyLayer::streams), such as
+//! server-sent events, are sent as they come, and stored before their end is told; if the client leaves
+//! before, the handler was cut in the middle, and the key is interrupted. A response of a handler with
 //! [`Start::ByHandler`] that has not started is never held. Trailers of a request reach the handler
 //! and are not part of its fingerprint.
 //!
@@ -169,6 +170,7 @@ mod scope;
 mod service;
 mod slot;
 mod stored;
+mod stream;
 
 pub use body::{Body, BodyError};
 pub use interrupted::{Decision, InterruptedRequest};

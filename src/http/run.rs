@@ -1,6 +1,7 @@
 //! The run of a request that has its key in hand, from its start to the stored response.
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::response::Parts;
 use http::{Request, Response};
 use tokio::sync::OwnedSemaphorePermit;
@@ -11,6 +12,7 @@ use super::body::{BodyError, Read, Whole};
 use super::layer::{Config, Start};
 use super::permit::IdempotencyPermit;
 use super::slot::{Answered, Lease};
+use super::stream::Streamed;
 use super::{Body, Decision, InterruptedRequest, Operation, Problem, outcome, stored};
 use crate::handle::{Completable, Execution, Interrupted};
 use crate::rules::effect::Effect;
@@ -78,14 +80,14 @@ where
         lease: Lease,
         operation: &Operation,
     ) -> Result<Response<Body>, S::Error> {
-        let _until_the_end = self.handler;
         let request = self.request.map(Body::from);
         let response = stored::first(self.inner.call(request).await?.map(Body::new));
         // A handler that starts by itself does so right before its effect.
         let has_begun = operation.has_effect_begun() || self.config.start == Start::ByHandler;
         match lease.close() {
             Answered::Started(execution) => {
-                Ok(self.config.conclude(execution, response, has_begun).await)
+                let held = (execution, self.handler);
+                Ok(self.config.conclude(held, response, has_begun).await)
             }
             Answered::Left | Answered::NotStarted => Ok(response),
         }
@@ -103,7 +105,7 @@ impl Config {
     /// Ends an operation as its response says, and gives that to be sent.
     async fn conclude(
         &self,
-        execution: Execution,
+        (execution, handler): (Execution, OwnedSemaphorePermit),
         response: Response<Body>,
         has_begun: bool,
     ) -> Response<Body> {
@@ -111,6 +113,10 @@ impl Config {
         let effect = outcome::effect(&head, has_begun, &self.effect_of);
         if effect != Effect::Done(()) {
             return self.leave(execution, effect, Response::from_parts(head, body)).await;
+        }
+        if (self.streams)(&head) && !head.headers.contains_key(CONTENT_LENGTH) {
+            let body = Streamed::new((execution, handler), &head, self, body);
+            return Response::from_parts(head, Body::new(body));
         }
         let Ok(read) = body.read(self.response_len_max).await else {
             // Dropping the execution leaves the key interrupted.

@@ -25,4 +25,5 @@ mod replay;
 mod scope;
 mod services;
 mod start;
+mod streams;
 mod support;
