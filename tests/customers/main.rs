@@ -15,5 +15,6 @@ mod example {
     pub mod objects;
     pub mod server;
 }
+mod foreign;
 mod process;
 mod transcript;

@@ -1,0 +1,49 @@
+"""Creates customers with requests, from many threads at once, with the retries of urllib3."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+base = sys.argv[1]
+# A conflict is a reason to wait and ask again, for as long as `Retry-After` says.
+retry = Retry(
+    total=10,
+    status_forcelist=[409, 503],
+    allowed_methods=None,
+    backoff_factor=0.05,
+    raise_on_status=False,
+)
+
+
+def create(number, name):
+    session = requests.Session()
+    session.mount("http://", HTTPAdapter(max_retries=retry))
+    return session.post(
+        f"{base}/customers",
+        json={"name": name},
+        headers={"Idempotency-Key": f'"key-{number}"'},
+        timeout=30,
+    )
+
+
+with ThreadPoolExecutor(32) as pool:
+    calls = [(number, f"customer {number}") for number in range(8)] * 8
+    answers = list(pool.map(lambda call: create(*call), calls))
+
+bodies = {}
+for (number, name), answer in zip(calls, answers):
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["name"] == name
+    bodies.setdefault(number, set()).add((answer.text, answer.headers["Location"]))
+assert all(len(said) == 1 for said in bodies.values()), bodies
+replays = [answer for answer in answers if answer.headers.get("Idempotent-Replayed") == "true"]
+assert len(replays) == len(calls) - len(bodies), len(replays)
+
+other = create(0, "somebody else")
+assert other.status_code == 422, other.text
+assert other.headers["Content-Type"] == "application/problem+json"
+assert len(requests.get(f"{base}/customers", timeout=30).json()) == len(bodies)
+print("one customer for each key")
