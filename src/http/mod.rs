@@ -149,10 +149,23 @@
 //!
 //! # Where to put it
 //!
-//! Outside of all routes that it is for, and inside of what authenticates: the
-//! [scope](Scope) comes from there. A router that is nested in another one sees a shorter path, so
-//! that two of them with a layer each, the same scope and the same store could take each other's
-//! requests for their own. Put one layer around both.
+//! Outside of all routes that it is for, and inside of what authenticates: the [scope](Scope) comes from
+//! there. Beside that:
+//!
+//! - **Authorise outside too.** A replay and the hook for interrupted requests never reach the handler, so
+//!   a right that only the handler checks is not checked for a retry. Where users of one tenant have
+//!   different rights, the scope is the user.
+//! - A router that is nested in another one sees a shorter path, so that two of them with a layer each,
+//!   the same scope and the same store could take each other's requests for their own. Put one layer
+//!   around both.
+//! - The host is not part of the fingerprint, since an honest retry may come through another name or
+//!   balancer. Services of several hosts have a scope for each.
+//! - With `Router::layer`, a POST to a path that has no route costs two fsyncs with
+//!   [`Start::BeforeHandler`]: a start, which its 404 takes back. `Router::route_layer` lets the layer see
+//!   routes alone.
+//! - What turns a POST into another method, by a header or a field, belongs outside of the layer.
+//! - A time limit or a load shedder within the layer answers with 408 or 503, which are unknown outcomes: say
+//!   by [`with_effect`] that nothing was run, or put it outside. What answers panics belongs outside.
 
 mod backing;
 mod body;
