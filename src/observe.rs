@@ -167,6 +167,77 @@ pub(crate) fn exposed() {
     tracing::warn!(target: TARGET, "others may read or write the store's files");
 }
 
+/// What the HTTP layer has made of a request that it has not refused.
+#[cfg(feature = "tower")]
+#[derive(Clone, Copy)]
+pub(crate) enum Response {
+    /// It was replayed.
+    Replayed,
+    /// The handler has run, and its response is stored, or what tells it from others.
+    Stored,
+    /// The handler says that nothing has happened.
+    Freed,
+    /// What became of the effect is unknown.
+    Interrupted,
+    /// The handler has left it to somebody else.
+    Left,
+}
+
+#[cfg(feature = "tower")]
+impl Response {
+    #[cfg(feature = "metrics")]
+    const ALL: [Self; 5] =
+        [Self::Replayed, Self::Stored, Self::Freed, Self::Interrupted, Self::Left];
+
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    fn name(self) -> &'static str {
+        match self {
+            Self::Replayed => "replayed",
+            Self::Stored => "stored",
+            Self::Freed => "freed",
+            Self::Interrupted => "interrupted",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// The HTTP layer has answered a request.
+#[cfg(feature = "tower")]
+pub(crate) fn responded(response: Response) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(target: TARGET, outcome = response.name(), "response");
+    #[cfg(feature = "metrics")]
+    metrics::counter!(numbers::RESPONSES, "outcome" => response.name()).increment(1);
+}
+
+/// A problem was made into a response; some of them are the server's to mend.
+#[cfg(feature = "tower")]
+pub(crate) fn problem(name: &'static str, is_servers: bool) {
+    #[cfg(feature = "tracing")]
+    if is_servers {
+        tracing::warn!(target: TARGET, problem = name, "problem");
+    } else {
+        tracing::debug!(target: TARGET, problem = name, "problem");
+    }
+    #[cfg(feature = "metrics")]
+    metrics::counter!(numbers::PROBLEMS, "problem" => name).increment(1);
+}
+
+/// A layer was made: its counters are there from now on, at zero.
+#[cfg(feature = "tower")]
+pub(crate) fn layered(problems: &[&'static str]) {
+    #[cfg(feature = "metrics")]
+    {
+        numbers::describe_layer();
+        for response in Response::ALL {
+            metrics::counter!(numbers::RESPONSES, "outcome" => response.name()).increment(0);
+        }
+        for name in problems {
+            metrics::counter!(numbers::PROBLEMS, "problem" => *name).increment(0);
+        }
+    }
+}
+
 /// A number of things, which is far below where a float has no room for it.
 #[cfg(feature = "metrics")]
 #[expect(clippy::cast_precision_loss, reason = "nobody compares these for equality")]
@@ -183,6 +254,10 @@ mod numbers {
     pub(super) const STEPS: &str = "idemstore_steps_total";
     pub(super) const SWEPT: &str = "idemstore_swept_records_total";
     pub(super) const POISONED: &str = "idemstore_poisoned_total";
+    #[cfg(feature = "tower")]
+    pub(super) const RESPONSES: &str = "idemstore_http_responses_total";
+    #[cfg(feature = "tower")]
+    pub(super) const PROBLEMS: &str = "idemstore_http_problems_total";
     pub(super) const OPEN: &str = "idemstore_open_seconds";
     pub(super) const COMMIT: &str = "idemstore_commit_seconds";
     pub(super) const SETTLE: &str = "idemstore_settle_seconds";
@@ -194,6 +269,12 @@ mod numbers {
     pub(super) const BACKLOG: &str = "idemstore_sweep_backlog_records";
     pub(super) const UNSETTLED: &str = "idemstore_unsettled_changes";
     pub(super) const FILES: &str = "idemstore_file_bytes";
+
+    #[cfg(feature = "tower")]
+    pub(super) fn describe_layer() {
+        describe_counter!(RESPONSES, Unit::Count, "Responses of the HTTP layer, by outcome");
+        describe_counter!(PROBLEMS, Unit::Count, "Problems that were answered, by their names");
+    }
 
     pub(super) fn describe() {
         describe_counter!(BEGINS, Unit::Count, "Answers of begin and of waits, by outcome");

@@ -17,6 +17,7 @@ use super::outcome::{EffectOf, effect_of_status};
 use super::stored::UNSTORED;
 use super::{Body, Decision, Idempotency, InterruptedRequest, Problem, Scope};
 use crate::key::Fingerprint;
+use crate::observe;
 use crate::rules::effect::Effect;
 use crate::store::Store;
 use crate::sync::Arc;
@@ -102,6 +103,7 @@ impl IdempotencyLayer {
     /// A layer with the default options. There is no default for the scope: it keeps the tenants of
     /// a service apart.
     pub fn new(store: Store, scope: Scope) -> Self {
+        observe::layered(&Problem::names());
         let config = Config {
             backing: Backing::new(store),
             scope,

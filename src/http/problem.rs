@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::Body;
 use super::permit::StartError;
+use crate::observe;
 use crate::rules::effect::Effect;
 
 /// Why a request was not answered by its handler, or not with what its handler said.
@@ -128,6 +129,16 @@ impl Problem {
         }
     }
 
+    /// The last part of its type.
+    fn name(self) -> &'static str {
+        self.type_uri().rsplit('.').next().expect("a split has a last part")
+    }
+
+    /// The names of all of them.
+    pub(super) fn names() -> [&'static str; Self::ALL.len()] {
+        Self::ALL.map(Self::name)
+    }
+
     /// The `title`: what every problem of this type has alike.
     #[must_use]
     pub fn title(self) -> &'static str {
@@ -245,6 +256,7 @@ impl Problem {
 
     /// The same, with so many seconds in `Retry-After`.
     pub(super) fn retrying_after(self, seconds: u64) -> Response<Body> {
+        observe::problem(self.name(), self.status().is_server_error());
         let mut response = Response::new(Body::whole(Bytes::from(self.json()), None));
         *response.status_mut() = self.status();
         let problem_json = HeaderValue::from_static(PROBLEM_JSON);

@@ -15,6 +15,7 @@ use super::slot::{Answered, Lease};
 use super::stream::Streamed;
 use super::{Body, Decision, InterruptedRequest, Operation, Problem, outcome, stored};
 use crate::handle::{Completable, Execution, Interrupted};
+use crate::observe;
 use crate::rules::effect::Effect;
 use crate::sync::Arc;
 
@@ -89,7 +90,11 @@ where
                 let held = (execution, self.handler);
                 Ok(self.config.conclude(held, response, has_begun).await)
             }
-            Answered::Left | Answered::NotStarted => Ok(response),
+            Answered::Left => {
+                observe::responded(observe::Response::Left);
+                Ok(response)
+            }
+            Answered::NotStarted => Ok(response),
         }
     }
 }
@@ -142,11 +147,17 @@ impl Config {
     ) -> Response<Body> {
         match effect {
             Effect::DidNotHappen(()) => match backing::leave(execution).await {
-                Ok(()) => response,
+                Ok(()) => {
+                    observe::responded(observe::Response::Freed);
+                    response
+                }
                 Err(_) => self.refuse(Problem::OutcomeUnknown),
             },
             // Dropping the execution leaves the key interrupted.
-            Effect::Unknown(()) | Effect::Done(()) => response,
+            Effect::Unknown(()) | Effect::Done(()) => {
+                observe::responded(observe::Response::Interrupted);
+                response
+            }
         }
     }
 
@@ -175,7 +186,10 @@ impl Config {
                 (backing::keep_digest(handle, &bytes).await, body)
             }
         };
-        kept.then(|| Response::from_parts(head, body))
+        kept.then(|| {
+            observe::responded(observe::Response::Stored);
+            Response::from_parts(head, body)
+        })
     }
 
     /// Stores a response that the handler did not make, and answers with it.

@@ -25,6 +25,7 @@ use super::scope::Refusal;
 use super::{Body, Problem, header, stored};
 use crate::handle::{Begin, Completed};
 use crate::key::Key;
+use crate::observe;
 use crate::sync::Arc;
 
 /// The service that [`IdempotencyLayer`](super::IdempotencyLayer) makes of another one.
@@ -213,6 +214,9 @@ impl Config {
     /// The stored response once more.
     fn replay(&self, completed: &Completed) -> Response<Body> {
         let stored = stored::decode(completed.result());
+        if stored.is_some() {
+            observe::responded(observe::Response::Replayed);
+        }
         stored.map_or_else(|| self.refuse(Problem::StoredUnreadable), stored::replayed)
     }
 }

@@ -13,6 +13,7 @@ use super::body::{Body, BodyError};
 use super::layer::Config;
 use super::{backing, outcome, stored};
 use crate::handle::Execution;
+use crate::observe;
 
 /// The body of a response that cannot be held until it is stored, such as server-sent events. Its end is
 /// not told to the client before the response is stored. If the client leaves before, or the body
@@ -98,7 +99,9 @@ impl http_body::Body for Streamed {
                     };
                     let trailers = trailers.take();
                     self.state = State::Ended;
-                    if !is_stored {
+                    if is_stored {
+                        observe::responded(observe::Response::Stored);
+                    } else {
                         return Poll::Ready(Some(Err("the response could not be stored".into())));
                     }
                     return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));

@@ -204,12 +204,74 @@ fn each_number_is_counted_and_listed_with_its_unit() {
     // Each of them is documented, and nothing else is.
     let docs = include_str!("../../docs/OBSERVABILITY.md");
     let listed = docs.lines().filter_map(|line| line.strip_prefix("| `idemstore_"));
-    let mut listed: Vec<_> = listed.filter_map(|line| line.split('`').next()).collect();
+    let listed = listed.filter_map(|line| line.split('`').next());
+    // Those of the HTTP layer are tried by themselves.
+    let mut listed: Vec<_> = listed.filter(|name| !name.starts_with("http_")).collect();
     let mut told: Vec<_> = numbers.keys().filter_map(|name| name.split(' ').next()).collect();
     told.dedup();
     listed.sort_unstable();
     let listed: Vec<_> = listed.iter().map(|name| format!("idemstore_{name}")).collect();
     assert_eq!(told, listed);
+}
+
+/// A request of each outcome that a handler can have, and of three problems.
+#[cfg(feature = "tower")]
+async fn requests() {
+    use axum::extract::Request;
+    use axum::http::StatusCode;
+    use idemstore::http::{IdempotencyLayer, Scope};
+    use tower::util::ServiceExt;
+
+    let layer = IdempotencyLayer::new(
+        idemstore::Store::in_memory().expect("it opens"),
+        Scope::shared("tests"),
+    );
+    let handle = async |body: String| StatusCode::from_u16(body.parse().expect("it is a number"));
+    let handle = async move |body: String| handle(body).await.expect("it is a status");
+    let service = axum::Router::new().fallback(axum::routing::any(handle)).layer(layer);
+    for (key, status) in [
+        ("stored", "200"),
+        ("stored", "200"),
+        ("stored", "500"),
+        ("freed", "400"),
+        ("unknown", "504"),
+        ("unknown", "504"),
+        ("not a key", "200"),
+    ] {
+        let request = Request::post("/").header("Idempotency-Key", key);
+        let request = request.body(axum::body::Body::from(status)).expect("it is a request");
+        drop(service.clone().oneshot(request).await.expect("it cannot fail"));
+    }
+}
+
+#[cfg(feature = "tower")]
+#[test]
+fn the_http_layer_counts_what_it_answers_and_has_each_number_from_the_start() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("it starts");
+    let ((), told, numbers) = observe(|| runtime.block_on(requests()));
+    let count = |name: &str| match numbers.get(name) {
+        Some(DebugValue::Counter(count)) => *count,
+        other => panic!("{name}: {other:?}"),
+    };
+    let responses = |outcome| count(&format!("idemstore_http_responses_total outcome={outcome}"));
+    let outcomes = ["stored", "replayed", "freed", "interrupted", "left"].map(responses);
+    assert_eq!(outcomes, [1, 1, 1, 1, 0]);
+    let problems = |problem| count(&format!("idemstore_http_problems_total problem={problem}"));
+    let problems = ["KeyReused", "Interrupted", "KeyMalformed", "InFlight"].map(problems);
+    assert_eq!(problems, [1, 1, 1, 0]);
+    let of_http = numbers.keys().filter(|name| name.starts_with("idemstore_http_"));
+    assert_eq!(of_http.count(), 5 + 14, "each is there from the start");
+    let said: Vec<_> = told
+        .iter()
+        .filter(|line| line.contains("message=response") || line.contains("message=problem"))
+        .collect();
+    assert_eq!(said.len(), 7, "{told:#?}");
+    assert!(told.iter().any(|line| line == "DEBUG  message=problem problem=\"KeyReused\""));
+    let docs = include_str!("../../docs/OBSERVABILITY.md");
+    for name in ["responses_total", "problems_total"] {
+        assert!(docs.contains(&format!("| `idemstore_http_{name}` | counter |")), "{name}");
+    }
 }
 
 #[cfg(feature = "transaction")]
