@@ -39,10 +39,19 @@ pub(super) fn effect(response: &Parts, has_begun: bool, by_head: &EffectOf) -> E
         return *effect;
     }
     if let Some(problem) = response.extensions.get::<Problem>() {
-        return problem.effect();
+        return of_problem(*problem, has_begun);
     }
     match by_head(response) {
         Effect::DidNotHappen(()) if has_begun => Effect::Done(()),
+        effect => effect,
+    }
+}
+
+/// What a problem says of the effect. It is no outcome to keep, so one that is answered after the effect
+/// has begun leaves that unknown.
+pub(super) fn of_problem(problem: Problem, has_begun: bool) -> Effect {
+    match problem.effect() {
+        Effect::DidNotHappen(()) if has_begun => Effect::Unknown(()),
         effect => effect,
     }
 }
@@ -119,7 +128,8 @@ mod tests {
     fn the_handlers_own_word_counts_most_and_a_problem_more_than_its_status() {
         let mut said = head(200);
         said.extensions.insert(Problem::InFlight);
-        assert_eq!(effect(&said, true, &by_status()), Effect::DidNotHappen(()));
+        assert_eq!(effect(&said, false, &by_status()), Effect::DidNotHappen(()));
+        assert_eq!(effect(&said, true, &by_status()), Effect::Unknown(()));
         said.extensions.insert::<Effect>(Effect::Unknown(()));
         assert_eq!(effect(&said, false, &by_status()), Effect::Unknown(()));
     }

@@ -132,7 +132,8 @@ impl Config {
             && let Some(problem) = Problem::in_response(&head, &whole.data)
         {
             let response = Response::from_parts(head, Body::from(whole.clone()));
-            return self.leave(execution, problem.effect(), response).await;
+            let effect = outcome::of_problem(problem, has_begun);
+            return self.leave(execution, effect, response).await;
         }
         let kept = self.keep(execution, head, read).await;
         kept.unwrap_or_else(|| self.refuse(Problem::OutcomeUnknown))

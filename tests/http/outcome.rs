@@ -207,6 +207,36 @@ async fn a_problem_from_behind_a_network_is_never_stored_either() {
 }
 
 #[tokio::test]
+async fn a_problem_that_is_answered_after_the_effect_has_begun_frees_no_key() {
+    for start in [Start::BeforeHandler, Start::ByHandler] {
+        for is_told in [true, false] {
+            let handle =
+                async move |permit: Option<Extension<IdempotencyPermit>>,
+                            Extension(operation): Extension<Operation>| {
+                    match permit {
+                        Some(Extension(permit)) => permit.start().await.expect("it starts"),
+                        None => operation.effect_begins(),
+                    }
+                    // Of another service that it calls, known as a problem or only by its bytes.
+                    let mut response = Problem::Unavailable.into_response();
+                    if !is_told {
+                        response.extensions_mut().clear();
+                        *response.status_mut() = StatusCode::OK;
+                    }
+                    response.map(axum::body::Body::new)
+                };
+            let router = Router::new().fallback(any(handle));
+            let site =
+                Site::serving(Desk::default(), |store| router.layer(layer(store).start(start)))
+                    .await;
+            site.send(&post("abc", "apples")).await;
+            assert_eq!(site.store.keys().status(Status::Interrupted).count(), 1, "{start:?}");
+            expect_problem(&site.send(&post("abc", "apples")).await, Problem::Interrupted);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_second_start_in_one_handler_is_no_answer_for_a_day() {
     let handle = async |Extension(permit): Extension<IdempotencyPermit>| {
         permit.start().await.expect("it starts");
