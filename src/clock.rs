@@ -307,8 +307,10 @@ pub(crate) struct Time {
     opened: Timestamp,
     resumed: Timestamp,
     latest_unix_ms: AtomicU64,
-    /// The wall less the clock, as it was written last.
+    /// The wall less the clock, as it was read last for a stamp.
     drift_ms: AtomicI64,
+    /// The same as the log has it last.
+    written_ms: AtomicI64,
     /// The last jump of the wall.
     jump_ms: AtomicI64,
 }
@@ -363,6 +365,7 @@ impl Time {
             resumed,
             latest_unix_ms: AtomicU64::new(resumed.as_unix_ms()),
             drift_ms: AtomicI64::new(difference(wall, opened)),
+            written_ms: AtomicI64::new(difference(wall, opened)),
             jump_ms: AtomicI64::new(jump_ms),
             clock,
         })
@@ -397,6 +400,18 @@ impl Time {
 
     /// The time to write, and the wall beside it.
     pub(crate) fn stamp(&self) -> Stamp {
+        self.read_stamp().0
+    }
+
+    /// Writes a stamp into the log. Once that is durable, it is not to be written for its own sake.
+    pub(crate) fn write<T, E>(&self, write: impl FnOnce(Stamp) -> Result<T, E>) -> Result<T, E> {
+        let (stamp, drift) = self.read_stamp();
+        let written = write(stamp)?;
+        self.written_ms.store(drift, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn read_stamp(&self) -> (Stamp, i64) {
         let (clock, wall) = read(&*self.clock);
         let (drift, before) = (difference(wall, clock), self.drift_ms.load(Ordering::Relaxed));
         if DRIFT_MAX_MS < drift.abs_diff(before) {
@@ -404,14 +419,15 @@ impl Time {
             self.jump_ms.store(drift - before, Ordering::Relaxed);
             observe::clock_moved(drift - before);
         }
-        Stamp { at: self.at(clock), wall: Some(wall) }
+        (Stamp { at: self.at(clock), wall: Some(wall) }, drift)
     }
 
-    /// Whether the wall has moved against the clock since the last [`Time::stamp`].
+    /// Whether the wall has moved against the clock since the last [`Time::write`]. That a stamp was
+    /// taken says nothing: it may be that of a sweep that found nothing, or of a backup.
     pub(crate) fn has_drifted(&self) -> bool {
         let (clock, wall) = read(&*self.clock);
         let drift = difference(wall, clock);
-        DRIFT_MAX_MS < drift.abs_diff(self.drift_ms.load(Ordering::Relaxed))
+        DRIFT_MAX_MS < drift.abs_diff(self.written_ms.load(Ordering::Relaxed))
     }
 
     /// The last jump of the wall, in milliseconds: what it had moved by when the store was opened,

@@ -70,6 +70,22 @@ fn times_of_the_standard_library_come_back() {
 }
 
 #[test]
+fn a_wall_that_has_moved_is_to_be_noted_until_the_log_has_it() {
+    let machine = Arc::new(Machine::default());
+    machine.right.store(1_700_000_000_000, Ordering::Relaxed);
+    let time = Time::begin(machine.clock()).expect("it is a time");
+    assert!(!time.has_drifted());
+    machine.wall_off.store(60_000, Ordering::Relaxed);
+    // As a sweep that finds nothing takes one, and as a backup does for its copy.
+    let _ = time.stamp();
+    assert!(time.has_drifted());
+    assert_eq!(time.write(|_| Err::<(), _>("the disk has failed")), Err("the disk has failed"));
+    assert!(time.has_drifted());
+    assert_eq!(time.write(|_| Ok::<_, ()>(7)), Ok(7));
+    assert!(!time.has_drifted());
+}
+
+#[test]
 fn time_is_held_when_the_clock_steps_back() {
     let clock = ManualClock::new(at(100));
     let time = Time::begin(Arc::new(clock.clone())).expect("it is a time");
@@ -201,7 +217,7 @@ fn walk(seed: u64) -> (u64, u64) {
         }
         // What the background thread does.
         if time.has_drifted() {
-            last = last.max(time.stamp());
+            last = last.max(time.write(Ok::<_, ()>).expect("it is written"));
         }
         let (now, right) = (time.now(), machine.right.load(Ordering::Relaxed));
         records.retain(|(expires_at, ends)| {

@@ -251,7 +251,7 @@ impl Journal {
         let (work, changes) = (Work::commit(batch.len(), payload), batch.len());
         let unwinding = PoisonIfPanicking(self);
         let written = self.with_room(payload, batch.len(), |tail| {
-            let appended = tail.log.append(self.time.stamp(), &batch);
+            let appended = self.time.write(|stamp| tail.log.append(stamp, &batch));
             appended.map_err(|error| self.unknown(error.into()))?;
             self.counters.count(batch.len() as u64);
             for item in &mut batch {
@@ -288,7 +288,7 @@ impl Journal {
         }
         let unwinding = PoisonIfPanicking(self);
         let noted = self.with_room(0, 0, |tail| {
-            let appended = tail.log.append(self.time.stamp(), [&[][..]; 0]);
+            let appended = self.time.write(|stamp| tail.log.append(stamp, [&[][..]; 0]));
             appended.map_err(|error| self.unknown(error.into()))
         });
         mem::forget(unwinding);
