@@ -147,9 +147,7 @@ impl Permit {
         self,
         operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
     ) -> Result<Outcome<E>, RunError<R, E>> {
-        block(run(Door::Blocking, self, async move |execution: &mut Execution| {
-            operation(execution)
-        }))
+        run_here(self, operation)
     }
 
     /// [`Permit::run`] with an operation that is a future.
@@ -176,9 +174,7 @@ impl Interrupted {
         self,
         operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
     ) -> Result<Outcome<E>, RunError<R, E>> {
-        block(run(Door::Blocking, self, async move |execution: &mut Execution| {
-            operation(execution)
-        }))
+        run_here(self, operation)
     }
 
     /// [`Interrupted::run`] with an operation that is a future.
@@ -192,6 +188,14 @@ impl Interrupted {
     ) -> Result<Outcome<E>, RunError<R, E>> {
         run(Door::Future, self, operation).await
     }
+}
+
+fn run_here<H: Startable, R: AsRef<[u8]>, E>(
+    handle: H,
+    operation: impl FnOnce(&mut Execution) -> Effect<R, E>,
+) -> Result<Outcome<E>, RunError<R, E>> {
+    let operation = async move |execution: &mut Execution| operation(execution);
+    block(run(Door::Blocking, handle, operation))
 }
 
 async fn run<H: Startable, R: AsRef<[u8]>, E>(

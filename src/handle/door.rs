@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use super::{Hold, Leaves, Step};
+use super::Step;
 use crate::error::Error;
 use crate::local::Engine;
 use crate::local::journal::Submission;
@@ -86,9 +86,8 @@ async fn arrive<S: Step>(
 ) -> Vec<Result<S::Done, S::Refusal>> {
     let pending = engine.journal.submit_many(changes);
     for (step, pending) in steps.iter_mut().flatten().zip(pending) {
-        let leaves: Leaves = step.leaves();
-        let hold: &mut Hold = step.hold_mut();
-        hold.has_sent(pending, leaves);
+        let leaves = step.leaves();
+        step.hold_mut().has_sent(pending, leaves);
     }
     let mut concluded = Vec::with_capacity(steps.len());
     for step in steps {

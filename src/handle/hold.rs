@@ -25,11 +25,11 @@ pub(crate) struct Hold {
 /// A change that is on its way while its future may be dropped.
 struct Sent {
     pending: Pending,
-    leaves: Leaves,
+    leaves: Left,
 }
 
 /// What a change leaves of the hold once it is durable and its future was dropped.
-pub(crate) enum Leaves {
+pub(crate) enum Left {
     /// Nothing: the key is at rest.
     Rest,
     /// An execution that its holder has dropped: it is interrupted.
@@ -74,7 +74,7 @@ impl Hold {
         self.held = false;
     }
 
-    /// Leaves the execution to be finished by its key.
+    /// Left the execution to be finished by its key.
     pub(crate) fn detach(self) {
         if self.is_elsewhere() {
             return;
@@ -89,19 +89,19 @@ impl Hold {
     }
 
     /// Makes a change of the key durable, also if nobody waits for it any more.
-    pub(super) async fn send(&mut self, change: Submission, leaves: Leaves) -> Result<(), Error> {
+    pub(super) async fn send(&mut self, change: Submission, leaves: Left) -> Result<(), Error> {
         self.submit(change, leaves);
         self.arrival().await
     }
 
     /// Hands a change of the key in. [`Hold::arrival`] waits for it.
-    pub(super) fn submit(&mut self, change: Submission, leaves: Leaves) {
+    pub(super) fn submit(&mut self, change: Submission, leaves: Left) {
         let pending = self.engine.journal.submit(change);
         self.has_sent(pending, leaves);
     }
 
     /// A change of the key was handed in.
-    pub(super) fn has_sent(&mut self, pending: Pending, leaves: Leaves) {
+    pub(super) fn has_sent(&mut self, pending: Pending, leaves: Left) {
         // One that was sent before arrives before.
         self.sent = Some(Box::new(Sent { pending, leaves }));
     }
@@ -121,10 +121,10 @@ impl Hold {
     fn let_go_after(&self, Sent { pending, leaves }: Sent) {
         let mut left = Self::new(Arc::clone(&self.engine), self.at.clone());
         pending.then(move |outcome| match (outcome, leaves) {
-            (Ok(()), Leaves::Rest) => left.has_ended(),
+            (Ok(()), Left::Rest) => left.has_ended(),
             // If it is refused, the key is let go, and so interrupted.
-            (Ok(()), Leaves::Free(record)) => left.submit(left.removal(record), Leaves::Rest),
-            (Ok(()), Leaves::Interrupted) | (Err(_), _) => {}
+            (Ok(()), Left::Free(record)) => left.submit(left.removal(record), Left::Rest),
+            (Ok(()), Left::Interrupted) | (Err(_), _) => {}
         });
     }
 }

@@ -21,7 +21,7 @@ pub use completed::{Completed, NotKept};
 pub(crate) use door::{Door, block};
 pub(crate) use downstream::Downstream;
 pub use execution::Execution;
-pub(crate) use hold::{Hold, Leaves};
+pub(crate) use hold::{Hold, Left};
 pub use in_flight::InFlight;
 pub use interrupted::Interrupted;
 pub use permit::Permit;

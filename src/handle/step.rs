@@ -1,6 +1,6 @@
 //! A step in the life of a key, on its way into the journal.
 
-use super::{Completable, Completed, Execution, Hold, Leaves, NotKept, Startable};
+use super::{Completable, Completed, Execution, Hold, Left, NotKept, Startable};
 use crate::clock::Timestamp;
 use crate::error::{CompleteError, Error};
 use crate::local::Engine;
@@ -9,7 +9,7 @@ use crate::local::disk::Disk;
 use crate::local::journal::{Claim, Submission};
 use crate::local::log::commit::Place;
 use crate::observe::{self, Made};
-use crate::rules::effect::{self, did_not_happen};
+use crate::rules::effect::{Leaves, did_not_happen};
 use crate::rules::record::{Digest, Kept, Record};
 use crate::rules::retention::renewed_expiry;
 use crate::sync::Arc;
@@ -24,7 +24,7 @@ pub(crate) trait Step: Sized {
     fn hold_mut(&mut self) -> &mut Hold;
 
     /// What the step leaves of the hold if its future is dropped.
-    fn leaves(&self) -> Leaves;
+    fn leaves(&self) -> Left;
 
     fn change(&self) -> Submission;
 
@@ -56,10 +56,10 @@ impl<H: Startable> Step for Start<H> {
     }
 
     /// Nobody was told that it runs, so it has not.
-    fn leaves(&self) -> Leaves {
+    fn leaves(&self) -> Left {
         match did_not_happen(self.record.attempt) {
-            effect::Leaves::Free => Leaves::Free(Arc::clone(&self.record)),
-            effect::Leaves::Interrupted => Leaves::Interrupted,
+            Leaves::Free => Left::Free(Arc::clone(&self.record)),
+            Leaves::Interrupted => Left::Interrupted,
         }
     }
 
@@ -96,8 +96,8 @@ impl Step for Checkpoint<'_> {
         &mut self.execution.hold
     }
 
-    fn leaves(&self) -> Leaves {
-        Leaves::Interrupted
+    fn leaves(&self) -> Left {
+        Left::Interrupted
     }
 
     fn change(&self) -> Submission {
@@ -131,8 +131,8 @@ impl Step for Removal {
         &mut self.hold
     }
 
-    fn leaves(&self) -> Leaves {
-        Leaves::Rest
+    fn leaves(&self) -> Left {
+        Left::Rest
     }
 
     fn change(&self) -> Submission {
@@ -246,8 +246,8 @@ impl<H: Completable, K: Keep> Step for Completion<H, K> {
         self.handle.hold_mut()
     }
 
-    fn leaves(&self) -> Leaves {
-        Leaves::Rest
+    fn leaves(&self) -> Left {
+        Left::Rest
     }
 
     fn change(&self) -> Submission {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error::{CompleteError, Error};
 use crate::handle::{self, Begin, Completable, Door, Execution, Interrupted, Permit};
 use crate::key::{Fingerprint, Key};
+use crate::observe;
 use crate::rules::effect::{Leaves, did_not_happen};
 use crate::store::Store;
 
@@ -77,16 +78,24 @@ pub(super) async fn leave(execution: Execution) -> Result<(), Error> {
     }
 }
 
-/// Stores the bytes of a response, or that there was one if they are too many. Whether it has.
-pub(super) async fn keep<H: Completable>(handle: H, bytes: &[u8]) -> bool {
-    match handle::complete(Door::Future, handle, bytes).await {
-        Ok(_) => true,
-        Err(CompleteError::TooLarge { handle, .. }) => keep_digest(handle, bytes).await,
-        Err(_) => false,
+/// Stores the bytes of a response; or that there was one, if they are to be left out or too many.
+/// Whether it has.
+pub(super) async fn keep<H: Completable>(handle: H, bytes: &[u8], is_left_out: bool) -> bool {
+    let is_stored = if is_left_out {
+        keep_digest(handle, bytes).await
+    } else {
+        match handle::complete(Door::Future, handle, bytes).await {
+            Ok(_) => true,
+            Err(CompleteError::TooLarge { handle, .. }) => keep_digest(handle, bytes).await,
+            Err(_) => false,
+        }
+    };
+    if is_stored {
+        observe::responded(observe::Response::Stored);
     }
+    is_stored
 }
 
-/// Stores that there was a response. Whether it has.
-pub(super) async fn keep_digest<H: Completable>(handle: H, bytes: &[u8]) -> bool {
+async fn keep_digest<H: Completable>(handle: H, bytes: &[u8]) -> bool {
     handle::complete_digest(Door::Future, handle, bytes).await.is_ok()
 }

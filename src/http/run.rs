@@ -172,25 +172,16 @@ impl Config {
     ) -> Option<Response<Body>> {
         let headers = stored::lasting(&head.headers, &self.unstored_headers);
         let is_secret = outcome::is_secret(&head, self.keep_no_store);
-        let (kept, body) = match read {
-            Read::Whole(whole) if is_secret => {
-                let bytes = stored::encode(head.status, &headers, &whole.data, None);
-                (backing::keep_digest(handle, &bytes).await, Body::from(whole))
+        let (start, trailers, body, is_left_out) = match read {
+            Read::Whole(Whole { data, trailers }) => {
+                let kept = trailers.clone().filter(|_| !is_secret);
+                (data.clone(), kept, Body::from(Whole { data, trailers }), is_secret)
             }
-            Read::Whole(whole) => {
-                let Whole { data, trailers } = &whole;
-                let bytes = stored::encode(head.status, &headers, data, trailers.as_ref());
-                (backing::keep(handle, &bytes).await, Body::from(whole))
-            }
-            Read::TooLong { start, body } => {
-                let bytes = stored::encode(head.status, &headers, &start, None);
-                (backing::keep_digest(handle, &bytes).await, body)
-            }
+            Read::TooLong { start, body } => (start, None, body, true),
         };
-        kept.then(|| {
-            observe::responded(observe::Response::Stored);
-            Response::from_parts(head, body)
-        })
+        let bytes = stored::encode(head.status, &headers, &start, trailers.as_ref());
+        let is_stored = backing::keep(handle, &bytes, is_left_out).await;
+        is_stored.then(|| Response::from_parts(head, body))
     }
 
     /// Stores a response that the handler did not make, and answers with it.

@@ -71,20 +71,18 @@ where
         let config = Arc::clone(&self.config);
         let (head, body) = request.into_parts();
         let asked = config.on_problem.clone().map(|restate| (restate, head.clone()));
-        let request = Request::from_parts(head, Body::new(body));
-        let answer = answer(config, inner, request);
+        let answer = answer(config, inner, head, Body::new(body));
         let Some((restate, head)) = asked else { return answer };
         Box::pin(async move { Ok(restated(answer.await?, &restate, &head)) })
     }
 }
 
 /// Answers a request.
-fn answer<S, R>(config: Arc<Config>, inner: S, request: Request<Body>) -> ResponseFuture<S::Error>
+fn answer<S, R>(config: Arc<Config>, inner: S, head: Parts, body: Body) -> ResponseFuture<S::Error>
 where
     S: Service<Request<Body>, Response = Response<R>, Error: Send, Future: Send> + Send + 'static,
     R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
 {
-    let (head, body) = request.into_parts();
     let passes = config.passes(&head);
     let mut request = Request::from_parts(head, body);
     if passes {

@@ -13,7 +13,6 @@ use super::body::{Body, BodyError};
 use super::layer::Config;
 use super::{backing, outcome, stored};
 use crate::handle::Execution;
-use crate::observe;
 
 /// The body of a response that cannot be held until it is stored, such as server-sent events. Its end is
 /// not told to the client before the response is stored. If the client leaves before, or the body
@@ -72,11 +71,7 @@ impl Streamed {
         let is_left_out = self.is_left_out;
         let storing = async move {
             let _until_the_end = handler;
-            if is_left_out {
-                backing::keep_digest(execution, &bytes).await
-            } else {
-                backing::keep(execution, &bytes).await
-            }
+            backing::keep(execution, &bytes, is_left_out).await
         };
         self.state = State::Storing(Box::pin(storing), trailers);
     }
@@ -99,9 +94,7 @@ impl http_body::Body for Streamed {
                     };
                     let trailers = trailers.take();
                     self.state = State::Ended;
-                    if is_stored {
-                        observe::responded(observe::Response::Stored);
-                    } else {
+                    if !is_stored {
                         return Poll::Ready(Some(Err("the response could not be stored".into())));
                     }
                     return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
@@ -119,7 +112,7 @@ impl http_body::Body for Streamed {
                     Ok(trailers) => self.store(Some(trailers)),
                     Err(frame) => {
                         if let Some(piece) = frame.data_ref() {
-                            self.keep(&piece.clone());
+                            self.keep(piece);
                         }
                         return Poll::Ready(Some(Ok(frame)));
                     }

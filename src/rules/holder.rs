@@ -22,7 +22,7 @@ pub(crate) enum Event {
     Started,
     /// A result is durable.
     Completed,
-    /// The holder leaves the execution to whoever finishes it by its key.
+    /// The holder leaves the execution to be finished by its key.
     Detached,
     /// The handle is gone, and what is durable decides.
     LetGo,

@@ -200,9 +200,9 @@ impl ser::Serializer for Shape {
         name: &'static str,
         index: u32,
         variant: &'static str,
-        _: usize,
+        len: usize,
     ) -> Result<Parts, Failed> {
-        Ok(Parts::new(variant_of(name, index, variant), true))
+        self.serialize_tuple_variant(name, index, variant, len)
     }
 }
 

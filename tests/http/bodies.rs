@@ -1,8 +1,7 @@
 //! Bodies of any length, in any form.
 
-use std::pin::Pin;
+use std::io;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -14,10 +13,9 @@ use http_body_util::Limited;
 use idemstore::Begin;
 use idemstore::http::{IdempotencyPermit, Problem, Start};
 use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
 use tower::util::MapRequestLayer;
 
-use super::support::{Desk, Site, expect_order, expect_problem, layer, post};
+use super::support::{Desk, Frames, Site, expect_order, expect_problem, layer, post};
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_before_anything() {
@@ -72,35 +70,13 @@ async fn a_body_that_is_no_body_is_refused() {
     assert_eq!((answer.status, site.desk.runs(), site.records()), (400, 0, 0));
 }
 
-/// A response that comes one hundred bytes at a time, and may fail at its end.
-struct Streamed {
-    len: usize,
-    fails: bool,
-}
-
-impl http_body::Body for Streamed {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        let len = self.len.min(100);
-        if len == 0 {
-            let error = std::io::Error::other("it ends early");
-            return Poll::Ready(std::mem::take(&mut self.fails).then_some(Err(error)));
-        }
-        self.len -= len;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![b'x'; len])))))
-    }
-}
-
-/// Streams as many bytes as the request's body says, or fails after them.
+/// Streams as many bytes as the request's body says, one hundred at a time, or fails after them.
 async fn stream(body: String) -> Response {
     let (len, fails) = body.strip_suffix('!').map_or((&*body, false), |len| (len, true));
-    let len = len.parse().expect("it is a number");
-    Response::new(Body::new(Streamed { len, fails }))
+    let body = vec![b'x'; len.parse().expect("it is a number")];
+    let parts = body.chunks(100).map(|part| Ok(Frame::data(Bytes::copy_from_slice(part))));
+    let end = fails.then(|| Err(io::Error::other("it ends early")));
+    Response::new(Body::new(Frames::of(parts.chain(end))))
 }
 
 async fn streaming(
@@ -152,18 +128,18 @@ async fn a_response_that_ends_early_leaves_the_key_interrupted() {
 
 #[tokio::test]
 async fn a_stream_that_was_not_started_is_passed_on_as_it_comes() {
-    let (events, receiver) = mpsc::unbounded_channel();
+    let (events, receiver) = Frames::new();
     let receiver = Arc::new(Mutex::new(Some(receiver)));
     let handle = move |Extension(_): Extension<IdempotencyPermit>| {
         let receiver = receiver.lock().expect("nobody panicked").take();
-        async move { Response::new(Body::new(Events(receiver.expect("it is the first")))) }
+        async move { Response::new(Body::new(receiver.expect("it is the first"))) }
     };
     let router = Router::new().fallback(any(handle));
     let site =
         Site::serving(Desk::default(), |store| router.layer(layer(store).start(Start::ByHandler)))
             .await;
     let mut connection = post("abc", "").start(site.address).await;
-    events.send("first event").expect("it is received");
+    events.send(Ok(Frame::data("first event".into()))).expect("it is received");
     let (mut read, mut part) = (Vec::new(), [0; 1024]);
     // The body has not ended, and its first part is here.
     while !String::from_utf8_lossy(&read).contains("first event") {
@@ -172,19 +148,4 @@ async fn a_stream_that_was_not_started_is_passed_on_as_it_comes() {
         read.extend_from_slice(&part[..len]);
     }
     assert_eq!(site.records(), 0);
-}
-
-/// An endless body.
-struct Events(mpsc::UnboundedReceiver<&'static str>);
-
-impl http_body::Body for Events {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        self.0.poll_recv(context).map(|event| event.map(|event| Ok(Frame::data(event.into()))))
-    }
 }

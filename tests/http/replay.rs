@@ -1,10 +1,5 @@
 //! A stored response is sent again as it was.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use axum::Router;
 use axum::response::IntoResponse;
 use axum::routing::any;
@@ -17,7 +12,9 @@ use idemstore::{Begin, Fingerprint, Key};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::support::{Answer, Desk, SCOPE, Site, expect_order, expect_problem, layer, post};
+use super::support::{
+    Answer, Desk, Frames, SCOPE, Site, expect_order, expect_problem, layer, post,
+};
 
 /// Every byte there is, so that a text would not survive it.
 fn body() -> Vec<u8> {
@@ -125,21 +122,6 @@ async fn what_is_stored_and_is_no_response_is_an_error_and_runs_nothing() {
     assert_eq!(site.desk.runs(), 0);
 }
 
-/// A body that does not know its length.
-struct Frames(VecDeque<Frame<Bytes>>);
-
-impl http_body::Body for Frames {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(Ok))
-    }
-}
-
 /// Over HTTP/1.1 trailers need a body in chunks, so nothing may claim to know its length.
 #[tokio::test]
 async fn trailers_reach_a_client_of_http_1_in_the_first_answer_and_in_each_replay() {
@@ -147,7 +129,7 @@ async fn trailers_reach_a_client_of_http_1_in_the_first_answer_and_in_each_repla
         let mut trailers = HeaderMap::new();
         trailers.insert("x-check", HeaderValue::from_static("17"));
         let frames = [Frame::data(Bytes::from("apples")), Frame::trailers(trailers)];
-        ([("trailer", "x-check")], axum::body::Body::new(Frames(frames.into())))
+        ([("trailer", "x-check")], axum::body::Body::new(Frames::of(frames.map(Ok))))
     };
     let router = Router::new().fallback(any(handle));
     let site = Site::serving(Desk::default(), |store| router.layer(layer(store))).await;

@@ -1,8 +1,7 @@
 //! Responses that are sent while they are made.
 
-use std::pin::Pin;
+use std::io;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,25 +14,18 @@ use idemstore::Status;
 use idemstore::http::{IdempotencyLayer, Problem};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedSender;
 
-use super::support::{Desk, Site, expect_problem, layer, post};
+use super::support::{Desk, Frames, Site, expect_problem, layer, post};
 
-/// A body of what is sent to it, which fails on nothing.
-struct Events(UnboundedReceiver<Option<&'static str>>);
+/// Sends the events of a stream.
+struct Events(UnboundedSender<io::Result<Frame<Bytes>>>);
 
-impl http_body::Body for Events {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        self.0.poll_recv(context).map(|event| match event? {
-            Some(event) => Some(Ok(Frame::data(Bytes::from_static(event.as_bytes())))),
-            None => Some(Err(std::io::Error::other("the source has failed"))),
-        })
+impl Events {
+    fn send(&self, event: Option<&'static str>) -> Result<(), ()> {
+        let failure = || io::Error::other("the source has failed");
+        let frame = event.map(|event| Frame::data(Bytes::from_static(event.as_bytes())));
+        self.0.send(frame.ok_or_else(failure)).map_err(drop)
     }
 }
 
@@ -41,18 +33,18 @@ impl http_body::Body for Events {
 async fn site(
     options: impl FnOnce(IdempotencyLayer) -> IdempotencyLayer,
     cache: &'static str,
-) -> (Site, UnboundedSender<Option<&'static str>>) {
-    let (send, receive) = unbounded_channel();
-    let receive = Arc::new(Mutex::new(Some(receive)));
+) -> (Site, Events) {
+    let (send, body) = Frames::new();
+    let body = Arc::new(Mutex::new(Some(body)));
     let handle = move || {
-        let events = receive.lock().expect("nobody panics").take().expect("it runs once");
+        let events = body.lock().expect("nobody panics").take().expect("it runs once");
         let headers = [(CONTENT_TYPE, "text/event-stream; charset=utf-8"), (CACHE_CONTROL, cache)];
-        let response: Response = (headers, Body::new(Events(events))).into_response();
+        let response: Response = (headers, Body::new(events)).into_response();
         async { response }
     };
     let router = Router::new().fallback(any(handle));
     let site = Site::serving(Desk::default(), |store| router.layer(options(layer(store)))).await;
-    (site, send)
+    (site, Events(send))
 }
 
 /// Reads until this has come.

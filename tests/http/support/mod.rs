@@ -2,9 +2,11 @@
 
 mod client;
 mod desk;
+mod frames;
 
 pub use client::{Answer, Call};
 pub use desk::Desk;
+pub use frames::Frames;
 
 use std::net::SocketAddr;
 

@@ -163,7 +163,7 @@ impl<T: Queued> GroupCommit<T> {
         }
     }
 
-    /// Leaves the next batch to the helper, or to whoever closes the store.
+    /// Leaves the next batch to the helper, or to the thread that closes the store.
     fn call_helper(&self) {
         self.helper.call();
         self.idle.notify_all();

@@ -229,7 +229,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn places_are_given_in_order_whoever_leaves(
+        fn places_are_given_in_order_also_if_some_leave(
             ops in prop::collection::vec((0..5_usize, any::<prop::sample::Index>()), 1..120),
             rest in any::<prop::sample::Index>(),
         ) {

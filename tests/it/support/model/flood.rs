@@ -155,7 +155,7 @@ impl World {
         let (of_disk, before) = (Arc::clone(&crowd), disk.counts().log_writes);
         disk.observe(move |disk| {
             let mut crowd = of_disk.lock().expect("no call panics");
-            // Not in a settle, which whoever finds the disk short waits for.
+            // Not in a settle, which a caller that finds the disk short waits for.
             if !crowd.is_in && before < disk.counts().log_writes {
                 crowd.is_in = true;
                 crowd.calls.iter_mut().for_each(Call::hand_in);
