@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::permit::StartError;
 use crate::error::{CompleteError, Error};
 use crate::handle::{self, Begin, Completable, Door, Execution, Interrupted, Permit};
 use crate::key::{Fingerprint, Key};
@@ -11,16 +12,19 @@ use crate::store::Store;
 
 /// The store behind a layer.
 #[derive(Clone)]
-pub(super) struct Backing(Store);
+pub(super) struct Backing {
+    store: Store,
+    pub(super) limit: Limit,
+}
 
 impl Backing {
     pub(super) fn new(store: Store) -> Self {
-        Self(store)
+        Self { store, limit: Limit(None) }
     }
 
     /// Whether this is the same store.
     pub(super) fn is(&self, other: &Self) -> bool {
-        self.0.is(&other.0)
+        self.store.is(&other.store)
     }
 
     /// What the store says of a request, after waiting for an outcome if that is wanted.
@@ -30,12 +34,34 @@ impl Backing {
         fingerprint: Fingerprint,
         wait: Option<Duration>,
     ) -> Result<Begin, Error> {
-        let begin = self.0.begin_async(key, fingerprint).await?;
+        let begin = self.store.begin_async(key, fingerprint).await?;
         let (Begin::InFlight(in_flight), Some(at_most)) = (&begin, wait) else {
             return Ok(begin);
         };
         let outcome = tokio::time::timeout(at_most, in_flight.clone().wait_async()).await;
         outcome.unwrap_or(Ok(begin))
+    }
+}
+
+/// How long the store may take to make something durable.
+#[derive(Clone, Copy)]
+pub(super) struct Limit(pub(super) Option<Duration>);
+
+impl Limit {
+    /// What a call gives; `None` if it takes longer. It goes on then in a task of its own, and this gets
+    /// what it has given.
+    async fn within<T: Send + 'static, L: Future<Output = ()> + Send + 'static>(
+        self,
+        call: impl Future<Output = T> + Send + 'static,
+        late: impl FnOnce(T) -> L + Send + 'static,
+    ) -> Option<T> {
+        let Some(at_most) = self.0 else { return Some(call.await) };
+        let mut call = Box::pin(call);
+        let in_time = tokio::time::timeout(at_most, &mut call).await;
+        if in_time.is_err() {
+            tokio::spawn(async move { late(call.await).await });
+        }
+        in_time.ok()
     }
 }
 
@@ -61,16 +87,38 @@ pub(super) enum Claim {
 }
 
 impl Claim {
-    pub(super) async fn start(self) -> Result<Execution, Error> {
+    /// The same with another retention. That of one that was interrupted is stored already.
+    pub(super) fn with_retention(self, retention: Duration) -> Self {
         match self {
-            Self::Fresh(permit) => permit.start_async().await,
-            Self::Interrupted(interrupted) => interrupted.retry_async().await,
+            Self::Fresh(permit) => Self::Fresh(permit.with_retention(retention)),
+            interrupted @ Self::Interrupted(_) => interrupted,
         }
+    }
+
+    /// Starts it. One that starts too late has not run.
+    pub(super) async fn start(self, limit: Limit) -> Result<Execution, StartError> {
+        let start = async {
+            match self {
+                Self::Fresh(permit) => permit.start_async().await,
+                Self::Interrupted(interrupted) => interrupted.retry_async().await,
+            }
+        };
+        let started = limit.within(start, |late| async {
+            if let Ok(execution) = late {
+                // Nobody is left to be told of a failure, which leaves the key interrupted.
+                let _ = leave_now(execution).await;
+            }
+        });
+        Ok(started.await.ok_or(StartError::Timeout)??)
     }
 }
 
-/// Ends an attempt that has not had its effect: its key is free, or interrupted as before.
-pub(super) async fn leave(execution: Execution) -> Result<(), Error> {
+/// Ends an attempt that has not had its effect: its key is free, or interrupted as before. Whether it has.
+pub(super) async fn leave(execution: Execution, limit: Limit) -> bool {
+    limit.within(leave_now(execution), |_| async {}).await.is_some_and(|left| left.is_ok())
+}
+
+async fn leave_now(execution: Execution) -> Result<(), Error> {
     match did_not_happen(execution.attempt()) {
         Leaves::Free => execution.abandon_async().await,
         // Dropping the execution leaves it.
@@ -80,20 +128,26 @@ pub(super) async fn leave(execution: Execution) -> Result<(), Error> {
 
 /// Stores the bytes of a response; or that there was one, if they are to be left out or too many.
 /// Whether it has.
-pub(super) async fn keep<H: Completable>(handle: H, bytes: &[u8], is_left_out: bool) -> bool {
-    let is_stored = if is_left_out {
-        keep_digest(handle, bytes).await
-    } else {
-        match handle::complete(Door::Future, handle, bytes).await {
-            Ok(_) => true,
-            Err(CompleteError::TooLarge { handle, .. }) => keep_digest(handle, bytes).await,
-            Err(_) => false,
+pub(super) async fn keep<H>(handle: H, bytes: Vec<u8>, is_left_out: bool, limit: Limit) -> bool
+where
+    H: Completable + Send + 'static,
+{
+    let keep = async move {
+        let is_stored = if is_left_out {
+            keep_digest(handle, &bytes).await
+        } else {
+            match handle::complete(Door::Future, handle, &bytes).await {
+                Ok(_) => true,
+                Err(CompleteError::TooLarge { handle, .. }) => keep_digest(handle, &bytes).await,
+                Err(_) => false,
+            }
+        };
+        if is_stored {
+            observe::responded(observe::Response::Stored);
         }
+        is_stored
     };
-    if is_stored {
-        observe::responded(observe::Response::Stored);
-    }
-    is_stored
+    limit.within(keep, |_| async {}).await.unwrap_or(false)
 }
 
 async fn keep_digest<H: Completable>(handle: H, bytes: &[u8]) -> bool {

@@ -2,14 +2,19 @@
 
 use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, LengthLimitError};
+
+use super::Problem;
+use super::room::{Room, Share};
+use crate::sync::Mutex;
 
 /// The body of a request that was read to its end.
 #[derive(Clone)]
@@ -26,7 +31,8 @@ pub type BodyError = Box<dyn Error + Send + Sync>;
 /// One that the layer has read knows its length. Any other is passed on as it comes.
 pub struct Body {
     first: Bytes,
-    rest: Option<UnsyncBoxBody<Bytes, BodyError>>,
+    /// Behind a lock, so that servers can take it that want a body to be `Sync`.
+    rest: Option<Mutex<UnsyncBoxBody<Bytes, BodyError>>>,
     trailers: Option<Box<HeaderMap>>,
 }
 
@@ -37,7 +43,7 @@ impl Body {
         B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
     {
         let body = body.map_err(Into::into).boxed_unsync();
-        Self { first: Bytes::new(), rest: Some(body), trailers: None }
+        Self { first: Bytes::new(), rest: Some(Mutex::new(body)), trailers: None }
     }
 
     /// A body of these bytes.
@@ -46,54 +52,44 @@ impl Body {
     }
 
     /// Reads the body to its end, if it has no more than this many bytes.
-    pub(super) async fn read(mut self, len_max: usize) -> Result<Read, BodyError> {
-        if (len_max as u64) < self.size_hint().lower() {
-            return Ok(Read::TooLong { start: Bytes::new(), body: self });
+    pub(super) async fn read(self, len_max: usize) -> Result<Read, BodyError> {
+        let mut reading = Reading::new(self, len_max, None);
+        let stop = poll_fn(|context| reading.poll(context)).await?;
+        Ok(reading.stop(stop))
+    }
+
+    /// Reads what is there of the body already, up to the same limit.
+    pub(super) async fn read_ahead(self, len_max: usize) -> Result<Ahead, BodyError> {
+        let mut reading = Reading::new(self, len_max, None);
+        match poll_fn(|context| Poll::Ready(reading.poll(context))).await {
+            Poll::Ready(stop) => Ok(Ahead::Ended(reading.stop(stop?))),
+            Poll::Pending => Ok(Ahead::GoesOn(reading.put_back().1)),
         }
-        let (mut pieces, mut trailers) = (Pieces::default(), None);
-        while let Some(frame) = self.frame().await {
-            match frame?.into_data() {
-                Ok(bytes) => pieces.push(bytes),
-                Err(frame) => trailers = frame.into_trailers().ok().or(trailers),
+    }
+
+    /// Reads the body of a request, if it has no more than this many bytes, and if there is room for it.
+    pub(super) async fn read_request(
+        self,
+        len_max: usize,
+        room: &Room,
+    ) -> Result<(Whole, Share), Problem> {
+        let mut reading = Reading::new(self, len_max, Some(room.share()));
+        match poll_fn(|context| reading.poll(context)).await {
+            Ok(Stop::End) => {
+                let share = reading.pieces.share.take().expect("it was given one");
+                Ok((reading.whole(), share))
             }
-            if len_max < pieces.len() {
-                // Nobody has seen what was read: it is sent first.
-                let start = pieces.join();
-                self.first = start.clone();
-                return Ok(Read::TooLong { start, body: self });
-            }
+            Ok(Stop::TooLong) => Err(Problem::BodyTooLarge),
+            Ok(Stop::NoRoom) => Err(Problem::Unavailable),
+            // A layer further out has refused to read on.
+            Err(error) if is_too_long(&*error) => Err(Problem::BodyTooLarge),
+            Err(_) => Err(Problem::BodyUnreadable),
         }
-        Ok(Read::Whole(Whole { data: pieces.join(), trailers }))
     }
 }
 
-/// What was read of a body. Most come in one piece, which is not copied.
-#[derive(Default)]
-struct Pieces {
-    one: Bytes,
-    /// All of them, from the second on.
-    all: BytesMut,
-}
-
-impl Pieces {
-    fn len(&self) -> usize {
-        self.one.len().max(self.all.len())
-    }
-
-    fn push(&mut self, piece: Bytes) {
-        if self.len() == 0 {
-            self.one = piece;
-            return;
-        }
-        if self.all.is_empty() {
-            self.all.extend_from_slice(&self.one);
-        }
-        self.all.extend_from_slice(&piece);
-    }
-
-    fn join(self) -> Bytes {
-        if self.all.is_empty() { self.one } else { self.all.freeze() }
-    }
+fn is_too_long(error: &(dyn Error + 'static)) -> bool {
+    error.is::<LengthLimitError>() || error.source().is_some_and(is_too_long)
 }
 
 /// What reading a body has given.
@@ -104,6 +100,152 @@ pub(super) enum Read {
         start: Bytes,
         body: Body,
     },
+}
+
+/// What was there of a body.
+pub(super) enum Ahead {
+    Ended(Read),
+    /// More is to come; nobody has seen what was read.
+    GoesOn(Body),
+}
+
+/// A body that is being read.
+struct Reading {
+    body: Body,
+    pieces: Pieces,
+    trailers: Option<HeaderMap>,
+    len_max: usize,
+}
+
+/// Why no more of a body is read.
+#[derive(Clone, Copy)]
+enum Stop {
+    End,
+    TooLong,
+    NoRoom,
+}
+
+impl Reading {
+    fn new(body: Body, len_max: usize, share: Option<Share>) -> Self {
+        let pieces = Pieces { share, ..Pieces::default() };
+        Self { body, pieces, trailers: None, len_max }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Stop, BodyError>> {
+        if (self.len_max as u64) < self.body.size_hint().lower() {
+            return Poll::Ready(Ok(Stop::TooLong));
+        }
+        loop {
+            let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)).transpose()?
+            else {
+                return Poll::Ready(Ok(Stop::End));
+            };
+            match frame.into_data() {
+                Ok(piece) => {
+                    if !self.pieces.push(piece) {
+                        return Poll::Ready(Ok(Stop::NoRoom));
+                    }
+                    if self.len_max < self.pieces.len {
+                        return Poll::Ready(Ok(Stop::TooLong));
+                    }
+                }
+                Err(frame) => self.trailers = frame.into_trailers().ok().or(self.trailers.take()),
+            }
+        }
+    }
+
+    fn stop(self, stop: Stop) -> Read {
+        match stop {
+            Stop::End => Read::Whole(self.whole()),
+            Stop::TooLong | Stop::NoRoom => {
+                let (start, body) = self.put_back();
+                Read::TooLong { start, body }
+            }
+        }
+    }
+
+    fn whole(self) -> Whole {
+        Whole { data: self.pieces.join(), trailers: self.trailers }
+    }
+
+    /// The body as it was: what was read is sent first.
+    fn put_back(self) -> (Bytes, Body) {
+        let (start, mut body) = (self.pieces.join(), self.body);
+        // It may be that nothing was read, since the body has said how long it is.
+        if !start.is_empty() {
+            body.first = start.clone();
+        }
+        (start, body)
+    }
+}
+
+/// What was read of a body. Most come in one piece, which is not copied. More than one are: each piece
+/// keeps the whole buffer alive that its server has read it into.
+#[derive(Default)]
+struct Pieces {
+    len: usize,
+    one: Bytes,
+    /// All of them, from the second on.
+    chunks: Vec<BytesMut>,
+    /// The room that they take, if that is counted.
+    share: Option<Share>,
+}
+
+/// No chunk is longer, so that little of the last one is empty.
+const CHUNK_LEN_MAX: usize = 64 * 1024;
+const CHUNK_LEN_MIN: usize = 1024;
+
+impl Pieces {
+    /// `false` if there is no room for it.
+    fn push(&mut self, piece: Bytes) -> bool {
+        if self.share.as_mut().is_some_and(|share| !share.take(piece.len())) {
+            return false;
+        }
+        if piece.is_empty() {
+            return true;
+        }
+        let is_first = self.len == 0;
+        self.len += piece.len();
+        if is_first {
+            self.one = piece;
+            return true;
+        }
+        if self.chunks.is_empty() {
+            let one = std::mem::take(&mut self.one);
+            self.copy(&one);
+        }
+        self.copy(&piece);
+        true
+    }
+
+    fn copy(&mut self, mut piece: &[u8]) {
+        while !piece.is_empty() {
+            let spare = self.chunks.last().map_or(0, |last| last.capacity() - last.len());
+            if spare == 0 {
+                let len = self.len.clamp(CHUNK_LEN_MIN, CHUNK_LEN_MAX);
+                self.chunks.push(BytesMut::with_capacity(len));
+                continue;
+            }
+            let (now, later) = piece.split_at(spare.min(piece.len()));
+            if let Some(last) = self.chunks.last_mut() {
+                last.extend_from_slice(now);
+            }
+            piece = later;
+        }
+    }
+
+    fn join(mut self) -> Bytes {
+        match self.chunks.len() {
+            0 => self.one,
+            1 => self.chunks.remove(0).freeze(),
+            _ => {
+                let mut joined = Vec::with_capacity(self.len);
+                // Each is gone before the next is copied.
+                self.chunks.into_iter().for_each(|chunk| joined.extend_from_slice(&chunk));
+                joined.into()
+            }
+        }
+    }
 }
 
 impl http_body::Body for Body {
@@ -118,7 +260,7 @@ impl http_body::Body for Body {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
         }
         match &mut self.rest {
-            Some(rest) => Pin::new(rest).poll_frame(context),
+            Some(rest) => Pin::new(rest.get_mut()).poll_frame(context),
             None => {
                 Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))))
             }
@@ -128,7 +270,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         self.first.is_empty()
             && self.trailers.is_none()
-            && self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
+            && self.rest.as_ref().is_none_or(|rest| rest.lock().is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -142,7 +284,7 @@ impl http_body::Body for Body {
             }
             return hint;
         };
-        let rest = rest.size_hint();
+        let rest = rest.lock().size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(first));
         if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(first)) {
@@ -168,5 +310,55 @@ impl From<Bytes> for Body {
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Body").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_body_can_be_sent_and_shared_between_threads() {
+        fn is_both<T: Send + Sync>() {}
+        is_both::<Body>();
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_read_in_pieces_is_joined_as_it_came(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9000), 0..40),
+        ) {
+            let mut read = Pieces::default();
+            for piece in &pieces {
+                prop_assert!(read.push(piece.clone().into()));
+            }
+            let taken: usize = read.chunks.iter().map(BytesMut::capacity).sum();
+            prop_assert!(taken <= read.len + CHUNK_LEN_MAX, "{} for {}", taken, read.len);
+            prop_assert_eq!(&read.join()[..], pieces.concat());
+        }
+    }
+
+    #[test]
+    fn a_body_of_one_piece_is_not_copied() {
+        let (piece, mut pieces) = (Bytes::from(vec![7; 100]), Pieces::default());
+        assert!(
+            pieces.push(Bytes::new()) && pieces.push(piece.clone()) && pieces.push(Bytes::new())
+        );
+        assert_eq!(pieces.join().as_ptr(), piece.as_ptr());
+    }
+
+    #[tokio::test]
+    async fn a_body_without_room_is_refused_and_one_after_it_is_not() {
+        let room = Room::new(2048);
+        let read = |len| Body::new(Full::from(vec![7; len])).read_request(4096, &room);
+        let (first, share) = read(1024).await.expect("there is room");
+        assert_eq!(first.data.len(), 1024);
+        assert_eq!(read(1025).await.map(|_| ()), Err(Problem::Unavailable));
+        drop(share);
+        assert!(read(2048).await.is_ok());
+        assert_eq!(read(4097).await.map(|_| ()), Err(Problem::BodyTooLarge));
     }
 }

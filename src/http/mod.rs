@@ -92,12 +92,14 @@
 //! | was completed with a response too long to keep, or with a [secret](without_keeping) in it | 409 [`ResponseNotKept`](Problem::ResponseNotKept) |
 //! | has no key | that of its handler, **without protection**; or 400 [`KeyMissing`](Problem::KeyMissing), if one is [required](IdempotencyLayer::require_key) |
 //! | has a key that is none, or two of them | 400 [`KeyMalformed`](Problem::KeyMalformed), [`KeyTooLong`](Problem::KeyTooLong), [`KeyRepeated`](Problem::KeyRepeated) |
-//! | has a body that is too long, or ends early | 413 [`BodyTooLarge`](Problem::BodyTooLarge), 400 [`BodyUnreadable`](Problem::BodyUnreadable) |
-//! | finds a store that cannot answer | 503 [`Unavailable`](Problem::Unavailable): it is never run without the store |
+//! | has a body that is too long, ends early, or does not come in time | 413 [`BodyTooLarge`](Problem::BodyTooLarge), 400 [`BodyUnreadable`](Problem::BodyUnreadable), 408 [`BodyTooSlow`](Problem::BodyTooSlow) |
+//! | has a body that cannot be compared [by what it means](#which-requests-are-the-same) | 400 [`BodyNotComparable`](Problem::BodyNotComparable) |
+//! | finds a store that cannot answer, or too much under way | 503 [`Unavailable`](Problem::Unavailable): it is never run without the store |
 //! | ran, and its response could not be stored | 500 [`OutcomeUnknown`](Problem::OutcomeUnknown) |
 //! | ran, and its handler panicked | the panic goes on, as without the layer: put what answers it outside, such as `CatchPanicLayer` |
 //!
-//! Each problem is an `application/problem+json` (RFC 9457) with a `type` of its own.
+//! Each problem is an `application/problem+json` (RFC 9457) with a `type` of its own, of a [base that you
+//! choose](IdempotencyLayer::problem_base), or [what you make of it](IdempotencyLayer::on_problem).
 //!
 //! # The key
 //!
@@ -108,6 +110,21 @@
 //!
 //! GET, HEAD, OPTIONS, DELETE and all else that is not a [covered
 //! method](IdempotencyLayer::only_methods) passes untouched, with a key too.
+//!
+//! # Which requests are the same
+//!
+//! A retry has the method, path, query, `Content-Type` and body of the first request, byte for byte. Where
+//! clients build a request anew for each attempt, the layer can be told to look at what it means:
+//!
+//! | what differs in an honest retry | the option |
+//! |---|---|
+//! | the boundary of a multipart body | [`fingerprint_multipart`](IdempotencyLayer::fingerprint_multipart) |
+//! | order of names, spaces, `1.0` for `1` in JSON | [`fingerprint_json`](IdempotencyLayer::fingerprint_json), feature `json` |
+//! | `; charset=utf-8` | [`fingerprint_media_type`](IdempotencyLayer::fingerprint_media_type) |
+//! | a header that counts, or one that should | [`fingerprint_only_headers`](IdempotencyLayer::fingerprint_only_headers) |
+//! | anything else | [`fingerprint`](IdempotencyLayer::fingerprint), a function |
+//!
+//! None of them is the default. A content coding that a layer further in decodes is compared coded.
 //!
 //! # When it counts as run
 //!
@@ -147,6 +164,43 @@
 //! [`Start::ByHandler`] that has not started is never held. Trailers of a request reach the handler
 //! and are not part of its fingerprint.
 //!
+//! # What is bounded
+//!
+//! | what | bound | default | past it |
+//! |---|---|---|---|
+//! | the body of a request | [`request_len_max`](IdempotencyLayer::request_len_max) | 2 MiB | 413 |
+//! | the time for it | [`request_time_max`](IdempotencyLayer::request_time_max) | 60 s | 408 |
+//! | all bodies under way | [`requests_len_max`](IdempotencyLayer::requests_len_max) | 512 MiB | 503 |
+//! | handlers at one time, without clients too | [`handlers_max`](IdempotencyLayer::handlers_max) | 16 million | 503 |
+//! | a response that is kept | [`response_len_max`](IdempotencyLayer::response_len_max) | 1 MiB | sent, and not kept |
+//! | a call of the store | [`store_timeout`](IdempotencyLayer::store_timeout) | none | 503 before the handler, 500 after it |
+//! | asks of the hook about one key | [`ask_again_after`](IdempotencyLayer::ask_again_after) | one a second | 409 |
+//! | the end of a server | [`drain`](IdempotencyLayer::drain) | | what is left is interrupted |
+//!
+//! # gRPC
+//!
+//! [`IdempotencyLayer::grpc`] protects the calls of a gRPC server: unary ones, and those that stream one way.
+//! The key is in the metadata `idempotency-key`. What became of the effect stands in
+//! [`grpc-status`](effect_of_grpc_status); a handler of tonic, which cannot say more in a `Status`, tells
+//! [its operation](Operation::set_effect). Replays have the messages, trailers and metadata of the first
+//! answer.
+//!
+//! | problem | `grpc-status` | the usual retry policy |
+//! |---|---|---|
+//! | `InFlight` | `ABORTED` 10, with `grpc-retry-pushback-ms` | retries, if it names `ABORTED`, after that time |
+//! | `Unavailable` | `UNAVAILABLE` 14, with `grpc-retry-pushback-ms` | retries after that time |
+//! | `KeyReused`, `KeyMissing`, `KeyMalformed`, `KeyTooLong`, `KeyRepeated`, `BodyUnreadable`, `BodyNotComparable` | `INVALID_ARGUMENT` 3 | does not |
+//! | `Interrupted` | `FAILED_PRECONDITION` 9 | does not |
+//! | `ResponseNotKept` | `ALREADY_EXISTS` 6 | does not |
+//! | `BodyTooLarge` | `RESOURCE_EXHAUSTED` 8 | does not |
+//! | `BodyTooSlow` | `DEADLINE_EXCEEDED` 4 | does not |
+//! | `OutcomeUnknown` | `UNKNOWN` 2 | does not |
+//! | `NoScope`, `StoredUnreadable` | `INTERNAL` 13, `DATA_LOSS` 15 | does not |
+//!
+//! The name of the problem is in the metadata `idempotency-problem`. A call whose client and server take turns
+//! would wait for itself, since a request is read to its end first: let it [pass](IdempotencyLayer::skip). One
+//! that was not let pass is refused as `BodyTooSlow`.
+//!
 //! # Where to put it
 //!
 //! Outside of all routes that it is for, and inside of what authenticates: the [scope](Scope) comes from
@@ -154,7 +208,8 @@
 //!
 //! - **Authorise outside too.** A replay and the hook for interrupted requests never reach the handler, so
 //!   a right that only the handler checks is not checked for a retry. Where users of one tenant have
-//!   different rights, the scope is the user.
+//!   different rights, the scope is the user. If neither can be,
+//!   [`authorize`](IdempotencyLayer::authorize) asks for what never reaches the handler.
 //! - A router that is nested in another one sees a shorter path, so that two of them with a layer each,
 //!   the same scope and the same store could take each other's requests for their own. Put one layer
 //!   around both.
@@ -167,17 +222,27 @@
 //! - A time limit or a load shedder within the layer answers with 408 or 503, which are unknown outcomes: say
 //!   by [`with_effect`] that nothing was run, or put it outside. What answers panics belongs outside.
 
+mod asks;
+mod authorize;
 mod backing;
 mod body;
+mod conclude;
+mod config;
 mod enduring;
 mod fingerprint;
+mod grpc;
 mod header;
 mod interrupted;
+#[cfg(feature = "json")]
+mod json;
 mod layer;
+mod media_type;
+mod multipart;
 mod operation;
 mod outcome;
 mod permit;
 mod problem;
+mod room;
 mod run;
 mod scope;
 mod service;
@@ -186,6 +251,7 @@ mod stored;
 mod stream;
 
 pub use body::{Body, BodyError};
+pub use grpc::effect_of_grpc_status;
 pub use interrupted::{Decision, InterruptedRequest};
 pub use layer::{IdempotencyLayer, Start};
 pub use operation::{Operation, with_effect};

@@ -4,13 +4,12 @@ use std::fmt;
 
 use http::Response;
 
-use super::backing::Claim;
+use super::backing::{Claim, Limit};
 use super::slot::Slot;
-
 use crate::handle::Downstream;
 use crate::key::Key;
 use crate::rules::effect::Effect;
-use crate::sync::{Arc, AtomicBool, Ordering};
+use crate::sync::{Arc, Mutex};
 
 /// The operation that a request names: it is in the extensions of each request that may run and
 /// has a key.
@@ -22,13 +21,13 @@ pub struct Operation {
     key: Key,
     attempt: u32,
     downstream: Downstream,
-    effect_has_begun: Arc<AtomicBool>,
+    said: Arc<Mutex<Said>>,
     slot: Slot,
 }
 
 impl Operation {
     /// What this would start.
-    pub(super) fn of(claim: &Claim) -> Self {
+    pub(super) fn of(claim: &Claim, limit: Limit) -> Self {
         let (key, attempt, downstream) = match claim {
             Claim::Fresh(permit) => (permit.key(), 1, permit.downstream()),
             Claim::Interrupted(interrupted) => {
@@ -36,8 +35,8 @@ impl Operation {
                 (interrupted.key(), attempt, interrupted.downstream())
             }
         };
-        let (effect_has_begun, slot) = (Arc::default(), Slot::starting());
-        Self { key: key.clone(), attempt, downstream, effect_has_begun, slot }
+        let slot = Slot::starting(limit);
+        Self { key: key.clone(), attempt, downstream, said: Arc::default(), slot }
     }
 
     pub(super) fn slot(&self) -> &Slot {
@@ -71,7 +70,30 @@ impl Operation {
     ///
     /// It is a mark in memory, and stores nothing.
     pub fn effect_begins(&self) {
-        self.effect_has_begun.store(true, Ordering::Release);
+        self.said.lock().has_begun = true;
+    }
+
+    /// Says what became of the effect, as [`with_effect`] does in a response, which counts more. It is for
+    /// handlers that cannot put anything into theirs, such as one of tonic that returns a `Status`.
+    ///
+    /// ```
+    /// use idemstore::Effect;
+    /// use idemstore::http::Operation;
+    ///
+    /// # struct Status;
+    /// # impl Status { fn unavailable(_: &str) -> Self { Self } }
+    /// # async fn ask_the_bank(_: &str) -> Result<String, ()> { Err(()) }
+    /// async fn pay(operation: &Operation) -> Result<String, Status> {
+    ///     operation.effect_begins();
+    ///     ask_the_bank(&operation.downstream_key("charge")).await.map_err(|()| {
+    ///         // Whether the card was charged is not known.
+    ///         operation.set_effect(Effect::Unknown(()));
+    ///         Status::unavailable("the bank gives no answer")
+    ///     })
+    /// }
+    /// ```
+    pub fn set_effect(&self, effect: Effect) {
+        self.said.lock().effect = Some(effect);
     }
 
     /// Leaves the operation to somebody who finishes it by its key, such as a webhook: by
@@ -103,9 +125,16 @@ impl Operation {
         self.slot.leave()
     }
 
-    pub(super) fn has_effect_begun(&self) -> bool {
-        self.effect_has_begun.load(Ordering::Acquire)
+    pub(super) fn said(&self) -> Said {
+        *self.said.lock()
     }
+}
+
+/// What the handler has said of the effect until now.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Said {
+    pub(super) has_begun: bool,
+    pub(super) effect: Option<Effect>,
 }
 
 /// It does not show the key.
@@ -115,7 +144,7 @@ impl fmt::Debug for Operation {
     }
 }
 
-/// Says what became of the effect where a status cannot: one that is not [`Effect::Done`] has its
+/// Says what became of the effect where a status cannot: a response of one that is not [`Effect::Done`] has its
 /// response sent, and not stored.
 ///
 /// ```

@@ -5,7 +5,8 @@ use http::header::CACHE_CONTROL;
 use http::response::Parts;
 use http::{Response, StatusCode};
 
-use super::Problem;
+use super::operation::Said;
+use super::{Problem, grpc};
 use crate::rules::effect::Effect;
 use crate::sync::Arc;
 
@@ -34,15 +35,16 @@ pub fn effect_of_status(status: StatusCode) -> Effect {
 /// What became of the effect: by the handler's own word, or else by the problem that another layer has
 /// answered with, or else by the head of the response. After the effect has begun no head says that it
 /// did not happen.
-pub(super) fn effect(response: &Parts, has_begun: bool, by_head: &EffectOf) -> Effect {
-    if let Some(effect) = response.extensions.get::<Effect>() {
-        return *effect;
+pub(super) fn effect(response: &Parts, said: Said, by_head: impl Fn(&Parts) -> Effect) -> Effect {
+    if let Some(effect) = response.extensions.get::<Effect>().copied().or(said.effect) {
+        return effect;
     }
-    if let Some(problem) = response.extensions.get::<Problem>() {
-        return of_problem(*problem, has_begun);
+    let of_extensions = || response.extensions.get::<Problem>().copied();
+    if let Some(problem) = of_extensions().or_else(|| grpc::problem_in(&response.headers)) {
+        return of_problem(problem, said.has_begun);
     }
     match by_head(response) {
-        Effect::DidNotHappen(()) if has_begun => Effect::Done(()),
+        Effect::DidNotHappen(()) if said.has_begun => Effect::Done(()),
         effect => effect,
     }
 }
@@ -96,14 +98,18 @@ mod tests {
         Response::builder().status(status).body(()).expect("it is a status").into_parts().0
     }
 
-    fn by_status() -> EffectOf {
-        Arc::new(|head| effect_of_status(head.status))
+    fn said(has_begun: bool) -> Said {
+        Said { has_begun, effect: None }
+    }
+
+    fn by_status(head: &Parts) -> Effect {
+        effect_of_status(head.status)
     }
 
     #[test]
     fn each_status_is_in_one_of_three_sets() {
         let of = |begun, wanted: Effect| -> Vec<u16> {
-            let is_it = |status: &u16| effect(&head(*status), begun, &by_status()) == wanted;
+            let is_it = |status: &u16| effect(&head(*status), said(begun), by_status) == wanted;
             (100..=599).filter(is_it).collect()
         };
         let nothing = [
@@ -118,7 +124,7 @@ mod tests {
     #[test]
     fn after_the_effect_has_begun_no_status_frees() {
         for status in 100..=599 {
-            let effect = effect(&head(status), true, &by_status());
+            let effect = effect(&head(status), said(true), by_status);
             assert_ne!(effect, Effect::DidNotHappen(()), "{status}");
             assert_eq!(effect == Effect::Unknown(()), [408, 502, 503, 504].contains(&status));
         }
@@ -126,11 +132,13 @@ mod tests {
 
     #[test]
     fn the_handlers_own_word_counts_most_and_a_problem_more_than_its_status() {
-        let mut said = head(200);
-        said.extensions.insert(Problem::InFlight);
-        assert_eq!(effect(&said, false, &by_status()), Effect::DidNotHappen(()));
-        assert_eq!(effect(&said, true, &by_status()), Effect::Unknown(()));
-        said.extensions.insert::<Effect>(Effect::Unknown(()));
-        assert_eq!(effect(&said, false, &by_status()), Effect::Unknown(()));
+        let mut head = head(200);
+        head.extensions.insert(Problem::InFlight);
+        assert_eq!(effect(&head, said(false), by_status), Effect::DidNotHappen(()));
+        assert_eq!(effect(&head, said(true), by_status), Effect::Unknown(()));
+        let of_operation = Said { has_begun: false, effect: Some(Effect::Done(())) };
+        assert_eq!(effect(&head, of_operation, by_status), Effect::Done(()));
+        head.extensions.insert::<Effect>(Effect::Unknown(()));
+        assert_eq!(effect(&head, of_operation, by_status), Effect::Unknown(()));
     }
 }

@@ -46,10 +46,15 @@ pub enum Problem {
     BodyTooLarge,
     /// 400: the body could not be read to its end.
     BodyUnreadable,
+    /// 408 with `Retry-After`: the body did not arrive in [time](super::IdempotencyLayer::request_time_max).
+    BodyTooSlow,
+    /// 400: the body is not what its media type says, or can be read in two ways, so that it cannot be
+    /// compared [by what it means](super::IdempotencyLayer::fingerprint_multipart).
+    BodyNotComparable,
     /// 500: the server does not know whose request this is: its scope is not there, empty, or longer
     /// than 255 bytes. Nothing was run.
     NoScope,
-    /// 503 with `Retry-After`: the store could not answer. Nothing was run.
+    /// 503 with `Retry-After`: the store could not answer in time, or too much is under way. Nothing was run.
     Unavailable,
     /// 500: the request may have been started, and its outcome could not be stored. It may have taken
     /// effect.
@@ -70,9 +75,11 @@ macro_rules! type_uri {
 }
 
 const PROBLEM_JSON: &str = "application/problem+json";
+/// What each of them begins with.
+const TYPE: &str = r#"{"type":""#;
 
 impl Problem {
-    const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::KeyMissing,
         Self::KeyMalformed,
         Self::KeyTooLong,
@@ -83,6 +90,8 @@ impl Problem {
         Self::ResponseNotKept,
         Self::BodyTooLarge,
         Self::BodyUnreadable,
+        Self::BodyTooSlow,
+        Self::BodyNotComparable,
         Self::NoScope,
         Self::Unavailable,
         Self::OutcomeUnknown,
@@ -97,7 +106,9 @@ impl Problem {
             | Self::KeyMalformed
             | Self::KeyTooLong
             | Self::KeyRepeated
-            | Self::BodyUnreadable => StatusCode::BAD_REQUEST,
+            | Self::BodyUnreadable
+            | Self::BodyNotComparable => StatusCode::BAD_REQUEST,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InFlight | Self::Interrupted | Self::ResponseNotKept => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -122,6 +133,8 @@ impl Problem {
             Self::ResponseNotKept => type_uri!("ResponseNotKept"),
             Self::BodyTooLarge => type_uri!("BodyTooLarge"),
             Self::BodyUnreadable => type_uri!("BodyUnreadable"),
+            Self::BodyTooSlow => type_uri!("BodyTooSlow"),
+            Self::BodyNotComparable => type_uri!("BodyNotComparable"),
             Self::NoScope => type_uri!("NoScope"),
             Self::Unavailable => type_uri!("Unavailable"),
             Self::OutcomeUnknown => type_uri!("OutcomeUnknown"),
@@ -130,7 +143,7 @@ impl Problem {
     }
 
     /// The last part of its type.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         self.type_uri().rsplit('.').next().expect("a split has a last part")
     }
 
@@ -153,6 +166,8 @@ impl Problem {
             Self::ResponseNotKept => "The response was not kept",
             Self::BodyTooLarge => "The body is too large",
             Self::BodyUnreadable => "The body could not be read",
+            Self::BodyTooSlow => "The body came too slowly",
+            Self::BodyNotComparable => "The body could not be compared",
             Self::NoScope => "The scope of the request is not known",
             Self::Unavailable => "The idempotency store is not available",
             Self::OutcomeUnknown => "The outcome is not known",
@@ -189,6 +204,11 @@ impl Problem {
                 "The body is longer than this server takes. The key was not used."
             }
             Self::BodyUnreadable => "The body ended early. The key was not used.",
+            Self::BodyTooSlow => "The body did not arrive in time. The key was not used.",
+            Self::BodyNotComparable => {
+                "The body must be what its media type says. In JSON no name may be there twice in one \
+                 object, and no number may be beyond 2^53 - 1: send it as a string. The key was not used."
+            }
             Self::NoScope => {
                 "The server could not tell whose request this is. The key was not used."
             }
@@ -206,7 +226,7 @@ impl Problem {
 
     /// Whether it may be gone when the request is sent again in a while.
     fn passes(self) -> bool {
-        matches!(self, Self::InFlight | Self::Unavailable)
+        matches!(self, Self::InFlight | Self::Unavailable | Self::BodyTooSlow)
     }
 
     /// What it says of the effect of the request that it answers.
@@ -220,6 +240,8 @@ impl Problem {
             | Self::InFlight
             | Self::BodyTooLarge
             | Self::BodyUnreadable
+            | Self::BodyTooSlow
+            | Self::BodyNotComparable
             | Self::NoScope
             | Self::Unavailable => Effect::DidNotHappen(()),
             Self::Interrupted
@@ -229,22 +251,31 @@ impl Problem {
         }
     }
 
-    /// The problem that another layer has answered with, over a network too: a response that is one
-    /// is never stored.
+    /// The problem that another layer has answered with, over a network too, and of whatever
+    /// [base](super::IdempotencyLayer::problem_base): a response that is one is never stored.
     pub(super) fn in_response(head: &Parts, body: &[u8]) -> Option<Self> {
-        if head.headers.get(CONTENT_TYPE)? != PROBLEM_JSON {
+        if head.headers.get(CONTENT_TYPE)? != PROBLEM_JSON || !body.starts_with(TYPE.as_bytes()) {
             return None;
         }
-        Self::ALL.into_iter().find(|problem| body == problem.json().as_bytes())
+        Self::ALL.into_iter().find(|problem| body.ends_with(problem.after_base().as_bytes()))
     }
 
-    fn json(self) -> String {
-        let (title, detail) = (self.title(), self.detail());
-        format!(
-            r#"{{"type":"{}","title":"{title}","status":{},"detail":"{detail}"}}"#,
-            self.type_uri(),
-            self.status().as_u16(),
-        )
+    /// Its JSON, from its name on.
+    fn after_base(self) -> String {
+        let (name, title, detail) = (self.name(), self.title(), self.detail());
+        let status = self.status().as_u16();
+        format!(r#"{name}","title":"{title}","status":{status},"detail":"{detail}"}}"#)
+    }
+
+    /// The problem with a `type` of this base, which its name follows.
+    pub(super) fn response(self, base: &str) -> Response<Body> {
+        let json = [TYPE, base, &self.after_base()].concat();
+        let mut response = Response::new(Body::from(Bytes::from(json)));
+        *response.status_mut() = self.status();
+        let problem_json = HeaderValue::from_static(PROBLEM_JSON);
+        response.headers_mut().insert(CONTENT_TYPE, problem_json);
+        response.extensions_mut().insert(self);
+        response
     }
 
     /// The response that tells a client of the problem. The problem is in its extensions, and
@@ -257,14 +288,11 @@ impl Problem {
     /// The same, with so many seconds in `Retry-After`.
     pub(super) fn retrying_after(self, seconds: u64) -> Response<Body> {
         observe::problem(self.name(), self.status().is_server_error());
-        let mut response = Response::new(Body::whole(Bytes::from(self.json()), None));
-        *response.status_mut() = self.status();
-        let problem_json = HeaderValue::from_static(PROBLEM_JSON);
-        response.headers_mut().insert(CONTENT_TYPE, problem_json);
+        let base = self.type_uri().strip_suffix(self.name()).expect("its name ends it");
+        let mut response = self.response(base);
         if self.passes() {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        response.extensions_mut().insert(self);
         response
     }
 }
@@ -281,7 +309,7 @@ impl From<StartError> for Problem {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Taken => Self::OutcomeUnknown,
-            StartError::Store(_) => Self::Unavailable,
+            StartError::Timeout | StartError::Store(_) => Self::Unavailable,
         }
     }
 }

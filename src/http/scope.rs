@@ -9,6 +9,10 @@ use http::{Response, StatusCode};
 
 use super::body::BodyError;
 use super::{Body, Problem};
+use crate::limits::SCOPE_LEN_MAX;
+
+/// So that the digest of a path has room beside it.
+const WITHIN_LEN_MAX: u8 = 200;
 
 type Derive = dyn Fn(&Parts) -> Result<Vec<u8>, Refusal> + Send + Sync;
 
@@ -81,6 +85,35 @@ impl Scope {
         Self(Arc::new(move |parts| match derive(parts) {
             Ok(scope) => Ok(scope.as_ref().to_vec()),
             Err(refusal) => Err(refusal.into()),
+        }))
+    }
+
+    /// This scope, and within it one for each path: the same key names another operation at each endpoint
+    /// of the same client. It is for routers that are nested, too, if the layer is outside of them all.
+    ///
+    /// What it makes of both is no longer than a scope may be: a long path counts by its BLAKE3 digest. The
+    /// scope itself may have 200 bytes here.
+    ///
+    /// ```
+    /// use idemstore::http::Scope;
+    ///
+    /// let scope = Scope::shared("checkout").with_path();
+    /// ```
+    #[must_use]
+    pub fn with_path(self) -> Self {
+        Self(Arc::new(move |parts| {
+            let scope = self.derive(parts)?;
+            let len = u8::try_from(scope.len()).ok().filter(|len| *len <= WITHIN_LEN_MAX);
+            let len = len.ok_or(Problem::NoScope)?;
+            let path = parts.uri.path().as_bytes();
+            let digest = blake3::hash(path);
+            // Framed, and marked, so that no other scope and path give the same.
+            let (mark, path) = if scope.len() + path.len() + 2 <= SCOPE_LEN_MAX {
+                (0, path)
+            } else {
+                (1, &digest.as_bytes()[..])
+            };
+            Ok([&[len, mark], &scope[..], path].concat())
         }))
     }
 

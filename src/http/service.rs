@@ -1,9 +1,9 @@
 //! The service: what becomes of a request before it runs.
 
-use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
 use std::panic::resume_unwind;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,18 +11,17 @@ use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
-use http_body_util::LengthLimitError;
 use tokio::runtime::Handle;
 use tower_service::Service;
 
 use super::backing::{Claim, Within};
-use super::body::{BodyError, Read, Whole};
+use super::body::{BodyError, Whole};
+use super::config::{Config, Restate};
 use super::enduring::Enduring;
-use super::layer::{Config, Restate, Start};
 use super::permit::IdempotencyPermit;
+use super::room::Share;
 use super::run::Run;
-use super::scope::Refusal;
-use super::{Body, Problem, header, stored};
+use super::{Body, Problem, Refusal, Start, header, stored};
 use crate::handle::{Begin, Completed};
 use crate::key::Key;
 use crate::observe;
@@ -70,10 +69,22 @@ where
         let inner = std::mem::replace(&mut self.inner, copy);
         let config = Arc::clone(&self.config);
         let (head, body) = request.into_parts();
+        let (header, echoed) = (config.header.clone(), config.echoed(&head));
         let asked = config.on_problem.clone().map(|restate| (restate, head.clone()));
         let answer = answer(config, inner, head, Body::new(body));
-        let Some((restate, head)) = asked else { return answer };
-        Box::pin(async move { Ok(restated(answer.await?, &restate, &head)) })
+        if asked.is_none() && echoed.is_none() {
+            return answer;
+        }
+        Box::pin(async move {
+            let mut response = answer.await?;
+            if let Some((restate, head)) = asked {
+                response = restated(response, &restate, &head);
+            }
+            if let Some(key) = echoed {
+                response.headers_mut().insert(header, key);
+            }
+            Ok(response)
+        })
     }
 }
 
@@ -111,7 +122,7 @@ where
 /// The response, or if it is a problem that problem in another form.
 fn restated(response: Response<Body>, restate: &Restate, head: &Parts) -> Response<Body> {
     let Some(problem) = response.extensions().get::<Problem>().copied() else { return response };
-    let mut restated = restate(problem, head);
+    let mut restated = restate(problem, &response, head);
     if let (Some(after), false) =
         (response.headers().get(RETRY_AFTER), restated.headers().contains_key(RETRY_AFTER))
     {
@@ -148,7 +159,7 @@ where
         Ok(asked) => asked,
         Err(refusal) => return Ok(refusal.into_response()),
     };
-    let Asked { begin, request, retention } = asked;
+    let Asked { begin, request, share, retention } = asked;
     let claim = match begin {
         Begin::Fresh(permit) => Claim::Fresh(match retention {
             Some(retention) => permit.with_retention(retention),
@@ -164,7 +175,7 @@ where
         // The claim is dropped, and with it all there is of the request.
         return Ok(config.refuse(Problem::Unavailable));
     };
-    let run = Run { config: Arc::clone(&config), inner, request, handler };
+    let run = Run { config: Arc::clone(&config), inner, request, handler, share };
     match Enduring::new(runtime, run.finish(claim)).await {
         Ok(answer) => answer,
         // The handler has panicked, which is told as without the layer.
@@ -176,6 +187,8 @@ where
 struct Asked {
     begin: Begin,
     request: Request<Whole>,
+    /// The room that its body takes.
+    share: Share,
     /// If it is another than the store's.
     retention: Option<Duration>,
 }
@@ -196,17 +209,29 @@ impl Config {
         let scope = self.scope.derive(&parts)?;
         // The key has its length already.
         let key = Key::scoped(scope, name).map_err(|_| Problem::NoScope)?;
-        let whole = match body.read(self.request_len_max).await {
-            Ok(Read::Whole(whole)) => whole,
-            Ok(Read::TooLong { .. }) => return Err(Problem::BodyTooLarge.into()),
-            Err(error) if is_too_long(&*error) => return Err(Problem::BodyTooLarge.into()),
-            Err(_) => return Err(Problem::BodyUnreadable.into()),
-        };
-        let fingerprint = self.fingerprint.compute(&parts, &whole.data);
+        let read = self.read(body).await;
+        let (whole, share) = read.map_err(|problem| Refusal::from(self.refuse(problem)))?;
+        let fingerprint = self.fingerprint.compute(&parts, &whole.data)?;
         let begin = self.backing.begin(&key, fingerprint, self.wait).await;
         let begin = begin.map_err(|_| Refusal::from(self.refuse(Problem::Unavailable)))?;
+        if let (Some(authorize), true) = (&self.authorize, skips_its_handler(&begin)) {
+            authorize.ask(parts.clone()).await?;
+        }
         let retention = self.retention(&parts);
-        Ok(Asked { begin, request: Request::from_parts(parts, whole), retention })
+        Ok(Asked { begin, request: Request::from_parts(parts, whole), share, retention })
+    }
+
+    /// Reads the body of a request to its end, in time.
+    async fn read(&self, body: Body) -> Result<(Whole, Share), Problem> {
+        let mut read = pin!(body.read_request(self.request_len_max, &self.room));
+        // One that is there already needs no timer.
+        match poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await {
+            Poll::Ready(read) => read,
+            Poll::Pending => {
+                let in_time = tokio::time::timeout(self.request_time_max, read).await;
+                in_time.unwrap_or(Err(Problem::BodyTooSlow))
+            }
+        }
     }
 
     /// The stored response once more.
@@ -219,7 +244,10 @@ impl Config {
     }
 }
 
-/// Whether a layer further out has refused to read on.
-fn is_too_long(error: &(dyn Error + 'static)) -> bool {
-    error.is::<LengthLimitError>() || error.source().is_some_and(is_too_long)
+/// Whether a request is answered by what is stored, or by a hook, and not by its handler.
+fn skips_its_handler(begin: &Begin) -> bool {
+    match begin {
+        Begin::Replay(_) | Begin::NotKept(_) | Begin::Interrupted(_) => true,
+        Begin::Fresh(_) | Begin::InFlight(_) | Begin::Mismatch => false,
+    }
 }

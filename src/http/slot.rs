@@ -2,14 +2,16 @@
 
 use std::mem;
 
-use super::backing::{Claim, leave};
-use crate::error::Error;
+use super::backing::{Claim, Limit, leave};
 use crate::handle::Execution;
 use crate::sync::{Arc, Mutex};
 
 /// What the layer and the handler of one request share of its operation.
 #[derive(Clone)]
-pub(super) struct Slot(Arc<Mutex<Place>>);
+pub(super) struct Slot {
+    place: Arc<Mutex<Place>>,
+    pub(super) limit: Limit,
+}
 
 enum Place {
     Claimed(Claim),
@@ -31,18 +33,18 @@ pub(super) enum Answered {
 
 impl Slot {
     /// Of an operation that is about to start.
-    pub(super) fn starting() -> Self {
-        Self(Arc::new(Mutex::new(Place::Starting)))
+    pub(super) fn starting(limit: Limit) -> Self {
+        Self { place: Arc::new(Mutex::new(Place::Starting)), limit }
     }
 
     /// Lets the handler start the operation.
     pub(super) fn offer(&self, claim: Claim) {
-        *self.0.lock() = Place::Claimed(claim);
+        *self.place.lock() = Place::Claimed(claim);
     }
 
     /// What is to be started, if it was not before.
     pub(super) fn take_claim(&self) -> Option<Claim> {
-        let mut place = self.0.lock();
+        let mut place = self.place.lock();
         match mem::replace(&mut *place, Place::Starting) {
             Place::Claimed(claim) => Some(claim),
             other @ (Place::Starting | Place::Started(_) | Place::Left | Place::Closed) => {
@@ -55,16 +57,16 @@ impl Slot {
     /// Puts down what has started, for the layer to complete. `false` if the handler has answered
     /// meanwhile: nobody will store a result, so the effect must not happen. That of an earlier
     /// attempt is as unknown as before.
-    pub(super) async fn put(&self, execution: Execution) -> Result<bool, Error> {
-        match self.put_down(execution) {
-            None => Ok(true),
-            Some(late) => leave(late).await.map(|()| false),
-        }
+    pub(super) async fn put(&self, execution: Execution) -> bool {
+        let Some(late) = self.put_down(execution) else { return true };
+        // If that fails, the key is interrupted.
+        leave(late, self.limit).await;
+        false
     }
 
     /// Gives the execution back if the handler has answered meanwhile.
     fn put_down(&self, execution: Execution) -> Option<Execution> {
-        let mut place = self.0.lock();
+        let mut place = self.place.lock();
         if matches!(*place, Place::Closed) {
             return Some(execution);
         }
@@ -74,7 +76,7 @@ impl Slot {
 
     /// Leaves the operation to somebody who finishes it by its key. `false` if it does not run.
     pub(super) fn leave(&self) -> bool {
-        let mut place = self.0.lock();
+        let mut place = self.place.lock();
         match mem::replace(&mut *place, Place::Left) {
             Place::Started(execution) => {
                 execution.detach();
@@ -89,7 +91,7 @@ impl Slot {
     }
 
     fn close(&self) -> Place {
-        mem::replace(&mut *self.0.lock(), Place::Closed)
+        mem::replace(&mut *self.place.lock(), Place::Closed)
     }
 }
 
@@ -126,14 +128,14 @@ mod tests {
     }
 
     /// The handler has answered while its start, in a task that it left behind, was on its way.
-    fn start_late(claim: Claim) -> Result<bool, Error> {
-        let slot = Slot::starting();
+    fn start_late(claim: Claim) -> bool {
+        let slot = Slot::starting(Limit(None));
         slot.offer(claim);
         let lease = Lease(slot.clone());
         let claim = slot.take_claim().expect("it is the first");
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("it starts");
         runtime.block_on(async {
-            let execution = claim.start().await.expect("it starts");
+            let execution = claim.start(Limit(None)).await.expect("it starts");
             assert!(matches!(lease.close(), Answered::NotStarted));
             slot.put(execution).await
         })
@@ -147,13 +149,13 @@ mod tests {
         let store = builder.open(directory.path().join("store")).expect("it opens");
 
         let Begin::Fresh(permit) = begin(&store) else { panic!("it is new") };
-        assert!(!start_late(Claim::Fresh(permit)).expect("it is freed"));
+        assert!(!start_late(Claim::Fresh(permit)));
         assert_eq!(store.keys().count(), 0);
 
         let Begin::Fresh(permit) = begin(&store) else { panic!("it is free") };
         drop(permit.start().expect("it starts"));
         let Begin::Interrupted(interrupted) = begin(&store) else { panic!("it has started") };
-        assert!(!start_late(Claim::Interrupted(interrupted)).expect("it is left"));
+        assert!(!start_late(Claim::Interrupted(interrupted)));
         assert_eq!(store.keys().status(Status::Interrupted).count(), 1);
     }
 }

@@ -20,7 +20,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::Body;
+use super::{Body, grpc};
 use crate::error::FinishError;
 use crate::handle::Completed;
 use crate::key::Key;
@@ -67,6 +67,7 @@ pub(super) fn lasting(headers: &HeaderMap, left_out: &[HeaderName]) -> HeaderMap
 pub(super) fn replayed(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     response.headers_mut().remove(RETRY_AFTER);
+    response.headers_mut().remove(grpc::PUSHBACK);
     response
 }
 

@@ -1,79 +1,85 @@
 //! A response that is sent as it comes, and kept at its end.
 
+use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http::response::Parts;
-use http::{HeaderMap, StatusCode};
 use http_body::Frame;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::{Body, BodyError};
-use super::layer::Config;
-use super::{backing, outcome, stored};
-use crate::handle::Execution;
+use super::conclude::Conclusion;
+use super::{Problem, grpc};
 
 /// The body of a response that cannot be held until it is stored, such as server-sent events. Its end is
 /// not told to the client before the response is stored. If the client leaves before, or the body
 /// fails, the execution is dropped, and so interrupted: the handler was cut in the middle.
 pub(super) struct Streamed {
     body: Body,
+    head: Parts,
     len_max: usize,
+    is_grpc: bool,
     /// What was sent until now, as far as it may be kept.
     copy: BytesMut,
-    /// It is too long, or has a secret in it.
-    is_left_out: bool,
-    status: StatusCode,
-    headers: HeaderMap,
+    is_too_long: bool,
     state: State,
 }
 
 enum State {
-    Sending(Execution, OwnedSemaphorePermit),
-    /// All is sent but the trailers and the end. It gives whether the response is stored.
+    Sending(Box<Conclusion>),
+    /// All is sent but the trailers and the end. It gives whether they may be.
     Storing(Pin<Box<dyn Future<Output = bool> + Send>>, Option<HeaderMap>),
     Ended,
 }
 
 impl Streamed {
-    pub(super) fn new(
-        (execution, handler): (Execution, OwnedSemaphorePermit),
-        head: &Parts,
-        config: &Config,
-        body: Body,
-    ) -> Self {
+    pub(super) fn new(conclusion: Conclusion, head: Parts, body: Body) -> Self {
         Self {
             body,
-            len_max: config.response_len_max,
+            head,
+            len_max: conclusion.config.response_len_max,
+            is_grpc: conclusion.config.is_grpc,
             copy: BytesMut::new(),
-            is_left_out: outcome::is_secret(head, config.keep_no_store),
-            status: head.status,
-            headers: stored::lasting(&head.headers, &config.unstored_headers),
-            state: State::Sending(execution, handler),
+            is_too_long: false,
+            state: State::Sending(Box::new(conclusion)),
         }
     }
 
     fn keep(&mut self, piece: &Bytes) {
-        self.is_left_out |= self.len_max - self.copy.len() < piece.len();
-        if !self.is_left_out {
+        self.is_too_long |= self.len_max - self.copy.len() < piece.len();
+        if !self.is_too_long {
             self.copy.extend_from_slice(piece);
         }
     }
 
     /// Nothing more is to be sent: stores what was.
     fn store(&mut self, trailers: Option<HeaderMap>) {
-        let State::Sending(execution, handler) = std::mem::replace(&mut self.state, State::Ended)
-        else {
+        let State::Sending(conclusion) = mem::replace(&mut self.state, State::Ended) else {
             return;
         };
-        let bytes = stored::encode(self.status, &self.headers, &self.copy, trailers.as_ref());
-        let is_left_out = self.is_left_out;
+        let (head, copy) = (self.head.clone(), mem::take(&mut self.copy).freeze());
+        let (is_too_long, sent) = (self.is_too_long, trailers.clone());
         let storing = async move {
-            let _until_the_end = handler;
-            backing::keep(execution, &bytes, is_left_out).await
+            conclusion.end_stream(&head, &copy, trailers.as_ref(), is_too_long).await
         };
-        self.state = State::Storing(Box::pin(storing), trailers);
+        self.state = State::Storing(Box::pin(storing), sent);
+    }
+
+    /// What the client is told at the end.
+    fn end(
+        &self,
+        is_told: bool,
+        trailers: Option<HeaderMap>,
+    ) -> Option<Result<Frame<Bytes>, BodyError>> {
+        if is_told {
+            trailers.map(|trailers| Ok(Frame::trailers(trailers)))
+        } else if self.is_grpc {
+            Some(Ok(Frame::trailers(grpc::trailers(Problem::OutcomeUnknown))))
+        } else {
+            Some(Err("the response could not be stored".into()))
+        }
     }
 }
 
@@ -89,26 +95,20 @@ impl http_body::Body for Streamed {
             match &mut self.state {
                 State::Ended => return Poll::Ready(None),
                 State::Storing(storing, trailers) => {
-                    let Poll::Ready(is_stored) = storing.as_mut().poll(context) else {
-                        return Poll::Pending;
-                    };
+                    let is_told = ready!(storing.as_mut().poll(context));
                     let trailers = trailers.take();
                     self.state = State::Ended;
-                    if !is_stored {
-                        return Poll::Ready(Some(Err("the response could not be stored".into())));
-                    }
-                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                    return Poll::Ready(self.end(is_told, trailers));
                 }
                 State::Sending(..) => {}
             }
-            match Pin::new(&mut self.body).poll_frame(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => self.store(None),
-                Poll::Ready(Some(Err(error))) => {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                None => self.store(None),
+                Some(Err(error)) => {
                     self.state = State::Ended;
                     return Poll::Ready(Some(Err(error)));
                 }
-                Poll::Ready(Some(Ok(frame))) => match frame.into_trailers() {
+                Some(Ok(frame)) => match frame.into_trailers() {
                     Ok(trailers) => self.store(Some(trailers)),
                     Err(frame) => {
                         if let Some(piece) = frame.data_ref() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use http::Response;
@@ -120,8 +121,34 @@ fn a_hook_can_refuse_it_and_is_told_what_is_known() {
     let (desk, answers) = block_on(after(&store, Start::BeforeHandler, decide, &[call(), call()]));
     for answer in &answers {
         expect_problem(answer, Problem::Interrupted);
+        assert_eq!(answer.header("retry-after"), Some("1"));
     }
-    assert_eq!((desk.runs(), asked.load(Ordering::SeqCst)), (0, 2));
+    assert_eq!((desk.runs(), asked.load(Ordering::SeqCst)), (0, 1), "it was asked a moment ago");
+}
+
+#[test]
+fn many_retries_of_one_key_do_not_ask_as_often() {
+    for (pause, times) in [(Duration::from_secs(3600), 1), (Duration::ZERO, 100)] {
+        let (_place, store) = killed(Start::BeforeHandler);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let ours = Arc::clone(&asked);
+        let layer = layer(store).ask_again_after(pause).on_interrupted(move |_| {
+            ours.fetch_add(1, Ordering::SeqCst);
+            async { Decision::Refuse }
+        });
+        block_on(async {
+            let desk = Desk::default();
+            let address = serve(desk.router().layer(layer)).await;
+            for _ in 0..100 {
+                let answer = call().send(address).await;
+                expect_problem(&answer, Problem::Interrupted);
+                let retry_after = (!pause.is_zero()).then_some("3600");
+                assert_eq!(answer.header("retry-after"), retry_after);
+            }
+            assert_eq!(desk.runs(), 0);
+        });
+        assert_eq!(asked.load(Ordering::SeqCst), times);
+    }
 }
 
 #[test]

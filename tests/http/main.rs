@@ -9,6 +9,7 @@
     reason = "a test that cannot go on has failed, and it has no users"
 )]
 
+mod authorize;
 mod bodies;
 mod burst;
 mod conflict;
@@ -18,9 +19,12 @@ mod failing;
 mod fingerprint;
 mod headers;
 mod interrupted;
+mod meaning;
 mod methods;
+mod options;
 mod outcome;
 mod panic;
+mod patience;
 mod replay;
 mod scope;
 mod services;

@@ -94,3 +94,27 @@ async fn a_scope_that_is_empty_or_too_long_is_refused_and_not_cut() {
     expect_problem(&site.send(&of("", "apples")).await, Problem::NoScope);
     expect_order(&site.send(&of(&longest, "apples")).await, 1, true);
 }
+
+#[tokio::test]
+async fn a_scope_can_have_one_within_it_for_each_path() {
+    let site = site(Scope::extension::<Tenant>().with_path()).await;
+    let long = format!("/{}", "x".repeat(300));
+    let send = async |tenant: &str, path: &str, body: &str| {
+        let call = Call::new("POST", path).header("Idempotency-Key", "abc").body(body);
+        site.send(&call.header("tenant", tenant)).await
+    };
+    let all = [("ann", "/orders"), ("bob", "/orders"), ("ann", "/invoices"), ("ann", &long)];
+    for (number, (tenant, path)) in (1..).zip(all) {
+        expect_order(&send(tenant, path, "apples").await, number, false);
+        expect_order(&send(tenant, path, "apples").await, number, true);
+        expect_problem(&send(tenant, path, "pears").await, Problem::KeyReused);
+    }
+    // No tenant and path are joined to what another two are.
+    expect_order(&send("ann/orders", "/", "apples").await, 5, false);
+    expect_order(&send("ann", "/orders/", "apples").await, 6, false);
+    let longest = "t".repeat(200);
+    expect_order(&send(&longest, &long, "apples").await, 7, false);
+    expect_order(&send(&longest, &long, "apples").await, 7, true);
+    expect_order(&send(&longest, &format!("{long}x"), "apples").await, 8, false);
+    expect_problem(&send(&format!("{longest}t"), "/", "apples").await, Problem::NoScope);
+}

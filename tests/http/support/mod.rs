@@ -3,10 +3,12 @@
 mod client;
 mod desk;
 mod frames;
+mod stuck;
 
 pub use client::{Answer, Call};
 pub use desk::Desk;
 pub use frames::Frames;
+pub use stuck::{Gate, StuckDisk};
 
 use std::net::SocketAddr;
 
