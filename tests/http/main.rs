@@ -17,6 +17,7 @@ mod disconnect;
 mod effect;
 mod failing;
 mod fingerprint;
+mod grpc;
 mod headers;
 mod interrupted;
 mod meaning;

@@ -2,11 +2,13 @@
 
 mod client;
 mod desk;
+mod foreign;
 mod frames;
 mod stuck;
 
 pub use client::{Answer, Call};
 pub use desk::Desk;
+pub use foreign::{python, run};
 pub use frames::Frames;
 pub use stuck::{Gate, StuckDisk};
 
