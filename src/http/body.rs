@@ -127,7 +127,8 @@ enum Stop {
 
 impl Reading {
     fn new(body: Body, len_max: usize, share: Option<Share>) -> Self {
-        let pieces = Pieces { share, ..Pieces::default() };
+        let said = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        let pieces = Pieces { said, share, ..Pieces::default() };
         Self { body, pieces, trailers: None, len_max }
     }
 
@@ -184,9 +185,13 @@ impl Reading {
 #[derive(Default)]
 struct Pieces {
     len: usize,
+    /// What the body has said that it is long, if it has.
+    said: usize,
     one: Bytes,
     /// All of them, from the second on.
     chunks: Vec<BytesMut>,
+    /// How much is in the chunks.
+    copied: usize,
     /// The room that they take, if that is counted.
     share: Option<Share>,
 }
@@ -223,6 +228,9 @@ impl Pieces {
             let spare = self.chunks.last().map_or(0, |last| last.capacity() - last.len());
             if spare == 0 {
                 let len = self.len.clamp(CHUNK_LEN_MIN, CHUNK_LEN_MAX);
+                // The last chunk of a body whose length is known has no more than that.
+                let left = self.said.saturating_sub(self.copied);
+                let len = if left == 0 { len } else { len.min(left) };
                 self.chunks.push(BytesMut::with_capacity(len));
                 continue;
             }
@@ -230,6 +238,7 @@ impl Pieces {
             if let Some(last) = self.chunks.last_mut() {
                 last.extend_from_slice(now);
             }
+            self.copied += now.len();
             piece = later;
         }
     }

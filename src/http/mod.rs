@@ -177,6 +177,10 @@
 //! | asks of the hook about one key | [`ask_again_after`](IdempotencyLayer::ask_again_after) | one a second | 409 |
 //! | the end of a server | [`drain`](IdempotencyLayer::drain) | | what is left is interrupted |
 //!
+//! A body takes at most 1.1 times its bytes while it comes, and a request that waits for a key in flight 8
+//! KiB beside its body. What the server reads into is its own: that of axum's takes up to half a mebibyte
+//! for each connection, and hyper's `max_buf_size` sets it.
+//!
 //! # gRPC
 //!
 //! [`IdempotencyLayer::grpc`] protects the calls of a gRPC server: unary ones, and those that stream one way.

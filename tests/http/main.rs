@@ -12,6 +12,8 @@
 mod authorize;
 mod bodies;
 mod burst;
+#[cfg(feature = "json")]
+mod checkout;
 mod conflict;
 mod disconnect;
 mod effect;

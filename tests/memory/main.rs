@@ -4,6 +4,8 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod copies;
+#[cfg(feature = "tower")]
+mod http;
 mod keys;
 mod stores;
 mod waits;
