@@ -58,7 +58,8 @@ impl FingerprintOf {
 
     /// One that has no body, or says no media type, counts by its bytes.
     fn form<'b>(&self, head: &Parts, body: &'b Bytes) -> Result<Form<'b>, Problem> {
-        let Some(value) = head.headers.get(CONTENT_TYPE).filter(|_| !body.is_empty()) else {
+        let value = head.headers.get(CONTENT_TYPE);
+        let Some(value) = value.filter(|_| self.looks_at_media_types() && !body.is_empty()) else {
             return Ok(Form::Bytes);
         };
         let essence = media_type::essence(value);
@@ -75,6 +76,15 @@ impl FingerprintOf {
         Ok(Form::Bytes)
     }
 
+    /// Whether it matters what media type a request has.
+    fn looks_at_media_types(&self) -> bool {
+        #[cfg(feature = "json")]
+        if self.json {
+            return true;
+        }
+        self.only_media_type || self.multipart
+    }
+
     /// Whether the parameters of a media type say nothing of the request.
     fn is_without_parameters(&self, essence: &[u8]) -> bool {
         #[cfg(feature = "json")]
@@ -86,7 +96,7 @@ impl FingerprintOf {
 
     /// A header as it counts.
     fn value<'v>(&self, name: &HeaderName, value: &'v HeaderValue) -> Cow<'v, [u8]> {
-        if name == CONTENT_TYPE {
+        if self.looks_at_media_types() && name == CONTENT_TYPE {
             let essence = media_type::essence(value);
             if self.is_without_parameters(&essence) {
                 return Cow::Owned(essence);

@@ -205,6 +205,13 @@
 //! would wait for itself, since a request is read to its end first: let it [pass](IdempotencyLayer::skip). One
 //! that was not let pass is refused as `BodyTooSlow`.
 //!
+//! # In which servers
+//!
+//! Tried are axum 0.8 and hyper 1 with HTTP/1.1 and HTTP/2, tonic 0.14, and warp 0.4 by `warp::service`. A
+//! server needs services of `http::Request`, which are `Clone` and whose futures are `Send`. poem and actix-web
+//! have request types of their own, so that no layer of this kind fits them; a [store](crate::Store) does,
+//! with [`encode_response`] and [`decode_response`] for what is kept.
+//!
 //! # Where to put it
 //!
 //! Outside of all routes that it is for, and inside of what authenticates: the [scope](Scope) comes from

@@ -46,7 +46,8 @@ pub enum Start {
 #[derive(Clone)]
 #[must_use = "a layer does nothing before it is around a service"]
 pub struct IdempotencyLayer {
-    config: Config,
+    /// Routers copy their layers for each request.
+    config: Arc<Config>,
 }
 
 impl IdempotencyLayer {
@@ -54,7 +55,7 @@ impl IdempotencyLayer {
     /// a service apart.
     pub fn new(store: Store, scope: Scope) -> Self {
         observe::layered(&Problem::names());
-        Self { config: Config::new(store, scope) }
+        Self { config: Arc::new(Config::new(store, scope)) }
     }
 
     /// A layer for gRPC: the same, told in the words of that protocol. The [page](super#grpc) of the module
@@ -80,7 +81,7 @@ impl IdempotencyLayer {
     /// ```
     pub fn grpc(store: Store, scope: Scope) -> Self {
         observe::layered(&Problem::names());
-        Self { config: Config::grpc(store, scope) }
+        Self { config: Arc::new(Config::grpc(store, scope)) }
     }
 
     /// Waits until all handlers have ended whose requests have a key, at most for this time, and says how
@@ -103,7 +104,7 @@ impl IdempotencyLayer {
     /// # }
     /// ```
     pub async fn drain(&self, deadline: Duration) -> usize {
-        let Config { handlers, handlers_max, .. } = &self.config;
+        let Config { handlers, handlers_max, .. } = &*self.config;
         match tokio::time::timeout(deadline, handlers.acquire_many(*handlers_max)).await {
             Ok(_all) => 0,
             Err(_) => (*handlers_max as usize).saturating_sub(handlers.available_permits()),
@@ -111,11 +112,18 @@ impl IdempotencyLayer {
     }
 }
 
+impl IdempotencyLayer {
+    /// What an option writes to: its own copy, if this layer was copied before.
+    fn options(&mut self) -> &mut Config {
+        Arc::make_mut(&mut self.config)
+    }
+}
+
 impl<S> Layer<S> for IdempotencyLayer {
     type Service = Idempotency<S>;
 
     fn layer(&self, inner: S) -> Idempotency<S> {
-        Idempotency::new(Arc::new(self.config.clone()), inner)
+        Idempotency::new(Arc::clone(&self.config), inner)
     }
 }
 

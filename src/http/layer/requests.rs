@@ -16,7 +16,7 @@ use crate::sync::Arc;
 impl IdempotencyLayer {
     /// The header that has the key; `Idempotency-Key` by default.
     pub fn header(mut self, name: HeaderName) -> Self {
-        self.config.header = name;
+        self.options().header = name;
         self
     }
 
@@ -24,7 +24,7 @@ impl IdempotencyLayer {
     ///
     /// A request without a key is handled **without protection**: a retry of it runs again.
     pub fn require_key(mut self, required: bool) -> Self {
-        self.config.key_required = required;
+        self.options().key_required = required;
         self
     }
 
@@ -32,7 +32,7 @@ impl IdempotencyLayer {
     /// other passes untouched, with a key too.
     #[doc(alias = "methods")]
     pub fn only_methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
-        self.config.methods = methods.into_iter().collect();
+        self.options().methods = methods.into_iter().collect();
         self
     }
 
@@ -49,7 +49,7 @@ impl IdempotencyLayer {
     /// # }
     /// ```
     pub fn skip(mut self, skip: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
-        self.config.skip = Some(Arc::new(skip));
+        self.options().skip = Some(Arc::new(skip));
         self
     }
 
@@ -57,7 +57,7 @@ impl IdempotencyLayer {
     /// `Content-Type` by default. Name no header that differs in a retry.
     #[doc(alias = "fingerprint_headers")]
     pub fn fingerprint_only_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.config.fingerprint.headers = names.into_iter().collect();
+        self.options().fingerprint.headers = names.into_iter().collect();
         self
     }
 
@@ -67,7 +67,7 @@ impl IdempotencyLayer {
     /// Set this, and the two below, before a service goes live: a record that was made without it is a
     /// mismatch for a retry that differs from what it would have been.
     pub fn fingerprint_media_type(mut self) -> Self {
-        self.config.fingerprint.only_media_type = true;
+        self.options().fingerprint.only_media_type = true;
         self
     }
 
@@ -75,7 +75,7 @@ impl IdempotencyLayer {
     /// time they build one. The parts count as they are, with their headers, in their order. A body
     /// that is not what its media type says is refused with [`Problem::BodyNotComparable`](crate::http::Problem::BodyNotComparable).
     pub fn fingerprint_multipart(mut self) -> Self {
-        self.config.fingerprint.multipart = true;
+        self.options().fingerprint.multipart = true;
         self
     }
 
@@ -97,7 +97,7 @@ impl IdempotencyLayer {
     /// ```
     #[cfg(feature = "json")]
     pub fn fingerprint_json(mut self) -> Self {
-        self.config.fingerprint.json = true;
+        self.options().fingerprint.json = true;
         self
     }
 
@@ -107,14 +107,14 @@ impl IdempotencyLayer {
         mut self,
         compute: impl Fn(&Parts, &Bytes) -> Fingerprint + Send + Sync + 'static,
     ) -> Self {
-        self.config.fingerprint.function = Some(Arc::new(compute));
+        self.options().fingerprint.function = Some(Arc::new(compute));
         self
     }
 
     /// The longest body of a protected request, in bytes; 2 MiB by default, as axum's extractors have
     /// it. It is held in memory. A longer one is answered with [`Problem::BodyTooLarge`](crate::http::Problem::BodyTooLarge).
     pub fn request_len_max(mut self, bytes: usize) -> Self {
-        self.config.request_len_max = bytes;
+        self.options().request_len_max = bytes;
         self
     }
 
@@ -122,7 +122,7 @@ impl IdempotencyLayer {
     /// answered with [`Problem::BodyTooSlow`](crate::http::Problem::BodyTooSlow), and leaves no trace. The runtime must have its timer
     /// enabled, if a body is not there at once.
     pub fn request_time_max(mut self, at_most: Duration) -> Self {
-        self.config.request_time_max = at_most;
+        self.options().request_time_max = at_most;
         self
     }
 
@@ -130,7 +130,7 @@ impl IdempotencyLayer {
     /// byte until they are answered; 512 MiB by default. A request that would have more is answered with
     /// [`Problem::Unavailable`](crate::http::Problem::Unavailable), and leaves no trace. All copies of this layer share it.
     pub fn requests_len_max(mut self, bytes: usize) -> Self {
-        self.config.room = Room::new(bytes);
+        self.options().room = Room::new(bytes);
         self
     }
 
@@ -163,14 +163,14 @@ impl IdempotencyLayer {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Refusal>,
     {
-        self.config.authorize = Some(Authorize::new(ask));
+        self.options().authorize = Some(Authorize::new(ask));
         self
     }
 
     /// Lets a request whose key is in flight wait for the outcome, at most for this time. By
     /// default it does not wait. The runtime must have its timer enabled.
     pub fn wait(mut self, at_most: Duration) -> Self {
-        self.config.wait = Some(at_most);
+        self.options().wait = Some(at_most);
         self
     }
 }

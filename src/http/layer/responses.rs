@@ -15,7 +15,7 @@ impl IdempotencyLayer {
     /// Leaves these headers of a response out of what is stored, beside `Date`, `Set-Cookie` and those
     /// of a connection.
     pub fn leave_out_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.config.unstored_headers.extend(names);
+        self.options().unstored_headers.extend(names);
         self
     }
 
@@ -23,7 +23,7 @@ impl IdempotencyLayer {
     /// they were. `Set-Cookie` hands the session of the first client to the one that retries.
     pub fn store_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         let stored: Vec<_> = names.into_iter().collect();
-        self.config.unstored_headers.retain(|name| !stored.contains(name));
+        self.options().unstored_headers.retain(|name| !stored.contains(name));
         self
     }
 
@@ -31,7 +31,7 @@ impl IdempotencyLayer {
     /// what the [store takes](crate::Builder::result_len_max), which counts the head too: with both
     /// defaults the body and its head have 1 MiB together. A longer one is sent to the client that asked first, and a retry gets [`Problem::ResponseNotKept`].
     pub fn response_len_max(mut self, bytes: usize) -> Self {
-        self.config.response_len_max = bytes;
+        self.options().response_len_max = bytes;
         self
     }
 
@@ -44,7 +44,7 @@ impl IdempotencyLayer {
         mut self,
         tell: impl Fn(&response::Parts) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.config.streams = Arc::new(tell);
+        self.options().streams = Arc::new(tell);
         self
     }
 
@@ -52,21 +52,21 @@ impl IdempotencyLayer {
     /// digest are, and a retry gets [`Problem::ResponseNotKept`]: it may have a secret in it.
     /// [`without_keeping`](crate::http::without_keeping) says the same of any response.
     pub fn keep_no_store(mut self, keep: bool) -> Self {
-        self.config.keep_no_store = keep;
+        self.options().keep_no_store = keep;
         self
     }
 
     /// Whether each response to a request with a key has that key in the same header, as the client has
     /// sent it; by default it has not. Replays and problems have it too.
     pub fn echo_key(mut self, echo: bool) -> Self {
-        self.config.echo_key = echo;
+        self.options().echo_key = echo;
         self
     }
 
     /// What `Retry-After` says, in whole seconds; 1 by default, and at least.
     pub fn retry_after(mut self, after: Duration) -> Self {
         let started = u64::from(after.subsec_nanos() != 0);
-        self.config.retry_after_secs = after.as_secs().saturating_add(started).max(1);
+        self.options().retry_after_secs = after.as_secs().saturating_add(started).max(1);
         self
     }
 
@@ -101,7 +101,7 @@ impl IdempotencyLayer {
         let restate = move |problem, _: &Response<Body>, head: &Parts| {
             restate(problem, head).map(|body| Body::from(body.into()))
         };
-        self.config.on_problem = Some(Arc::new(restate));
+        self.options().on_problem = Some(Arc::new(restate));
         self
     }
 
@@ -110,7 +110,7 @@ impl IdempotencyLayer {
     /// the place of [`on_problem`](Self::on_problem).
     pub fn problem_base(mut self, base: impl Into<String>) -> Self {
         let base = uri(&base.into());
-        self.config.on_problem = Some(Arc::new(move |problem, _, _| problem.response(&base)));
+        self.options().on_problem = Some(Arc::new(move |problem, _, _| problem.response(&base)));
         self
     }
 }

@@ -17,7 +17,7 @@ use crate::sync::Arc;
 impl IdempotencyLayer {
     /// When the operation starts; [`Start::BeforeHandler`] by default.
     pub fn start(mut self, start: Start) -> Self {
-        self.config.start = start;
+        self.options().start = start;
         self
     }
 
@@ -51,7 +51,7 @@ impl IdempotencyLayer {
         mut self,
         tell: impl Fn(&response::Parts) -> Effect + Send + Sync + 'static,
     ) -> Self {
-        self.config.effect_of = Arc::new(tell);
+        self.options().effect_of = Arc::new(tell);
         self
     }
 
@@ -60,7 +60,7 @@ impl IdempotencyLayer {
         mut self,
         tell: impl Fn(&Parts) -> Option<Duration> + Send + Sync + 'static,
     ) -> Self {
-        self.config.retention_of = Some(Arc::new(tell));
+        self.options().retention_of = Some(Arc::new(tell));
         self
     }
 
@@ -71,8 +71,8 @@ impl IdempotencyLayer {
     /// not see it any more. All services that are made of this layer, and of its copies, share the limit.
     pub fn handlers_max(mut self, handlers: u32) -> Self {
         let handlers = handlers.clamp(1, HANDLERS_MAX_DEFAULT);
-        self.config.handlers = Arc::new(Semaphore::new(handlers as usize));
-        self.config.handlers_max = handlers;
+        self.options().handlers = Arc::new(Semaphore::new(handlers as usize));
+        self.options().handlers_max = handlers;
         self
     }
 
@@ -84,7 +84,7 @@ impl IdempotencyLayer {
     /// [`Problem::OutcomeUnknown`](crate::http::Problem::OutcomeUnknown): what the store makes of it goes on, and a retry finds it. What reads a
     /// stored response reads it at once, and waits for the disk as the program's other reads do.
     pub fn store_timeout(mut self, at_most: Duration) -> Self {
-        self.config.backing.limit = Limit(Some(at_most));
+        self.options().backing.limit = Limit(Some(at_most));
         self
     }
 
@@ -124,7 +124,7 @@ impl IdempotencyLayer {
     where
         F: Future<Output = Decision> + Send + 'static,
     {
-        self.config.on_interrupted = Some(Arc::new(move |request| Box::pin(decide(request))));
+        self.options().on_interrupted = Some(Arc::new(move |request| Box::pin(decide(request))));
         self
     }
 
@@ -132,7 +132,7 @@ impl IdempotencyLayer {
     /// it has just refused; 1 second by default. A request that comes sooner is refused too, with
     /// `Retry-After`, so that many retries of one key do not ask the bank as often.
     pub fn ask_again_after(mut self, pause: Duration) -> Self {
-        self.config.asks = Arc::new(Asks::new(pause));
+        self.options().asks = Arc::new(Asks::new(pause));
         self
     }
 }
