@@ -2,7 +2,7 @@
 //! `src/canary.rs` says how they are let out.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg shuttle --cfg canary" cargo test --release --all-features --test schedules canaries::
+//! cargo test --manifest-path tests/schedules/Cargo.toml canaries::
 //! ```
 
 use std::process::Command;

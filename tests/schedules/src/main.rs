@@ -4,10 +4,9 @@
 //! unlikely moments (PCT, Burckhardt et al., ASPLOS 2010). A deadlock is a failure too.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg shuttle" SCHEDULES=10000 cargo test --release --all-features --test schedules
+//! SCHEDULES=10000 cargo test --manifest-path tests/schedules/Cargo.toml
 //! ```
 
-#![cfg(shuttle)]
 #![expect(
     unreachable_pub,
     clippy::cast_possible_truncation,
@@ -18,12 +17,11 @@
 )]
 
 mod calls;
-#[cfg(canary)]
 mod canaries;
 mod closes;
 mod commits;
 mod futures;
-#[path = "../it/support/mod.rs"]
+#[path = "../../it/support/mod.rs"]
 #[expect(dead_code, reason = "the other tests have more need of it")]
 mod support;
 mod upkeep;
