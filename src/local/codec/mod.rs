@@ -6,7 +6,8 @@
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::enc::EncoderImpl;
-use bincode::enc::write::SizeWriter;
+use bincode::enc::write::{SizeWriter, Writer};
+use bincode::error::EncodeError;
 use bincode::{BorrowDecode, Encode};
 
 use crate::clock::Timestamp;
@@ -262,8 +263,7 @@ pub(crate) fn change_len(change: &ChangeKind) -> Result<usize, Malformed> {
 
 /// Writes the bytes of a change in the log behind what is there.
 pub(crate) fn encode_change_into(change: &ChangeKind, out: &mut Vec<u8>) -> Result<(), Malformed> {
-    let written = bincode::encode_into_std_write(wire_change(change)?, out, CONFIG);
-    written.map(drop).map_err(|_| Malformed)
+    encode_into(wire_change(change)?, out)
 }
 
 /// The bytes of a change in the log.
@@ -417,7 +417,24 @@ fn row_of(id: RecordId, noted: &WireNoted<'_>) -> Result<Row, Malformed> {
 }
 
 fn encode(value: impl Encode) -> Result<Vec<u8>, Malformed> {
-    bincode::encode_to_vec(value, CONFIG).map_err(|_| Malformed)
+    let mut bytes = Vec::new();
+    encode_into(value, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn encode_into(value: impl Encode, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    value.encode(&mut EncoderImpl::new(Sink(out), CONFIG)).map_err(|_| Malformed)
+}
+
+/// What is encoded goes behind what is there. That of bincode comes with serde in every user's lock
+/// file.
+struct Sink<'v>(&'v mut Vec<u8>);
+
+impl Writer for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, Malformed> {
