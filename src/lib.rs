@@ -1,4 +1,69 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+//! An embedded idempotency store: an operation runs at most once for each idempotency key, through
+//! retries, races, restarts and kills.
+//!
+//! Ask [`Store::begin`] before something that must not happen twice, and say [`Execution::complete`] after
+//! it. A retry gets the stored result. If the process dies in between, the next caller is told so.
+//!
+//! ```no_run
+//! use idemstore::{Begin, Fingerprint, Key, Store};
+//!
+//! # fn charge(_: &str) -> &'static str { "receipt 17" }
+//! # fn find(_: &str) -> Option<&'static str> { None }
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let store = Store::open("payments")?;
+//!     let key = Key::scoped("payments", "order-1")?;
+//!     let receipt = match store.begin(&key, Fingerprint::of("2 apples"))? {
+//!         Begin::Fresh(permit) => {
+//!             // Durable before the effect, and the result is before anybody is told of it.
+//!             let run = permit.start()?;
+//!             let receipt = charge(&run.downstream_key("charge"));
+//!             run.complete(receipt)?
+//!         }
+//!         Begin::Replay(receipt) => receipt,
+//!         Begin::Interrupted(doubt) => match find(&doubt.downstream_key("charge")) {
+//!             Some(receipt) => doubt.resolve(receipt)?,
+//!             None => return Err("not charged yet: `retry` or `abandon`".into()),
+//!         },
+//!         Begin::InFlight(_) => return Err("ask again".into()),
+//!         Begin::Mismatch => return Err("this key was used for another order".into()),
+//!         Begin::NotKept(_) => return Err("paid before".into()),
+//!     };
+//!     assert_eq!(receipt.result(), b"receipt 17");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! | to do this | see |
+//! |---|---|
+//! | open a store, and set its options | [`Store::open`], [`Store::builder`] |
+//! | know what to do with each answer | [`Begin`] |
+//! | all of it in one call | [`Store::run`] |
+//! | an effect that may be repeated, for one fsync | [`Permit::complete`] |
+//! | an outcome that somebody else brings | [`Execution::detach`], [`Store::complete`] |
+//! | go on where an operation has stopped | [`Execution::checkpoint`] |
+//! | many at a time | [`Store::begin_many`], [`Store::complete_many`] |
+//! | the same as futures | [`Permit::start_async`], [`Execution::complete_async`] |
+//! | look at keys, look after a store | [`Store::keys`], [`Store::stats`], [`Store::backup`] |
+#![cfg_attr(feature = "tower", doc = "| an HTTP API or gRPC | [`http`] |")]
+#![cfg_attr(not(feature = "tower"), doc = "| an HTTP API or gRPC | the feature `tower` |")]
+#![cfg_attr(feature = "typed", doc = "| results of a type | [`typed`] |")]
+#![cfg_attr(not(feature = "typed"), doc = "| results of a type | the feature `typed` |")]
+#![cfg_attr(
+    feature = "transaction",
+    doc = "| data of your own in the same transaction | [`Permit::complete_with`] |"
+)]
+#![cfg_attr(
+    not(feature = "transaction"),
+    doc = "| data of your own in the same transaction | the feature `transaction` |"
+)]
+//!
+//! The [guide](crate::guide) has a chapter for each kind of program. A store belongs to one process at a time,
+//! and its clones are cheap.
+//!
+//! # The states of a key
+//!
+#![doc = include_str!("../docs/state-machine.svg")]
 
 // What everything is made of.
 mod canary;

@@ -2,8 +2,8 @@
 
 /// What an operation says of its effect: `R` is its result, `E` the reason why there is none.
 ///
-/// Closures of [`Store::run`](crate::Store::run) return it. An HTTP handler says it [in its
-/// response](crate::http::with_effect), which is result and reason at once.
+/// Closures of [`Store::run`](crate::Store::run) return it. An HTTP handler says it
+/// by `http::with_effect`: its response is result and reason at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect<R = (), E = ()> {
     /// It happened, and this is the result to store.
