@@ -177,7 +177,7 @@ impl Fingerprint {
         Self { algorithm: ALGORITHM_BLAKE3, digest: digest(hasher, parts) }
     }
 
-    /// The fingerprint of a request whose content can be guessed, such as a card number: whoever
+    /// The fingerprint of a request whose content can be guessed, such as a card number: somebody who
     /// reads the store's files and lacks `secret` cannot try one guess after the other.
     ///
     /// Keep the secret outside of the store, and the same for as long as its records live: with

@@ -69,7 +69,7 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// Whoever makes the bookings.
+/// The one who makes the bookings.
 struct Agency {
     store: Store,
     provider: Provider,

@@ -72,7 +72,7 @@ enum End {
     Finished,
 }
 
-/// A child that never outlives whoever watches it, also if that fails.
+/// A child that never outlives its parent, also if that fails.
 struct Guarded(Child);
 
 impl Guarded {

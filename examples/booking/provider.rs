@@ -31,7 +31,7 @@ pub(crate) enum Event {
     Done,
     /// It was asked for and refused, and did not happen.
     Refused,
-    /// It has happened, and whoever asked for it was not told.
+    /// It has happened, and its caller was not told.
     NoAnswer,
     /// Somebody asked whether it had happened, and it had, or not.
     Found,

@@ -64,7 +64,7 @@ impl Consumer {
     fn open(args: &Args, place: &Place, generation: u32) -> Result<Self> {
         Ok(Self {
             store: queue::open_store(&place.store(), args.seed)?,
-            // The store is open, so its lock proves that whoever wrote effects before is gone.
+            // The store is open, so its lock proves that the process that wrote effects before is gone.
             effects: Effects::open(place)?,
             acks: Acks::open(place)?,
             report: Report::open(place, generation)?,
@@ -82,7 +82,7 @@ impl Consumer {
         executions.extend(self.start(fresh)?);
         self.execute(executions, &mut answers)?;
         for (message, in_flight) in in_flight {
-            // Whoever held the key has completed by now: this asks once more, and does not wait.
+            // The caller that held the key has completed by now: this asks once more, and does not wait.
             match in_flight.wait(Duration::ZERO)? {
                 Begin::Replay(completed) => answers.give(message, &completed)?,
                 begin => return Err(format!("{begin:?} behind a completed message").into()),

@@ -159,7 +159,7 @@ fn ended(child: Guarded, status: ExitStatus) -> Result<End> {
     }
 }
 
-/// A child that never outlives whoever watches it, also if that fails.
+/// A child that never outlives its parent, also if that fails.
 struct Guarded(Child);
 
 impl Guarded {

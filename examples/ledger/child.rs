@@ -52,7 +52,7 @@ impl Address {
     }
 }
 
-/// A server that never outlives whoever watches it, also if that fails.
+/// A server that never outlives its parent, also if that fails.
 pub(crate) struct Server {
     child: Child,
     /// Reads where the server listens. It ends when the server does.

@@ -1,4 +1,4 @@
-//! What clients ask for. All of it follows from the seed, so that whoever checks needs no notes
+//! What clients ask for. All of it follows from the seed, so that a check needs no notes
 //! of what was asked.
 
 use std::fmt;

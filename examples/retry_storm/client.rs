@@ -119,7 +119,7 @@ impl Client<'_> {
         }
     }
 
-    /// Half of the clients wait for whoever is at it, the others come back after a break.
+    /// Half of the clients wait for the request under way, the others come back after a break.
     fn conflict(&mut self, in_flight: InFlight) -> Result<Progress> {
         self.count(Event::Conflict)?;
         if self.rng.one_in(2) {

@@ -209,7 +209,7 @@ impl Watch<'_> {
     }
 }
 
-/// A child that never outlives whoever watches it, also if that fails.
+/// A child that never outlives its parent, also if that fails.
 struct Guarded(Child);
 
 impl Guarded {

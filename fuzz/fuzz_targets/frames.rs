@@ -1,5 +1,5 @@
 //! Any bytes as the log, and frames that are written and then damaged: recovery never panics, never
-//! reads what was not written, and never loses an acknowledged frame without a word.
+//! reads what was not written, and never loses an acknowledged frame silently.
 
 #![no_main]
 

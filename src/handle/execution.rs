@@ -34,7 +34,7 @@ impl Execution {
         Self { hold, record, _lock: lock }
     }
 
-    /// Stores how far the operation has come, in place of the last checkpoint. If it is
+    /// Stores how far the operation has come, instead of the last checkpoint. If it is
     /// interrupted, [`Interrupted::last_checkpoint`](crate::Interrupted::last_checkpoint) gives
     /// these bytes back, so that an operation of several steps goes on where it stopped.
     ///

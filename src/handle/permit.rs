@@ -54,7 +54,7 @@ impl Permit {
         Downstream::new(self.hold.engine().callee_secret(), self.key(), &self.fingerprint)
     }
 
-    /// Keeps the result of this operation for as long as this, in place of the store's retention.
+    /// Keeps the result of this operation for as long as this, instead of the store's retention.
     /// It runs from the `begin` that gave this permit, in whole milliseconds, and to the year 10889 at
     /// the longest. If it is over when the operation is started or completed, it runs from then.
     #[doc(alias = "retention")]
@@ -104,7 +104,7 @@ impl Permit {
         start(Door::Future, self).await
     }
 
-    /// Stores the result of an operation that was never started, for one fsync in place of two.
+    /// Stores the result of an operation that was never started, for one fsync instead of two.
     ///
     /// This is for effects that may be repeated: a crash before this returns leaves the key free,
     /// and the next `begin` runs the operation again.

@@ -1,4 +1,4 @@
-//! A future that outlives whoever waits for it.
+//! A future that outlives the task that waits for it.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
-/// Runs in the task of whoever waits for it. If that one leaves, it goes on in a task of its own:
+/// Runs in the task that waits for it. If that task leaves, it goes on in a task of its own:
 /// to have that from the start would cost each request a new task, and two changes between tasks.
 pub(super) struct Enduring<T: 'static> {
     /// `None` once it has ended.

@@ -56,7 +56,7 @@ async fn those_that_wait_get_the_outcome() {
 }
 
 #[tokio::test]
-async fn whoever_waits_too_long_is_told_of_the_conflict() {
+async fn a_request_that_waits_too_long_is_told_of_the_conflict() {
     let options = |layer: idemstore::http::IdempotencyLayer| {
         layer.wait(Duration::from_millis(20)).retry_after(Duration::from_millis(2001))
     };
@@ -72,7 +72,7 @@ async fn whoever_waits_too_long_is_told_of_the_conflict() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_a_request_that_is_rejected_runs_itself() {
+async fn a_request_that_waits_for_one_that_is_rejected_runs_itself() {
     let site = Arc::new(Site::new(|layer| layer.wait(Duration::from_secs(60))).await);
     // The key is held without a start, so that it is free when it is let go.
     let idemstore::Begin::Fresh(permit) = site.begin("abc") else { panic!("it is new") };

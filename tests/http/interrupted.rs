@@ -70,7 +70,7 @@ async fn after(
     let address = serve(starting(&desk, start).layer(layer)).await;
     let mut answers = Vec::new();
     for call in calls {
-        // Whoever is held is let go at once.
+        // A handler that is held is let go at once.
         desk.let_go();
         answers.push(call.send(address).await);
     }

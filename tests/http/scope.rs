@@ -18,7 +18,7 @@ impl AsRef<[u8]> for Tenant {
     }
 }
 
-/// Stands for authentication: the tenant is whoever the request says.
+/// Stands for authentication: the tenant is the one that the request names.
 fn authenticate(mut request: Request) -> Request {
     if let Some(tenant) = request.headers().get("tenant").cloned() {
         request.extensions_mut().insert(Tenant(tenant.as_bytes().to_vec()));

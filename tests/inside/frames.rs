@@ -336,7 +336,7 @@ impl Written {
         let count = usize::try_from(recovered.last - self.settled).expect("there are few");
         let found = &frames[..count];
         assert!(found.iter().all(|frame| frame.is_sound()), "what is no change was read as one");
-        assert!(!intact[count..].contains(&true), "an acknowledged frame is lost without a word");
+        assert!(!intact[count..].contains(&true), "an acknowledged frame is lost silently");
         let written = found.iter().flat_map(|frame| frame.said());
         let read = recovered.changes.iter().map(|(id, record)| encoded(None, *id, record.as_ref()));
         assert!(written.eq(read), "what was not written was read");

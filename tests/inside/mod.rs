@@ -55,7 +55,7 @@ pub fn typed(bytes: &[u8]) {
 ///
 /// # Panics
 ///
-/// If an acknowledged frame is lost without a word, or one is found that was not written.
+/// If an acknowledged frame is lost silently, or one is found that was not written.
 pub fn frames(bytes: &[u8]) {
     frames::run(bytes);
 }

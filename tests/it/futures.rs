@@ -235,7 +235,7 @@ impl<F: Fn() + Send + Sync> Wake for OnWake<F> {
 }
 
 #[test]
-fn whoever_is_woken_may_call_the_store() {
+fn a_task_that_is_woken_may_call_the_store() {
     let bench = Bench::new();
     let woken = Arc::new(AtomicUsize::new(0));
     let (store, counter) = (bench.store.clone(), Arc::clone(&woken));

@@ -1065,7 +1065,7 @@ fn a_queue_that_is_full_gives_handles_back_one_by_one() {
             });
         }
         drop(sender);
-        // Whoever is refused altogether does not wait for the disk.
+        // A call that is refused altogether does not wait for the disk.
         let first = answered.recv_timeout(LONG);
         gate.open();
         let mut refused = first.expect("somebody is refused");

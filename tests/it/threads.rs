@@ -122,7 +122,7 @@ fn every_operation_runs_once_without_a_background_thread() {
     let bench = Bench::new();
     let effects = run_all(&bench.store, KEYS, 8);
     assert!(effects.iter().all(|effect| effect.load(Ordering::SeqCst) == 1));
-    // A full log is settled by whoever finds it full.
+    // A full log is settled by the caller that finds it full.
     assert!(1 < bench.store.stats().settles);
 }
 

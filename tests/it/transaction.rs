@@ -874,7 +874,7 @@ fn a_closure_that_fails_leaves_the_log_as_it_is() {
         let image = Bench::on(bench.disk.after_power_cut(|_| 0), bench.clock.clone());
         image.begin("completed", "request").replay();
         image.begin("executing", "request").interrupted();
-        // The segment that was sealed for it is settled by whoever comes next.
+        // The segment that was sealed for it is settled by the next caller.
         bench.store.complete(&key("executing"), "result").expect("it completes");
         complete_with_row(bench.begin("k", "request").fresh(), "k", "result");
         assert_eq!(bench.store.stats().unsettled_changes, 0);
@@ -1198,7 +1198,7 @@ fn a_reader_sees_what_is_committed_and_nothing_else() {
     let during = during.expect("the closure has run");
     assert!(has(&before, "first") && has(&during, "first") && has(&after, "first"));
     assert!(!has(&before, "second") && !has(&during, "second") && has(&after, "second"));
-    // Whoever reads for long holds up nobody, and sees the same all the time.
+    // A long read holds up nobody, and sees the same all the time.
     for step in 0..50 {
         let name = format!("{step}");
         complete_with_row(bench.begin(&name, "request").fresh(), &name, &name.repeat(1_000));
@@ -1335,7 +1335,7 @@ fn a_commit_that_fails_has_an_unknown_outcome() {
     }
 }
 
-/// The commit may be durable: whoever got the key then would run the operation once more.
+/// The commit may be durable: a caller that got the key then would run the operation once more.
 #[test]
 fn a_key_whose_outcome_is_unknown_is_given_to_nobody() {
     let (mut given, mut failed) = (0, 0);

@@ -212,7 +212,7 @@ fn those_who_wait_are_forgotten_when_the_last_of_them_leaves() {
         }
     });
     assert_eq!(bench.store.stats().waited_for, 0);
-    // Nobody is left, and whoever comes now is told all the same.
+    // Nobody is left, and a caller that comes now is told all the same.
     let answer = wait_while(&bench, || {
         execution.complete("result").expect("it completes");
     });

@@ -111,7 +111,7 @@ fn name(number: u32) -> String {
     format!("key {number}")
 }
 
-/// What all notes say, for whoever looks after a kill.
+/// What all notes say, for the check after a kill.
 #[derive(Debug, Default)]
 pub struct Notes {
     pub oracle: Oracle,

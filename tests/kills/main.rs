@@ -1,6 +1,6 @@
 //! Real processes on a real directory, killed with SIGKILL, and what they leave to the next one.
 //!
-//! A binary of its own: whoever starts a process has copies of all its open files, and so of their
+//! A binary of its own: a process that starts another has copies of all its open files, and so of their
 //! locks, in the new one for a moment. No store that is opened beside must meet them, so the
 //! parent opens none: it reads the files that a kill has left into a simulated disk, and looks at
 //! them there.

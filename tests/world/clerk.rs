@@ -86,7 +86,7 @@ fn as_a_clerk() {
         let (verb, object) = line.split_once(' ').unwrap_or((&line, ""));
         say(&format!("{SAID}{}", desk.done(verb, object)));
     }
-    // Whoever told us what to do has ended.
+    // The process that told us what to do has ended.
     std::process::exit(0);
 }
 

@@ -249,7 +249,7 @@ fn a_wall_that_is_a_year_ahead_at_the_open_and_set_right_later_cuts_nothing_shor
                 check_kept(&mut clerk, "one", &["two"]);
                 clerk.kill();
             }
-            // Whoever knows the clock to be right can say so, and then time goes on from it.
+            // Somebody who knows the clock to be right can say so, and then time goes on from it.
             let mut clerk = machine.open("open-accepting");
             clerk.hears("complete three", "completed");
             clerk.hears("close", "closed 0");

@@ -261,7 +261,7 @@ fn memory() -> u64 {
     peak.unwrap_or_default()
 }
 
-/// Another directory with this vault in place of its own.
+/// Another directory with this vault instead of its own.
 fn copy_with(path: &Path, forged: &Forged) -> TempDir {
     let directory = directory();
     crate::words::copy(path, &crate::words::FILES, directory.path());

@@ -12,7 +12,7 @@ use crate::words::{
     try_complete,
 };
 
-/// Whoever settles is told, and so is whoever closes.
+/// A caller that settles is told, and so is one that closes.
 fn check_poisoned(store: Store) {
     assert!(matches!(store.settle(), Err(Error::Poisoned(_))), "it settles");
     assert_eq!(answer(&store, "another"), "Poisoned");

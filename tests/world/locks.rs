@@ -166,7 +166,7 @@ fn a_store_that_is_closed_counts_what_lives_and_not_what_has_ended() {
 }
 
 #[test]
-fn a_store_is_locked_at_once_for_whoever_does_not_wait() {
+fn a_store_is_locked_at_once_for_an_open_that_does_not_wait() {
     alone(|| {
         let directory = directory();
         let mut clerk = Clerk::hire();

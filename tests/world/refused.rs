@@ -117,7 +117,7 @@ fn a_store_whose_time_is_after_the_year_2200_is_refused_and_nothing_is_written()
         let late = (1_u64 << 47).to_le_bytes();
         set_meta(&closed, &[("high_water", &late)]);
         check_refused(&closed, small(), |error| matches!(error, OpenError::Clock));
-        // Its clock is right now, and whoever knows that can say so.
+        // Its clock is right now, and somebody who knows that can say so.
         let store = small().accept_clock(true).open(&closed).expect("the store opens");
         close(store);
         check_in(&closed, &["one", "two"]);

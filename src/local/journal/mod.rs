@@ -235,7 +235,7 @@ impl Journal {
         self.commit.hand_in_many(items)
     }
 
-    /// Whoever waits as a future calls this first.
+    /// A future that waits calls this first.
     pub(crate) fn spawn_helper(self: &Arc<Self>) -> Result<(), Error> {
         self.check_process()?;
         let lead = || {
@@ -317,7 +317,7 @@ impl Journal {
             {
                 return write(open);
             }
-            // Both segments are full. The lock must be free for whoever settles now.
+            // Both segments are full. The lock must be free for the thread that settles now.
             drop(tail);
             self.settle_full()?;
         }
@@ -474,7 +474,7 @@ impl Journal {
     }
 }
 
-/// After a panic of whoever writes, nobody knows what was written.
+/// After a panic of the writer it is not known what was written.
 struct PoisonIfPanicking<'j>(&'j Journal);
 
 impl Drop for PoisonIfPanicking<'_> {

@@ -1,4 +1,4 @@
-//! What is done to the vault: settling the log, sweeping, copying, compacting. Whoever does it holds
+//! What is done to the vault: settling the log, sweeping, copying, compacting. The thread that does it holds
 //! the lock `settling` meanwhile.
 
 use std::mem;
@@ -96,7 +96,7 @@ impl Journal {
         Ok(self.vault.has_expired(now)? && 0 < self.sweep_some()?)
     }
 
-    /// Whoever looks after the vault does so alone, and poisons the store if that fails.
+    /// Only one thread at a time looks after the vault, and it poisons the store if that fails.
     fn tend_vault<T>(
         &self,
         write: impl FnOnce(&mut Settled) -> Result<T, StorageError>,
@@ -127,7 +127,7 @@ impl Journal {
         }
     }
 
-    /// Poisons the store, and says so to whoever met the failure.
+    /// Poisons the store, and says so to the caller that met the failure.
     pub(super) fn poisoned(&self, error: StorageError) -> Error {
         self.poison(&error);
         Error::Poisoned(error)

@@ -240,7 +240,7 @@ impl Log {
         self.next - 1
     }
 
-    /// Goes on in the other segment, in place of what that one held.
+    /// Goes on in the other segment, instead of what that one held.
     ///
     /// A mark that no frame has said yet stays where it is, and its frame becomes one like any
     /// other: durable, before the one with the next number is written. To leave it and say it again

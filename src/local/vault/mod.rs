@@ -62,7 +62,7 @@ const RECORD_LEN_MIN: u64 = 64;
 pub(crate) struct Vault {
     /// `None` once closed.
     open: RwLock<Option<Open>>,
-    /// Held by whoever copies the file.
+    /// Held while the file is copied.
     copying: Mutex<()>,
     cache: usize,
     origin: Origin,

@@ -10,7 +10,7 @@ use crate::sync::{Arc, Mutex};
 
 pub(super) struct Open {
     /// The tables as they were last committed, once somebody has asked for them. A commit takes
-    /// them away before it is told of, so that whoever asks after it sees what it has changed.
+    /// them away before it is told of, so that a caller that asks after it sees what it has changed.
     tables: Mutex<Option<Arc<Tables>>>,
     pub(super) database: Database,
     pub(super) backend: Backend,

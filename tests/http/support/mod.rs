@@ -81,7 +81,7 @@ impl Site {
         self.store.keys().count()
     }
 
-    /// What the store says of this key in the usual scope, to whoever asks with another request.
+    /// What the store says of this key in the usual scope, to a caller with another request.
     pub fn begin(&self, key: &str) -> Begin {
         let key = Key::scoped(SCOPE, key).expect("it is a key");
         self.store.begin(&key, Fingerprint::NONE).expect("the store answers")

@@ -27,7 +27,7 @@ enum Moment {
 const MOMENTS: [Moment; 4] =
     [Moment::Unpolled, Moment::BeingWritten, Moment::Queued, Moment::Durable];
 
-/// Drops a future at this moment. Whoever shares its batch has an answer all the same.
+/// Drops a future at this moment. A caller that shares its batch has an answer all the same.
 fn drop_at<T>(moment: Moment, bench: &Bench, mut future: Future<'_, T>) {
     if moment == Moment::Unpolled {
         return drop(future);
@@ -64,7 +64,7 @@ fn left(bench: Bench) -> Option<(Status, u32)> {
         info.map(|info| (info.status(), info.attempts()))
     };
     let left = look(&bench.store);
-    // Neither is it in flight for whoever asks next.
+    // Neither is it in flight for the next caller.
     match bench.store.begin(&key("k"), idemstore::Fingerprint::of("request")) {
         Ok(idemstore::Begin::InFlight(_)) | Err(_) => panic!("nobody holds it"),
         Ok(_) => {}
@@ -359,7 +359,7 @@ fn a_waker_leaves_with_its_future() {
 }
 
 #[test]
-fn each_future_is_woken_once_whoever_has_left_before() {
+fn each_future_is_woken_once_although_others_have_left_before() {
     let bench = Bench::new();
     let permit = fresh(&bench);
     let wait = || {

@@ -113,7 +113,7 @@ fn a_waker_may_be_the_last_to_hold_the_store() {
 }
 
 #[test]
-fn whoever_is_woken_may_hand_in_a_change_and_close_the_store() {
+fn a_task_that_is_woken_may_hand_in_a_change_and_close_the_store() {
     let bench = Bench::new();
     let door = Door::on(&bench.disk);
     door.close();

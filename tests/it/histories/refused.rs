@@ -237,7 +237,7 @@ fn a_search_that_takes_too_long_is_no_proof() {
     assert!(refused.expect_err("a replay of nothing").given_up);
 }
 
-/// Other answers in place of this one, by name, and whether no order of any history explains it.
+/// Other answers instead of this one, by name, and whether no order of any history explains it.
 fn falsified(step: Step) -> Vec<(&'static str, bool, Step)> {
     let other = |facts: Facts| Facts { attempt: facts.attempt + 1, ..facts };
     match step {

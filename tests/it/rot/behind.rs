@@ -121,7 +121,7 @@ fn rot_behind(image: &Image, files: &Files, damage: impl FnOnce(&SimDisk)) -> Ca
     let is_refused = again.is_none();
     assert!(again.is_none_or(|again| ask_all(&again, keys) == 0), "it was opened, and has failed");
     // redb can panic twice while it writes over rot, which ends the process, and it writes when it
-    // is closed too. So it is closed without rot, and this is on only for whoever wants to see it.
+    // is closed too. So it is closed without rot, and this is on only for those who want to see it.
     let errors = errors + if size("ROT_WRITE_BEHIND", 0) == 0 { 0 } else { write(&store, keys) };
     disk.damage(VAULT, |bytes| *bytes = whole);
     let closed = store.close().err();
@@ -182,7 +182,7 @@ fn a_page_that_is_lost_or_strays_behind_an_open_store_is_noticed_or_harmless() {
     let step = size("ROT_STRAY_STEP", 17) as usize;
     let work: Vec<_> = work.into_iter().step_by(step).collect();
     let tally = tally(&work, |(one, other)| {
-        contained(&format!("page {other} in place of page {one}"), || {
+        contained(&format!("page {other} instead of page {one}"), || {
             rot_behind(&image, &files, |disk| {
                 disk.damage(VAULT, |bytes| {
                     // The header stands for a page of zeros: nobody reads it from the disk again.

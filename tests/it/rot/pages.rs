@@ -46,7 +46,7 @@ fn a_page_in_anothers_place_is_noticed_or_harmless() {
         .collect();
     let tally = tally(&swaps, |(one, other)| {
         let ((one, first), (other, second)) = (pages[*one], pages[*other]);
-        let what = format!("page {first} of {one} in place of page {second} of {other}");
+        let what = format!("page {first} of {one} instead of page {second} of {other}");
         image.check(&what, |files| {
             let before = files[one][page(first)].to_vec();
             let after = files[other][page(second)].to_vec();

@@ -19,7 +19,7 @@ use super::{RETENTION_MS, SimDisk, builder, key};
 #[cfg(feature = "transaction")]
 pub const ROWS: TableDefinition<'_, &str, u64> = TableDefinition::new("rows");
 
-/// The oracle, shared with whoever looks at the disk while a call is under way.
+/// The oracle, shared with the one that looks at the disk while a call is under way.
 #[derive(Clone, Debug, Default)]
 pub struct Told(Arc<Mutex<Oracle>>);
 
@@ -82,7 +82,7 @@ pub fn run_and_show<D: Disk + Clone>(
         }
     };
     work(Run::first)?;
-    // What a compaction that was killed has left. Whoever opens the store takes it away.
+    // What a compaction that was killed has left. The next open takes it away.
     let mut left = disk.clone();
     let made = left.enter(false).and_then(|()| left.create("vault.redb.compact"));
     drop(made.map_err(|error| Unsaid(error.to_string()))?);

@@ -105,7 +105,7 @@ fn what_is_dropped_on_its_way_never_leaves_a_key_in_flight() {
                     permit.complete("other").expect("it completes");
                 });
             });
-            // What is on its way arrives, whoever waits for it.
+            // What is on its way arrives, with or without somebody who waits.
             while bench.store.stats().in_flight != 0 {
                 thread::yield_now();
             }

@@ -77,7 +77,7 @@ fn a_key_that_was_free_for_one_caller_is_not_interrupted_for_another() {
                         permit.complete("new").expect("it completes");
                         bench.store.settle().expect("it settles");
                     }
-                    // Whoever has read the clock before it was moved may come late with that.
+                    // A thread that has read the clock before it was moved may come late with that.
                     Begin::Interrupted(_) => assert!(!was_free.load(Ordering::Relaxed)),
                     Begin::InFlight(_) => {}
                     begin => assert_eq!(begin.replay().result(), b"new"),

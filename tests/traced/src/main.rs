@@ -54,7 +54,7 @@ struct CampaignArguments {
     /// Fail if nothing is found
     #[arg(long)]
     must_fail: bool,
-    /// Look at a history that was kept, in place of new ones
+    /// Look at a history that was kept, instead of new ones
     #[arg(long)]
     history: Option<PathBuf>,
     /// Look at the cut of this number only, in each history

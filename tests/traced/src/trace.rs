@@ -163,7 +163,7 @@ fn split_thread(line: &str) -> (u32, &str) {
         .unwrap_or((0, line))
 }
 
-/// The number behind the last ` = `; `None` in place of a question mark.
+/// The number behind the last ` = `; `None` instead of a question mark.
 fn parse_result(rest: &str) -> Result<Option<i64>, String> {
     let (_, result) = rest.rsplit_once(" = ").ok_or("it has no result")?;
     let result = result.split_whitespace().next().ok_or("its result is empty")?;

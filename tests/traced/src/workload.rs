@@ -39,7 +39,7 @@ const HANGS: i32 = 3;
 enum End {
     Close,
     Drop,
-    /// Without a word to the store.
+    /// Without telling the store.
     Exit,
     Kill,
 }

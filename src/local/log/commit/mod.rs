@@ -1,6 +1,6 @@
 //! Group commit: callers that wait at the same time share one fsync.
 //!
-//! Whoever finds nobody leading leads: it takes the first batch, writes it and makes it durable,
+//! A caller that finds no leader leads: it takes the first batch, writes it and makes it durable,
 //! while the next batch fills. A caller that is alone so pays for no hand-over to another thread.
 //! When its batch is done the leader passes the lead to a caller of the next batch, *before* it
 //! wakes those of its own, so that the disk is never idle while threads wake up. Batches are
@@ -85,7 +85,7 @@ impl<T: Queued> GroupCommit<T> {
     }
 
     /// Returns once the item is durable. `write` makes a whole batch durable; it is called by
-    /// whoever leads, so all callers must pass the same.
+    /// the leader, so all callers must pass the same.
     ///
     /// # Errors
     ///
@@ -288,13 +288,13 @@ impl<T: Queued> GroupCommit<T> {
                 self.helper.send(Box::new(move || batch.turn.announce()));
             }
         }
-        // Whoever was about to lead finds nothing left to write.
+        // A caller that was about to lead finds nothing left to write.
         if queue.lead == Lead::Due {
             self.retire(&mut queue);
         }
     }
 
-    /// Takes nothing any more, and returns when what was taken is written. It leads in place of
+    /// Takes nothing any more, and returns when what was taken is written. It leads instead of
     /// the helper, which may be the thread that closes.
     pub(crate) fn close(&self, write: impl Fn(Vec<T>) -> Result<(), Error>) {
         let mut queue = self.queue.lock();

@@ -102,7 +102,7 @@ pub enum Manner {
     Part,
     /// All of it.
     All,
-    /// Nothing, and it panics in place of saying so.
+    /// Nothing, and it panics instead of saying so.
     Panic,
     /// All of it, and it panics.
     PanicLate,
@@ -130,7 +130,7 @@ pub enum Persisted {
 pub enum Cache {
     /// What was written. Only what is written anew is written back.
     Keeps,
-    /// What was written. Whoever writes a part of a page writes back all of it.
+    /// What was written. A write of a part of a page writes back all of it.
     KeepsPages,
     /// What is on the disk, and the length that was written.
     Drops,
@@ -162,7 +162,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// Says so, or panics, without a word on the way. A thread that panics already is spared: a
+    /// Says so, or panics, with no message of the hook. A thread that panics already is spared: a
     /// second panic would end the process, and nothing would be learned.
     pub(super) fn say<T>(self) -> io::Result<T> {
         let panics = matches!(self.manner, Manner::Panic | Manner::PanicLate);

@@ -144,7 +144,7 @@ impl<'s> Caller<'s> {
         let (begin, span) = self.timed(|_| store.begin(&keys[key], fingerprint(request)));
         let Some(Begin::InFlight(in_flight)) = self.answered(key, span, ask, begin) else { return };
         if self.dice.one_in(2) {
-            // Whoever has the key may be gone by now, and there may be no time to wait.
+            // The caller that has the key may be gone by now, and there may be no time to wait.
             pause();
             let timeout = Duration::from_micros(self.dice.below(4) * self.dice.below(100));
             let ask = Ask { waited: true, ..ask };

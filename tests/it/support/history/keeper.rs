@@ -1,4 +1,4 @@
-//! Whoever looks after a store while others call it: settles, sweeps, compacts, moves the clock,
+//! The one who looks after a store while others call it: settles, sweeps, compacts, moves the clock,
 //! and in the end closes it or takes what a kill leaves.
 
 use std::sync::atomic::Ordering;

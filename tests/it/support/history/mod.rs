@@ -96,7 +96,7 @@ impl History {
     }
 }
 
-/// For whoever has to find out why: `*` marks what the longest order found explains.
+/// For the reader who has to find out why: `*` marks what the longest order found explains.
 pub struct Shown<'h>(pub &'h History, pub &'h Refused);
 
 impl fmt::Display for Shown<'_> {

@@ -237,14 +237,14 @@ impl State {
 
     fn begin(self, since: u64, Ask { request, waited }: Ask, answer: Answer) -> Option<Self> {
         let counting = self.counting(since);
-        // Whoever waited is told of the outcome, even if its retention was over by then.
+        // A caller that waited is told of the outcome, even if its retention was over by then.
         let told = self.record.filter(|record| waited && record.result.is_some()).or(counting);
         // Once a write has failed the store gives out no key.
         let is_to_have = !self.is_held() && self.unsure.is_none();
         let is_same = |record: Record| record.request == request;
         match answer {
             Answer::Mismatch => told.is_some_and(|record| !is_same(record)).then_some(self),
-            // Whoever waited and was not told learns nothing of another request.
+            // A caller that waited and was not told learns nothing of another request.
             Answer::InFlight => {
                 (self.is_held() && (waited || counting.is_none_or(is_same))).then_some(self)
             }

@@ -81,7 +81,7 @@ impl World {
                 check_tombstone(&tombstone, &known);
             }
             (Begin::Mismatch, Answer::Mismatch) => {}
-            (begin, expected) => panic!("{begin:?} in place of {expected:?}"),
+            (begin, expected) => panic!("{begin:?} instead of {expected:?}"),
         }
     }
 
@@ -124,7 +124,7 @@ impl World {
                 self.failed_by_key(key, Some(known), &failure);
             }
             (Err(failure), Err(_)) => drop(self.said::<(), _>(Err(failure))),
-            (answer, expected) => panic!("{answer:?} in place of {expected:?}"),
+            (answer, expected) => panic!("{answer:?} instead of {expected:?}"),
         }
     }
 
@@ -135,7 +135,7 @@ impl World {
             | (Err(FinishError::NotExecuting), Err("not executing")) => {}
             (Err(failure), Ok(_)) => self.failed_by_key(key, None, &failure),
             (Err(failure), Err(_)) => drop(self.said::<(), _>(Err(failure))),
-            (answer, expected) => panic!("{answer:?} in place of {expected:?}"),
+            (answer, expected) => panic!("{answer:?} instead of {expected:?}"),
         }
     }
 

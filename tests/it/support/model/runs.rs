@@ -114,7 +114,7 @@ impl World {
                 let state = self.key(key);
                 (state.holder, state.known) = (Holder::Nobody, Some(known));
             }
-            (ran, end) => panic!("{ran:?} in place of {end:?}"),
+            (ran, end) => panic!("{ran:?} instead of {end:?}"),
         }
     }
 }
@@ -155,6 +155,6 @@ fn not_run(ran: Ran) -> Begin {
         Ok(Ok(Outcome::InFlight(in_flight))) => Begin::InFlight(in_flight),
         Ok(Ok(Outcome::Mismatch)) => Begin::Mismatch,
         Ok(Ok(Outcome::Interrupted(interrupted))) => Begin::Interrupted(interrupted),
-        ran => panic!("{ran:?} in place of an answer"),
+        ran => panic!("{ran:?} instead of an answer"),
     }
 }

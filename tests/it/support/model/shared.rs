@@ -49,7 +49,7 @@ impl World {
                 self.transaction_failed(Some((key, Some(done))), shared, &failure);
                 self.let_go(key);
             }
-            (answer, end) => panic!("{answer:?} in place of {end:?}"),
+            (answer, end) => panic!("{answer:?} instead of {end:?}"),
         }
     }
 
@@ -65,7 +65,7 @@ impl World {
             (Ok(Err(error)), end) if is_end(&error, end) => {}
             (Err(_), SharedEnd::Panic) => {}
             (Ok(Err(failure)), _) => self.transaction_failed(None, shared, &failure),
-            (answer, end) => panic!("{answer:?} in place of {end:?}"),
+            (answer, end) => panic!("{answer:?} instead of {end:?}"),
         }
     }
 
@@ -102,7 +102,7 @@ impl World {
         let rows: BTreeMap<_, _> =
             rows(self.bench()).expect("it can be read").into_iter().collect();
         let (found, before) = (rows.get(&row), self.rows.get(&row));
-        assert!(found == before || found == Some(&next), "{found:?} in place of {before:?}");
+        assert!(found == before || found == Some(&next), "{found:?} instead of {before:?}");
         (before != Some(&next)).then(|| found == Some(&next))
     }
 }

@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    /// A call for a key has failed, and whoever held the key has let go of it. `known` is what it
+    /// A call for a key has failed, and the caller that held the key has let go of it. `known` is what it
     /// was to make of the key.
     pub(super) fn failed(&mut self, key: u8, known: Option<Known>, failure: &impl Failure) {
         self.failed_with(key, known, None, failure);
