@@ -1,21 +1,22 @@
 //! Many operations with one wait: one fsync for as many as a batch takes, and an answer for each.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use idemstore::sim::{Disk, DiskFile, OpenOn};
+use idemstore::sim::OpenOn;
 use idemstore::{
     Begin, Bound, CompleteError, Completed, Error, Execution, Fingerprint, Interrupted, Key,
     ManualClock, Permit, Store, Timestamp,
 };
 
 use crate::support::disk::{Fault, Op};
+use crate::support::gated::GatedDisk;
 use crate::support::model::splitmix;
 use crate::support::{
     Answers, Bench, RETENTION_MS, START_MS, SimDisk, Started, builder, key, size,
@@ -910,116 +911,6 @@ fn many_are_refused_within_a_transaction() {
     within.expect("it commits");
     each_is(&bench.store, &a, Begin::fresh);
     each_is(&bench.store, &b, Begin::interrupted);
-}
-
-/// A disk whose log waits with every sync while its gate is shut.
-#[derive(Clone, Debug)]
-struct GatedDisk {
-    disk: SimDisk,
-    gate: Arc<Gate>,
-}
-
-#[derive(Debug, Default)]
-struct Gate {
-    shut: Mutex<bool>,
-    opened: Condvar,
-}
-
-impl Gate {
-    fn shut(&self) {
-        *self.shut.lock().expect("no thread panics") = true;
-    }
-
-    fn open(&self) {
-        *self.shut.lock().expect("no thread panics") = false;
-        self.opened.notify_all();
-    }
-
-    fn pass(&self) {
-        let shut = self.shut.lock().expect("no thread panics");
-        drop(self.opened.wait_while(shut, |shut| *shut).expect("no thread panics"));
-    }
-}
-
-impl GatedDisk {
-    fn gated(&self, name: &str, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        if name.starts_with("log") {
-            Arc::new(GatedFile { file, gate: Arc::clone(&self.gate) })
-        } else {
-            file
-        }
-    }
-}
-
-impl Disk for GatedDisk {
-    fn enter(&mut self, make: bool) -> io::Result<()> {
-        self.disk.enter(make)
-    }
-
-    fn names(&self) -> io::Result<Vec<String>> {
-        self.disk.names()
-    }
-
-    fn lock(&mut self, wait: Duration) -> io::Result<bool> {
-        self.disk.lock(wait)
-    }
-
-    fn sign(&self) -> io::Result<()> {
-        self.disk.sign()
-    }
-
-    fn check(&self) -> io::Result<()> {
-        self.disk.check()
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        Disk::remove(&self.disk, name)
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.gated(name, self.disk.open(name)?))
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.gated(name, self.disk.create(name)?))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        self.disk.sync_names()
-    }
-}
-
-#[derive(Debug)]
-struct GatedFile {
-    file: Arc<dyn DiskFile>,
-    gate: Arc<Gate>,
-}
-
-impl DiskFile for GatedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_at(offset, out)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_at(offset, bytes)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.gate.pass();
-        self.file.sync()
-    }
 }
 
 /// Completes as many as the store takes, and returns the handles of those that it refuses.

@@ -10,6 +10,7 @@ pub mod damage;
 pub mod disk;
 pub mod door;
 pub mod faults;
+pub mod gated;
 pub mod history;
 pub mod model;
 pub mod ops;
