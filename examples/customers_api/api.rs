@@ -2,34 +2,35 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{FromRequestParts, Path, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Extension, Json};
-use idemstore::Effect;
-use idemstore::Store;
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
 use idemstore::http::{
     Decision, IdempotencyLayer, IdempotencyPermit, InterruptedRequest, Operation, Scope, Start,
     StartError, with_effect,
 };
+use idemstore::{Effect, Store, Timestamp};
 use serde_json::json;
 
-use super::objects::{Fields, Kind, Line, Objects};
-
-const NAME_LEN_MAX: usize = 200;
+use super::answers::{Shown, bad_request, changed, key_missing, not_found, problem};
+use super::fields::{BODY_LEN_MAX, Wanted};
+use super::objects::{Asked, Change, Kind, Line, Object, Objects};
+use super::verification::{Verification, WEBHOOK_PATH, webhook};
 
 /// What the service is made of.
 #[derive(Clone)]
 pub struct Api {
     pub store: Store,
     pub objects: Objects,
+    pub verification: Verification,
     pub start: Start,
+    pub require_key: bool,
     /// How long a request of a key in flight waits, if it does.
     pub wait: Option<Duration>,
     /// How long a create takes.
@@ -47,17 +48,23 @@ impl AsRef<[u8]> for Tenant {
 }
 
 impl Api {
-    pub fn router(self) -> Router {
+    pub fn layer(&self) -> IdempotencyLayer {
         let objects = self.objects.clone();
-        let mut layer = IdempotencyLayer::new(self.store.clone(), Scope::extension::<Tenant>())
+        let layer = IdempotencyLayer::new(self.store.clone(), Scope::extension::<Tenant>())
             .start(self.start)
+            .require_key(self.require_key)
+            .request_len_max(BODY_LEN_MAX)
             .on_interrupted(move |request| {
                 let objects = objects.clone();
                 async move { find_out(&objects, &request) }
             });
-        if let Some(at_most) = self.wait {
-            layer = layer.wait(at_most);
+        match self.wait {
+            Some(at_most) => layer.wait(at_most),
+            None => layer,
         }
+    }
+
+    pub fn router(self, layer: IdempotencyLayer) -> Router {
         let routes = |path: &str, kind| {
             let all = get(list).post(create);
             let one = get(show).put(update).delete(delete);
@@ -70,10 +77,13 @@ impl Api {
             .route("/health", get(health))
             .merge(routes("/api/v1/customers", Kind::Customer))
             .merge(routes("/api/v1/vendors", Kind::Vendor))
-            .with_state(self)
             .layer(layer)
             // The layer asks whose request it is, so that is found out before.
             .layer(middleware::from_fn(authenticate))
+            // The provider is no tenant, and its events have no idempotency key.
+            .route(WEBHOOK_PATH, post(webhook))
+            .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
+            .with_state(self)
     }
 }
 
@@ -90,96 +100,50 @@ async fn authenticate(mut request: Request, next: Next) -> Response {
 }
 
 /// A request that was started when the process was killed, and that is sent again: its object is
-/// there, or the effect did not happen.
+/// there, or nothing was made. A provider that was asked knows the operation, and takes it once.
 fn find_out(objects: &Objects, request: &InterruptedRequest) -> Decision {
-    let Some(line) = objects.find(&operation_of(request.key())) else { return Decision::Retry };
+    let name = name_of(|label| request.downstream_key(label), request.begun_at());
+    let Some(change) = objects.find(&name) else { return Decision::Retry };
     let is_new = request.parts().method == Method::POST;
-    Decision::Resolve(changed(&line, is_new).map(Bytes::from))
+    Decision::Resolve(changed(&change, is_new).map(Bytes::from))
 }
 
-/// What names an operation in `objects.log`.
-fn operation_of(key: &idemstore::Key) -> String {
-    let text = String::from_utf8_lossy;
-    format!("{} {}", text(key.scope()), text(key.as_bytes()))
+/// What names an operation in `objects.log`, and for the provider. It is another one for each tenant,
+/// and for the next operation of a key that was used before and is free again.
+fn name_of(downstream_key: impl Fn(&str) -> String, begun_at: Timestamp) -> String {
+    downstream_key(&format!("object {}", begun_at.as_unix_ms()))
 }
 
-/// The answer to a change.
-fn changed(line: &Line, is_new: bool) -> Response<String> {
-    let fields = line.fields.clone().unwrap_or_default();
-    let mut response = Response::new(object(line.id, &fields).to_string());
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    if is_new {
-        *response.status_mut() = StatusCode::CREATED;
-        if let Ok(location) = path_of(line.kind, line.id).parse() {
-            response.headers_mut().insert(LOCATION, location);
-        }
-    }
-    response
-}
-
-fn path_of(kind: Kind, id: u64) -> String {
-    let kind = match kind {
-        Kind::Customer => "customers",
-        Kind::Vendor => "vendors",
-    };
-    format!("/api/v1/{kind}/{id}")
-}
-
-fn object(id: u64, fields: &Fields) -> serde_json::Value {
-    json!({ "id": id, "name": fields.name })
-}
-
-fn problem(status: StatusCode, detail: &str) -> Response {
-    let body =
-        json!({ "title": status.canonical_reason(), "status": status.as_u16(), "detail": detail });
-    (status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
-}
-
-fn bad_request(detail: &str) -> Response {
-    problem(StatusCode::BAD_REQUEST, detail)
-}
-
-fn not_found() -> Response {
-    problem(StatusCode::NOT_FOUND, "there is no such object")
-}
-
-/// What the body says of an object. One without a body has no fields, as in the documentation of
-/// the API.
-fn validate(body: &[u8]) -> Result<Fields, &'static str> {
-    if body.is_empty() {
-        return Ok(Fields::default());
-    }
-    let Ok(fields) = serde_json::from_slice::<Fields>(body) else {
-        return Err("the body must be a JSON object with no other field than `name`, a string");
-    };
-    match &fields.name {
-        Some(name) if name.is_empty() || NAME_LEN_MAX < name.len() => {
-            Err("`name` must have 1 to 200 bytes")
-        }
-        _ => Ok(fields),
-    }
-}
-
-/// Whose object is to be changed, and the operation that does it.
-struct Change {
+/// Whose object is to be changed, the operation that does it, and the body that says how.
+struct Caller {
     tenant: String,
     kind: Kind,
     /// There is none if the layer starts each operation before its handler.
     permit: Option<IdempotencyPermit>,
     /// There is none if the request has no key.
     operation: Option<Operation>,
+    body: Bytes,
 }
 
-impl FromRequestParts<Api> for Change {
+/// An operation that has started.
+struct Started {
+    operation: Operation,
+    name: String,
+    begun_at: Timestamp,
+}
+
+impl FromRequest<Api> for Caller {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Response> {
-        let Extension(Tenant(tenant)) = part(parts, api).await?;
-        let Extension(kind) = part(parts, api).await?;
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let Extension(Tenant(tenant)) = part(&mut parts, api).await?;
+        let Extension(kind) = part(&mut parts, api).await?;
         let permit = parts.extensions.get().cloned();
         let operation = parts.extensions.get().cloned();
-        Ok(Self { tenant, kind, permit, operation })
+        let body = Bytes::from_request(Request::from_parts(parts, body), api).await;
+        let body = body.map_err(|refused| problem(refused.status(), &refused.body_text()))?;
+        Ok(Self { tenant, kind, permit, operation, body })
     }
 }
 
@@ -187,22 +151,37 @@ async fn part<P: FromRequestParts<Api>>(parts: &mut Parts, api: &Api) -> Result<
     P::from_request_parts(parts, api).await.map_err(IntoResponse::into_response)
 }
 
-impl Change {
-    /// Nothing that this request could be refused for comes after this.
-    async fn start(&self) -> Result<(), Response> {
-        let Some(permit) = &self.permit else { return Ok(()) };
+impl Caller {
+    /// Nothing that this request could be refused for comes after this. `None` if it has no key.
+    async fn start(&self, store: &Store) -> Result<Option<Started>, Response> {
         let refused =
             |error: StartError| problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
-        permit.start().await.map_err(refused)
+        if let Some(permit) = &self.permit {
+            permit.start().await.map_err(refused)?;
+        }
+        let Some(operation) = self.operation.clone() else { return Ok(None) };
+        let Ok(Some(known)) = store.get(operation.key()) else {
+            let response = problem(StatusCode::SERVICE_UNAVAILABLE, "nothing was done");
+            return Err(with_effect(response, Effect::DidNotHappen(())));
+        };
+        let begun_at = known.begun_at();
+        let name = name_of(|label| operation.downstream_key(label), begun_at);
+        Ok(Some(Started { operation, name, begun_at }))
     }
 
     /// Makes the change, and answers with it.
-    async fn make(self, api: &Api, id: u64, fields: Fields, is_new: bool) -> Response {
-        let Self { tenant, kind, operation, .. } = self;
-        let operation = operation.map(|operation| operation_of(operation.key()));
-        let line = Line { tenant, kind, id, fields: Some(fields), operation };
-        if api.objects.write(line.clone()).await {
-            return changed(&line, is_new).into_response();
+    async fn make(
+        self,
+        api: &Api,
+        (id, object): (u64, Object),
+        started: Option<Started>,
+        is_new: bool,
+    ) -> Response {
+        let Self { tenant, kind, .. } = self;
+        let operation = started.map(|started| started.name);
+        let change = Change { tenant, kind, id, object: Some(object), operation };
+        if api.objects.write(Line::Change(change.clone())).await {
+            return changed(&change, is_new).into_response();
         }
         // It may be in the file or not: the layer must not take this for the outcome.
         let response = problem(StatusCode::INTERNAL_SERVER_ERROR, "the outcome is unknown");
@@ -210,12 +189,28 @@ impl Change {
     }
 }
 
-async fn create(State(api): State<Api>, change: Change, body: Bytes) -> Result<Response, Response> {
-    let fields = validate(&body).map_err(bad_request)?;
-    change.start().await?;
+async fn create(State(api): State<Api>, caller: Caller) -> Result<Response, Response> {
+    let Wanted { fields, verify } = Wanted::parse(&caller.body).map_err(bad_request)?;
+    if verify && caller.operation.is_none() {
+        // The webhook could not say what it confirms.
+        return Err(key_missing());
+    }
+    let started = caller.start(&api.store).await?;
+    if let (true, Some(Started { operation, name, begun_at })) = (verify, &started) {
+        let asked = Asked {
+            operation: name.clone(),
+            tenant: caller.tenant,
+            kind: caller.kind,
+            fields,
+            key: String::from_utf8_lossy(operation.key().as_bytes()).into_owned(),
+            begun_at: begun_at.as_unix_ms(),
+        };
+        return Ok(api.verify(operation, asked).await);
+    }
     tokio::time::sleep(api.delay / 2).await;
+    let object = Object { fields, verified: false };
     let id = api.objects.new_id();
-    let response = change.make(&api, id, fields, true).await;
+    let response = caller.make(&api, (id, object), started, true).await;
     tokio::time::sleep(api.delay / 2).await;
     Ok(response)
 }
@@ -223,15 +218,18 @@ async fn create(State(api): State<Api>, change: Change, body: Bytes) -> Result<R
 async fn update(
     State(api): State<Api>,
     Path(id): Path<u64>,
-    change: Change,
-    body: Bytes,
+    caller: Caller,
 ) -> Result<Response, Response> {
-    let fields = validate(&body).map_err(bad_request)?;
-    if api.objects.get(&(change.tenant.clone(), change.kind, id)).is_none() {
-        return Err(not_found());
+    let Wanted { fields, verify } = Wanted::parse(&caller.body).map_err(bad_request)?;
+    if verify {
+        return Err(bad_request("`verify` is for an object that is created"));
     }
-    change.start().await?;
-    Ok(change.make(&api, id, fields, false).await)
+    let Some(before) = api.objects.get(&(caller.tenant.clone(), caller.kind, id)) else {
+        return Err(not_found());
+    };
+    let started = caller.start(&api.store).await?;
+    let verified = before.verified && before.fields.email == fields.email;
+    Ok(caller.make(&api, (id, Object { fields, verified }), started, false).await)
 }
 
 /// How many requests are under way that have a key.
@@ -245,7 +243,7 @@ async fn list(
     Extension(kind): Extension<Kind>,
 ) -> Response {
     let objects = api.objects.list(&tenant, kind);
-    let objects: Vec<_> = objects.iter().map(|(id, fields)| object(*id, fields)).collect();
+    let objects: Vec<_> = objects.iter().map(|(id, object)| Shown::new(*id, object)).collect();
     Json(objects).into_response()
 }
 
@@ -256,7 +254,7 @@ async fn show(
     Path(id): Path<u64>,
 ) -> Response {
     match api.objects.get(&(tenant, kind, id)) {
-        Some(fields) => Json(object(id, &fields)).into_response(),
+        Some(object) => Json(Shown::new(id, &object)).into_response(),
         None => not_found(),
     }
 }
@@ -271,8 +269,8 @@ async fn delete(
     if api.objects.get(&(tenant.clone(), kind, id)).is_none() {
         return not_found();
     }
-    let line = Line { tenant, kind, id, fields: None, operation: None };
-    if api.objects.write(line).await {
+    let change = Change { tenant, kind, id, object: None, operation: None };
+    if api.objects.write(Line::Change(change)).await {
         StatusCode::NO_CONTENT.into_response()
     } else {
         problem(StatusCode::INTERNAL_SERVER_ERROR, "the outcome is unknown")

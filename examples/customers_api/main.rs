@@ -7,9 +7,14 @@
 
 #![expect(unreachable_pub, reason = "it has no users")]
 
+mod answers;
 mod api;
+mod exchange;
+mod fields;
 mod objects;
+mod provider;
 mod server;
+mod verification;
 
 use std::process::ExitCode;
 

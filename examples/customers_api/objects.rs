@@ -1,5 +1,5 @@
 //! The objects that the service keeps, in one file: a line of JSON for each change, durable before
-//! anybody is told of it.
+//! anybody is told of it, and for each change that waits for a verification.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -11,6 +11,8 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::fields::Fields;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -21,25 +23,47 @@ pub enum Kind {
 /// Whose object it is, what it is, and its number.
 pub type Name = (String, Kind, u64);
 
-/// One change, as it stands in the file.
+/// One line of the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Line {
+#[serde(rename_all = "lowercase")]
+pub enum Line {
+    Change(Change),
+    Asked(Asked),
+}
+
+/// An object was made, changed or deleted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Change {
     pub tenant: String,
     pub kind: Kind,
     pub id: u64,
     /// `None` if the object was deleted.
-    pub fields: Option<Fields>,
-    /// The operation that made the change, if its request had an idempotency key: who finds it here
-    /// knows that it happened.
+    pub object: Option<Object>,
+    /// The operation that made the change, if its request had an idempotency key: if it is here, it
+    /// has happened.
     pub operation: Option<String>,
 }
 
-/// What a client can say of an object.
+/// An object is to be made as soon as its email address is verified.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Asked {
+    /// The operation, as the provider and `Change::operation` have it.
+    pub operation: String,
+    pub tenant: String,
+    pub kind: Kind,
+    pub fields: Fields,
+    /// The idempotency key of the request, in the scope of the tenant.
+    pub key: String,
+    /// Which life of the key it is: when it began, in milliseconds of Unix time.
+    pub begun_at: u64,
+}
+
+/// A customer or a vendor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fields {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+pub struct Object {
+    pub fields: Fields,
+    /// Whether its email address was verified.
+    pub verified: bool,
 }
 
 /// All objects. Clones share them.
@@ -51,21 +75,29 @@ pub struct Objects {
 
 #[derive(Default)]
 struct State {
-    objects: BTreeMap<Name, Fields>,
-    operations: BTreeMap<String, Line>,
+    objects: BTreeMap<Name, Object>,
+    operations: BTreeMap<String, Change>,
+    asked: BTreeMap<String, Asked>,
     last_id: u64,
 }
 
 impl State {
     fn apply(&mut self, line: Line) {
-        self.last_id = self.last_id.max(line.id);
-        let name = (line.tenant.clone(), line.kind, line.id);
-        match &line.fields {
-            Some(fields) => drop(self.objects.insert(name, fields.clone())),
+        let change = match line {
+            Line::Change(change) => change,
+            Line::Asked(asked) => {
+                self.asked.insert(asked.operation.clone(), asked);
+                return;
+            }
+        };
+        self.last_id = self.last_id.max(change.id);
+        let name = (change.tenant.clone(), change.kind, change.id);
+        match &change.object {
+            Some(object) => drop(self.objects.insert(name, object.clone())),
             None => drop(self.objects.remove(&name)),
         }
-        if let Some(operation) = line.operation.clone() {
-            self.operations.insert(operation, line);
+        if let Some(operation) = change.operation.clone() {
+            self.operations.insert(operation, change);
         }
     }
 }
@@ -107,18 +139,18 @@ impl Objects {
         state.last_id
     }
 
-    /// Makes a change durable. Whether it was: if not, nobody knows.
+    /// Makes a line durable. Whether it was: if not, nobody knows.
     pub async fn write(&self, line: Line) -> bool {
         let (done, outcome) = oneshot::channel();
         self.writer.send((line, done)).is_ok() && outcome.await.unwrap_or(false)
     }
 
-    pub fn get(&self, name: &Name) -> Option<Fields> {
+    pub fn get(&self, name: &Name) -> Option<Object> {
         self.state().objects.get(name).cloned()
     }
 
     /// All objects of one kind and tenant.
-    pub fn list(&self, tenant: &str, kind: Kind) -> Vec<(u64, Fields)> {
+    pub fn list(&self, tenant: &str, kind: Kind) -> Vec<(u64, Object)> {
         let first = (tenant.to_owned(), kind, 0);
         let last = (tenant.to_owned(), kind, u64::MAX);
         let state = self.state();
@@ -126,12 +158,17 @@ impl Objects {
     }
 
     /// What an operation has changed, if it came that far.
-    pub fn find(&self, operation: &str) -> Option<Line> {
+    pub fn find(&self, operation: &str) -> Option<Change> {
         self.state().operations.get(operation).cloned()
+    }
+
+    /// What an operation will make once it is verified.
+    pub fn find_asked(&self, operation: &str) -> Option<Asked> {
+        self.state().asked.get(operation).cloned()
     }
 }
 
-/// Whoever panics has changed nothing by halves.
+/// A thread that panics has changed nothing by halves.
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

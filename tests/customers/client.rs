@@ -18,6 +18,10 @@ impl Answer {
         self.headers.get("idempotent-replayed").is_some_and(|value| value == "true")
     }
 
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
     /// The same without what tells a replay from the first answer.
     pub fn like_the_first(mut self) -> Self {
         self.headers.remove("idempotent-replayed");
@@ -28,10 +32,18 @@ impl Answer {
 
 /// A POST of this body, in one piece.
 pub fn post(path: &str, key: &str, body: &str) -> String {
+    request("POST", path, &[("Idempotency-Key", key)], body)
+}
+
+/// A request with these headers, and a body of JSON.
+pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
+    let headers: Vec<_> =
+        headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let headers = headers.concat();
     let len = body.len();
     format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len}\r\n\
-         Content-Type: application/json\r\nIdempotency-Key: {key}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len}\r\n\
+         Content-Type: application/json\r\n{headers}\r\n{body}"
     )
 }
 

@@ -1,44 +1,23 @@
 //! A key and the day for which it is used, on a clock that is moved by hand.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::http::{Request, StatusCode};
-use idemstore::http::Start;
-use idemstore::{ManualClock, Store, Timestamp};
-use tower::util::ServiceExt;
+use axum::http::StatusCode;
+use idemstore::{Key, ManualClock, Status, Store, Timestamp};
+use tokio::runtime::Runtime;
 
-use super::example::api::Api;
-use super::example::objects::Objects;
-
-/// Status, whether it was replayed, and the body.
-type Answer = (StatusCode, bool, String);
-
-async fn post(router: &Router, path: &str, key: &str, body: &'static str) -> Answer {
-    let request = Request::post(path).header("Idempotency-Key", key).body(Body::from(body));
-    let response = router.clone().oneshot(request.expect("it is a request")).await;
-    let (parts, body) = response.expect("it answers").into_parts();
-    let body = to_bytes(body, 1 << 20).await.expect("it is short");
-    let body = String::from_utf8(body.to_vec()).expect("it is text");
-    (parts.status, parts.headers.contains_key("idempotent-replayed"), body)
-}
+use super::inside::{STARTS, post, router, router_that_takes};
 
 #[tokio::test]
 async fn a_key_is_used_for_a_day_and_free_after_it() {
-    for start in [Start::BeforeHandler, Start::ByHandler] {
+    for start in STARTS {
         let directory = tempfile::tempdir().expect("there is room");
         // Ten o'clock on the first of May.
         let clock = ManualClock::new(Timestamp::from_unix_ms(1_777_629_600_000));
         let builder = Store::builder().clock(clock.clone());
-        let api = Api {
-            store: builder.open(directory.path().join("store")).expect("it opens"),
-            objects: Objects::open(&directory.path().join("objects.log")).expect("it opens"),
-            start,
-            wait: None,
-            delay: Duration::ZERO,
-        };
-        let router = api.router();
+        let store = builder.open(directory.path().join("store")).expect("it opens");
+        let router = router(directory.path(), &store, start);
         let vendor = || post(&router, "/api/v1/vendors", "1234", r#"{"name":"Ann"}"#);
         let hours = |hours: u64| clock.advance(Duration::from_secs(hours * 3600));
 
@@ -53,25 +32,43 @@ async fn a_key_is_used_for_a_day_and_free_after_it() {
     }
 }
 
-#[tokio::test]
-async fn a_request_that_was_refused_has_not_used_its_key() {
-    for start in [Start::BeforeHandler, Start::ByHandler] {
+/// A day later the same request with the same key is another operation. If that one is interrupted, the
+/// object of the day before says nothing of it.
+#[test]
+fn what_a_key_has_made_yesterday_is_not_taken_for_what_was_interrupted_today() {
+    for start in STARTS {
         let directory = tempfile::tempdir().expect("there is room");
-        let store = Store::open(directory.path().join("store")).expect("it opens");
-        let objects = Objects::open(&directory.path().join("objects.log")).expect("it opens");
-        let (wait, delay) = (None, Duration::ZERO);
-        let router = Api { store: store.clone(), objects, start, wait, delay }.router();
-        let customers = "/api/v1/customers";
-        for bad in ["{", "[]", r#"{"name":7}"#, r#"{"name":""}"#, r#"{"nom":"Ann"}"#] {
-            assert_eq!(
-                post(&router, customers, "k", bad).await.0,
-                StatusCode::BAD_REQUEST,
-                "{bad}"
-            );
-        }
-        assert_eq!(store.stats().records, 0);
-        let good = post(&router, customers, "k", r#"{"name":"Ann"}"#).await;
-        assert_eq!((good.0, good.1), (StatusCode::CREATED, false));
-        assert_eq!(store.stats().records, 1);
+        let clock = ManualClock::new(Timestamp::from_unix_ms(1_777_629_600_000));
+        let builder = Store::builder().clock(clock.clone());
+        let store = builder.open(directory.path().join("store")).expect("it opens");
+        let ask = async |delay| {
+            let router = router_that_takes(delay, directory.path(), &store, start);
+            post(&router, "/api/v1/vendors", "1234", r#"{"name":"Ann"}"#).await
+        };
+        let runtime = Runtime::new().expect("it starts");
+        let first = runtime.block_on(ask(Duration::ZERO));
+        assert_eq!((first.0, first.1), (StatusCode::CREATED, false));
+        clock.advance(Duration::from_secs(25 * 3600));
+
+        // It ends with its runtime, before it has made anything.
+        let key = Key::scoped("public", "1234").expect("it is a key");
+        let is = |status| {
+            let known = store.get(&key).expect("it answers");
+            known.is_some_and(|known| known.status() == status)
+        };
+        runtime.block_on(async {
+            let mut handled = pin!(ask(Duration::from_secs(3600)));
+            while !is(Status::Executing) {
+                let tick = tokio::time::sleep(Duration::from_millis(1));
+                assert!(tokio::time::timeout_at(tick.deadline(), &mut handled).await.is_err());
+            }
+        });
+        drop(runtime);
+        assert!(is(Status::Interrupted), "{start:?}");
+
+        let runtime = Runtime::new().expect("it starts");
+        let retried = runtime.block_on(ask(Duration::ZERO));
+        assert_eq!((retried.0, retried.1), (StatusCode::CREATED, false), "it has run again");
+        assert_ne!(retried.2, first.2);
     }
 }

@@ -11,10 +11,19 @@ mod client;
 mod day;
 #[path = "../../examples/customers_api"]
 mod example {
+    pub mod answers;
     pub mod api;
+    pub mod exchange;
+    pub mod fields;
     pub mod objects;
+    pub mod provider;
     pub mod server;
+    pub mod verification;
 }
+mod fields;
 mod foreign;
+mod inside;
 mod process;
+mod provider;
 mod transcript;
+mod verification;

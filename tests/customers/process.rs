@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use super::client::{Answer, get, post, send, send_at_once};
+use super::client::{Answer, get, post, request, send, send_at_once};
 use super::example::server::{Flags, serve};
 
 const FLAGS: &str = "CUSTOMERS_API_FLAGS";
-const CUSTOMERS: &str = "/api/v1/customers";
+pub const CUSTOMERS: &str = "/api/v1/customers";
 
 /// Not a test: it is what the processes run that the tests start.
 #[test]
@@ -62,18 +62,16 @@ impl Service {
 
     /// Waits until a request with a key is under way.
     fn wait_for_a_request(&self) {
-        while self.send(&get("/health")).body != r#"{"in_flight":1}"# {
-            thread::sleep(Duration::from_millis(10));
-        }
+        wait_until(|| self.send(&get("/health")).body == r#"{"in_flight":1}"#);
     }
 
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().expect("it was running");
         self.child.wait().expect("it has ended");
     }
 
     /// Tells it to end, and waits until it has.
-    fn terminate(mut self) -> bool {
+    pub fn terminate(mut self) -> bool {
         let process = self.child.id().to_string();
         let told = Command::new("kill").args(["-TERM", &process]).status().expect("it runs");
         assert!(told.success());
@@ -88,7 +86,16 @@ impl Drop for Service {
     }
 }
 
-fn directory() -> (tempfile::TempDir, PathBuf) {
+/// Waits for what must come, and for a minute at most.
+pub fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not come");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub fn directory() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("there is room");
     let path = directory.path().to_owned();
     (directory, path)
@@ -148,9 +155,7 @@ fn a_kill_in_mid_handler_costs_no_customer_and_makes_none_twice() {
             let log = path.join("objects.log");
             if is_replayed {
                 // The effect shows in the middle of the handler.
-                while std::fs::metadata(&log).expect("it is there").len() == 0 {
-                    thread::sleep(Duration::from_millis(10));
-                }
+                wait_until(|| std::fs::metadata(&log).expect("it is there").len() != 0);
             } else {
                 service.wait_for_a_request();
             }
@@ -205,4 +210,62 @@ fn a_part_of_a_line_that_a_kill_has_left_is_cut_off() {
     service.kill();
     let service = Service::start(&path, "");
     assert_eq!(customers(&service), ["Ann", "Bob"]);
+}
+
+#[test]
+fn a_request_without_a_key_is_refused_where_keys_are_required() {
+    for start in ["before-handler", "by-handler"] {
+        let (_directory, path) = directory();
+        let service = Service::start(&path, &format!("--start {start} --require-key"));
+        let made = service.send(&post(CUSTOMERS, "key", r#"{"name":"Ann"}"#));
+        assert_eq!(made.status, 201);
+        for (method, to) in [("POST", CUSTOMERS), ("PUT", "/api/v1/customers/1")] {
+            let refused = service.send(&request(method, to, &[], r#"{"name":"Bob"}"#));
+            assert_eq!(refused.status, 400, "{method}");
+            assert!(refused.body.contains("#variant.KeyMissing"), "{}", refused.body);
+        }
+        assert_eq!(customers(&service), ["Ann"]);
+        let deleted = service.send(&request("DELETE", "/api/v1/customers/1", &[], ""));
+        assert_eq!(deleted.status, 204);
+
+        let (_directory, path) = directory();
+        let service = Service::start(&path, &format!("--start {start}"));
+        for (method, to, status) in [("POST", CUSTOMERS, 201), ("PUT", "/api/v1/customers/1", 200)]
+        {
+            let taken = service.send(&request(method, to, &[], r#"{"name":"Bob"}"#));
+            assert_eq!(taken.status, status, "{method}");
+        }
+        assert_eq!(customers(&service), ["Bob"]);
+    }
+}
+
+/// The one with the key of the other has another object, also if it was killed before its answer.
+#[test]
+fn two_tenants_with_the_same_key_have_an_object_each_after_a_kill() {
+    for start in ["before-handler", "by-handler"] {
+        let (_directory, path) = directory();
+        let service = Service::start(&path, &format!("--start {start} --delay 4s"));
+        let as_tenant = |tenant: &str| {
+            let token = format!("Bearer {tenant}");
+            let headers = [("Authorization", token.as_str()), ("Idempotency-Key", "key")];
+            request("POST", CUSTOMERS, &headers, r#"{"name":"Ann"}"#)
+        };
+        let listed = |service: &Service, tenant: &str| {
+            let token = format!("Bearer {tenant}");
+            service.send(&request("GET", CUSTOMERS, &[("Authorization", &token)], "")).body
+        };
+        let (address, sent) = (service.address, as_tenant("acme"));
+        let client = thread::spawn(move || send(address, &sent));
+        // That of one tenant shows, and that of the other has not begun.
+        wait_until(|| listed(&service, "acme") != "[]");
+        service.kill();
+        assert_eq!(client.join().expect("it does not panic"), None);
+        let service = Service::start(&path, &format!("--start {start}"));
+        let (other, one) = (service.send(&as_tenant("globex")), service.send(&as_tenant("acme")));
+        assert_eq!((other.status, other.is_replayed()), (201, false), "{start}");
+        assert_eq!((one.status, one.is_replayed()), (201, true), "{start}");
+        assert_eq!(listed(&service, "acme"), format!("[{}]", one.body));
+        assert_eq!(listed(&service, "globex"), format!("[{}]", other.body));
+        assert_ne!(one.body, other.body);
+    }
 }

@@ -18,12 +18,20 @@ retry = Retry(
 )
 
 
+def customer(number, name):
+    return {
+        "name": name,
+        "email": f"customer-{number}@example.com",
+        "address": {"city": "Köln", "lines": [number, None, 1.5]},
+    }
+
+
 def create(number, name):
     session = requests.Session()
     session.mount("http://", HTTPAdapter(max_retries=retry))
     return session.post(
         f"{base}/customers",
-        json={"name": name},
+        json=customer(number, name),
         headers={"Idempotency-Key": f'"key-{number}"'},
         timeout=30,
     )
@@ -36,7 +44,8 @@ with ThreadPoolExecutor(32) as pool:
 bodies = {}
 for (number, name), answer in zip(calls, answers):
     assert answer.status_code == 201, answer.text
-    assert answer.json()["name"] == name
+    shown = answer.json()
+    assert shown == {"id": shown["id"], **customer(number, name)}, answer.text
     bodies.setdefault(number, set()).add((answer.text, answer.headers["Location"]))
 assert all(len(said) == 1 for said in bodies.values()), bodies
 replays = [answer for answer in answers if answer.headers.get("Idempotent-Replayed") == "true"]
