@@ -129,7 +129,6 @@ struct Caller {
 struct Started {
     operation: Operation,
     name: String,
-    begun_at: Timestamp,
 }
 
 impl FromRequest<Api> for Caller {
@@ -153,20 +152,15 @@ async fn part<P: FromRequestParts<Api>>(parts: &mut Parts, api: &Api) -> Result<
 
 impl Caller {
     /// Nothing that this request could be refused for comes after this. `None` if it has no key.
-    async fn start(&self, store: &Store) -> Result<Option<Started>, Response> {
+    async fn start(&self) -> Result<Option<Started>, Response> {
         let refused =
             |error: StartError| problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
         if let Some(permit) = &self.permit {
             permit.start().await.map_err(refused)?;
         }
         let Some(operation) = self.operation.clone() else { return Ok(None) };
-        let Ok(Some(known)) = store.get(operation.key()) else {
-            let response = problem(StatusCode::SERVICE_UNAVAILABLE, "nothing was done");
-            return Err(with_effect(response, Effect::DidNotHappen(())));
-        };
-        let begun_at = known.begun_at();
-        let name = name_of(|label| operation.downstream_key(label), begun_at);
-        Ok(Some(Started { operation, name, begun_at }))
+        let name = name_of(|label| operation.downstream_key(label), operation.begun_at());
+        Ok(Some(Started { operation, name }))
     }
 
     /// Makes the change, and answers with it.
@@ -195,15 +189,15 @@ async fn create(State(api): State<Api>, caller: Caller) -> Result<Response, Resp
         // The webhook could not say what it confirms.
         return Err(key_missing());
     }
-    let started = caller.start(&api.store).await?;
-    if let (true, Some(Started { operation, name, begun_at })) = (verify, &started) {
+    let started = caller.start().await?;
+    if let (true, Some(Started { operation, name })) = (verify, &started) {
         let asked = Asked {
             operation: name.clone(),
             tenant: caller.tenant,
             kind: caller.kind,
             fields,
             key: String::from_utf8_lossy(operation.key().as_bytes()).into_owned(),
-            begun_at: begun_at.as_unix_ms(),
+            begun_at: operation.begun_at().as_unix_ms(),
         };
         return Ok(api.verify(operation, asked).await);
     }
@@ -227,7 +221,7 @@ async fn update(
     let Some(before) = api.objects.get(&(caller.tenant.clone(), caller.kind, id)) else {
         return Err(not_found());
     };
-    let started = caller.start(&api.store).await?;
+    let started = caller.start().await?;
     let verified = before.verified && before.fields.email == fields.email;
     Ok(caller.make(&api, (id, Object { fields, verified }), started, false).await)
 }

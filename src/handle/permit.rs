@@ -48,6 +48,12 @@ impl Permit {
         self.hold.key()
     }
 
+    /// When its key was begun, which the started record has too.
+    #[cfg(feature = "tower")]
+    pub(crate) fn begun_at(&self) -> Timestamp {
+        self.begun_at
+    }
+
     /// What the keys of the operation for its callees are derived from.
     #[cfg(feature = "tower")]
     pub(crate) fn downstream(&self) -> Downstream {

@@ -6,6 +6,7 @@ use http::Response;
 
 use super::backing::{Claim, Limit};
 use super::slot::Slot;
+use crate::clock::Timestamp;
 use crate::handle::Downstream;
 use crate::key::Key;
 use crate::rules::effect::Effect;
@@ -20,6 +21,7 @@ use crate::sync::{Arc, Mutex};
 pub struct Operation {
     key: Key,
     attempt: u32,
+    begun_at: Timestamp,
     downstream: Downstream,
     said: Arc<Mutex<Said>>,
     slot: Slot,
@@ -28,15 +30,15 @@ pub struct Operation {
 impl Operation {
     /// What this would start.
     pub(super) fn of(claim: &Claim, limit: Limit) -> Self {
-        let (key, attempt, downstream) = match claim {
-            Claim::Fresh(permit) => (permit.key(), 1, permit.downstream()),
+        let (key, attempt, begun_at, downstream) = match claim {
+            Claim::Fresh(permit) => (permit.key(), 1, permit.begun_at(), permit.downstream()),
             Claim::Interrupted(interrupted) => {
-                let attempt = interrupted.attempt().saturating_add(1);
-                (interrupted.key(), attempt, interrupted.downstream())
+                let (attempt, begun_at) = (interrupted.attempt(), interrupted.begun_at());
+                (interrupted.key(), attempt.saturating_add(1), begun_at, interrupted.downstream())
             }
         };
         let slot = Slot::starting(limit);
-        Self { key: key.clone(), attempt, downstream, said: Arc::default(), slot }
+        Self { key: key.clone(), attempt, begun_at, downstream, said: Arc::default(), slot }
     }
 
     pub(super) fn slot(&self) -> &Slot {
@@ -54,6 +56,13 @@ impl Operation {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// When the operation was begun for the first time. Together with the key it names one operation for
+    /// ever: a key that was freed, or is free again after its retention, is begun anew.
+    #[must_use]
+    pub fn begun_at(&self) -> Timestamp {
+        self.begun_at
     }
 
     /// A key for a service that the handler calls: see

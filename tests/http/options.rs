@@ -108,3 +108,24 @@ async fn an_operation_can_be_told_what_became_of_its_effect() {
         assert_eq!(info.map(|info| info.status()), status, "{effect:?}");
     }
 }
+
+#[tokio::test]
+async fn an_operation_says_when_it_was_begun_in_each_of_its_attempts() {
+    let place = Place::new();
+    let store = place.open();
+    let begun = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let ours = Arc::clone(&begun);
+    let handle = move |Extension(operation): Extension<Operation>| {
+        ours.lock().expect("no handler panics").push((operation.attempt(), operation.begun_at()));
+        async { StatusCode::BAD_GATEWAY }
+    };
+    let router = Router::new().fallback(axum::routing::any(handle));
+    let layer = layer(store.clone()).on_interrupted(|_| async { idemstore::http::Decision::Retry });
+    let address = serve(router.layer(layer)).await;
+    for _ in 0..2 {
+        assert_eq!(post("abc", "apples").send(address).await.status, 502);
+    }
+    let key = idemstore::Key::scoped(SCOPE, "abc").expect("it is a key");
+    let known = store.get(&key).expect("it answers").expect("it was interrupted").begun_at();
+    assert_eq!(*begun.lock().expect("no handler panics"), [(1, known), (2, known)]);
+}
