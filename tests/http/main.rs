@@ -24,6 +24,7 @@ mod panic;
 mod replay;
 mod scope;
 mod services;
+mod stacks;
 mod start;
 mod streams;
 mod support;
