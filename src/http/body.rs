@@ -303,6 +303,13 @@ impl http_body::Body for Body {
     }
 }
 
+/// No bytes at all: layers around this one answer with it.
+impl Default for Body {
+    fn default() -> Self {
+        Self::whole(Bytes::new(), None)
+    }
+}
+
 impl From<Whole> for Body {
     fn from(whole: Whole) -> Self {
         Self::whole(whole.data, whole.trailers)
@@ -333,6 +340,14 @@ mod tests {
     fn a_body_can_be_sent_and_shared_between_threads() {
         fn is_both<T: Send + Sync>() {}
         is_both::<Body>();
+    }
+
+    /// Layers such as those for CORS and time limits answer with it, right around this one.
+    #[test]
+    fn a_default_body_is_empty() {
+        let body = Body::default();
+        assert!(body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(0));
     }
 
     proptest! {

@@ -31,6 +31,7 @@ mod patience;
 mod replay;
 mod scope;
 mod services;
+mod stacks;
 mod start;
 mod streams;
 mod support;
