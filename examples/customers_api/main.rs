@@ -1,4 +1,4 @@
-//! The API of the README's first page, as a service: create and update customers and vendors, and
+//! The API of the README beside this file, as a service: create and update customers and vendors, and
 //! send each request again as often as you like.
 //!
 //! ```text

@@ -1,10 +1,10 @@
-//! The README's transcript, command by command with the real curl.
+//! The transcript of the example's README, command by command with the real curl.
 
 use std::process::Command;
 
 use super::process::Service;
 
-const README: &str = include_str!("../../README.md");
+const README: &str = include_str!("../../examples/customers_api/README.md");
 const START: &str = "$ cargo run --features tower --example customers_api --";
 
 /// A command and what it says.
@@ -14,7 +14,7 @@ struct Said {
     lines: Vec<String>,
 }
 
-/// The transcripts of the README: the flags of the service, and the commands.
+/// The transcripts: the flags of the service, and the commands.
 fn transcripts() -> Vec<(String, Vec<Said>)> {
     let blocks = README.split("```console\n").skip(1);
     let blocks = blocks.filter_map(|block| block.split("```").next());

@@ -1,4 +1,4 @@
-//! What the README says of memory, line by line: bytes that are allocated, counted by the allocator.
+//! What docs/GUARANTEES.md says of memory, line by line: bytes that are allocated, counted by the allocator.
 //! They do not depend on the machine. The count is the whole process's, so the tests take turns.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
