@@ -1,8 +1,11 @@
-//! A chapter for each kind of program: the problem, the pattern as code that compiles, what a kill
-//! leaves at each point, what to choose, and common mistakes. The last two chapters are on running a
-//! store and on testing code that uses one.
+//! A chapter for each kind of program: the problem, the pattern, what a kill leaves at each point, what
+//! to choose, and common mistakes. The last two chapters are on running a store and on testing code that
+//! uses one.
 //!
-//! It is there in the documentation only.
+//! Each block of Rust is a whole file: paste it into the `src/main.rs` of a new crate that has idemstore,
+//! with the crates and features that a first line `// Needs: ..` names.
+//!
+//! This module is there in the documentation only.
 
 #[doc = include_str!("../docs/guide/http-handler.md")]
 pub mod http_handler {}
@@ -22,10 +25,12 @@ pub mod cron_job {}
 #[doc = include_str!("../docs/guide/saga.md")]
 pub mod saga {}
 
-#[cfg(feature = "transaction")]
+// A chapter whose blocks need a feature is always shown, and its blocks are run with the feature alone.
+#[cfg(any(not(doctest), feature = "transaction"))]
 #[doc = include_str!("../docs/guide/business-data.md")]
 pub mod business_data {}
 
+#[cfg(any(not(doctest), feature = "typed"))]
 #[doc = include_str!("../docs/guide/operations.md")]
 pub mod operations {}
 
