@@ -1,8 +1,10 @@
 //! The bytes of one record and one change: bincode, fenced in.
 //!
-//! This is the only file that knows of bincode. Both formats that hold records use it: a row of
+//! This folder is the only place that knows of bincode. Both formats that hold records use it: a row of
 //! the vault and an operation in the log (`docs/FORMAT.md` shows them byte by byte). Decoding
 //! borrows, never allocates what a length field asks for, and refuses bytes that are left over.
+
+mod wire;
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::enc::EncoderImpl;
@@ -16,6 +18,7 @@ use crate::limits::{CHANGE_OVERHEAD_MAX, RESULT_INLINE_MAX, RESULT_LEN_MAX};
 use crate::local::change::{ChangeKind, RecordId};
 use crate::local::room::Stage;
 use crate::rules::record::{Digest, Kept, Record, State};
+use wire::{WireApart, WireChange, WireNoted, WirePlace, WireRecord, WireState};
 
 const BYTES_MAX: usize = RESULT_LEN_MAX + CHANGE_OVERHEAD_MAX;
 const CONFIG: Configuration<LittleEndian, Varint, Limit<BYTES_MAX>> =
@@ -24,96 +27,6 @@ const CONFIG: Configuration<LittleEndian, Varint, Limit<BYTES_MAX>> =
 /// The bytes are not what [`encode_row`] or [`encode_change`] write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
-
-#[derive(Encode, BorrowDecode)]
-#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
-struct WireRecord<'a> {
-    key: &'a [u8],
-    fingerprint_algorithm: u8,
-    fingerprint: [u8; 32],
-    begun_at: u64,
-    attempt: u32,
-    state: WireState<'a>,
-}
-
-/// What format 3 added, in front of what a record was before.
-#[derive(Encode, BorrowDecode)]
-#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
-struct WireNoted<'a> {
-    keep: bool,
-    note: Option<&'a [u8]>,
-    record: WireRecord<'a>,
-}
-
-/// The place that a record has left.
-#[derive(Encode, BorrowDecode)]
-#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
-struct WirePlace {
-    expires_at: u64,
-    serial: u64,
-}
-
-#[derive(Encode, BorrowDecode)]
-#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
-enum WireState<'a> {
-    Started,
-    Completed {
-        completed_at: u64,
-        result: &'a [u8],
-    },
-    /// The result has a row of its own.
-    CompletedApart {
-        completed_at: u64,
-        apart: WireApart,
-    },
-    StartedAt {
-        checkpoint: &'a [u8],
-    },
-    /// The checkpoint has a row of its own.
-    StartedAtApart {
-        apart: WireApart,
-    },
-    Digest {
-        completed_at: u64,
-        result_len: u64,
-        result_digest: [u8; 32],
-    },
-}
-
-/// Bytes that have a row of their own.
-#[derive(Clone, Copy, Encode, BorrowDecode)]
-#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
-struct WireApart {
-    len: u32,
-    digest: [u8; 16],
-}
-
-#[derive(Encode, BorrowDecode)]
-#[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
-enum WireChange<'a> {
-    /// As formats 1 and 2 wrote it.
-    OldPut {
-        expires_at: u64,
-        serial: u64,
-        record: WireRecord<'a>,
-    },
-    Remove {
-        expires_at: u64,
-        serial: u64,
-    },
-    Mark {
-        serial: u64,
-    },
-    Wall {
-        at: u64,
-    },
-    Put {
-        from: Option<WirePlace>,
-        expires_at: u64,
-        serial: u64,
-        noted: WireNoted<'a>,
-    },
-}
 
 /// What stands in the log.
 pub(crate) enum Logged {
