@@ -43,6 +43,7 @@ fn main() {
     let store = Store::open(place.path().join("store")).expect("a new store opens");
     let serve = |router| serve(&runtime, router);
     let plain = serve(service());
+    let reading = serve(reading());
     let layer = || IdempotencyLayer::new(store.clone(), Scope::shared("bench"));
     let before = serve(service().layer(layer()));
     let by_handler = serve(starting().layer(layer().start(Start::ByHandler)));
@@ -51,6 +52,7 @@ fn main() {
     let mut latest = Duration::ZERO;
     for round in 0..scale.of(ROUNDS) {
         notes.add("plain", load(plain, requests, |_| request("key")));
+        notes.add("reading", load(reading, requests, |_| request("key")));
         // The first request of each key runs, and the others are replays: of what is in memory
         // still, then of what the vault has.
         let recent = |caller| request(&format!("{round}-{caller}"));
@@ -72,8 +74,11 @@ fn report(scale: Scale, notes: &Notes, latest: Duration) {
     let mut table =
         scale.table("requests a second, 64 connections", ["measured", "beside", "ratio"]);
     for (what, measured, beside, target) in [
-        ("replays from memory / plain service", "recent", "plain", Target::AtLeast(0.8)),
-        ("replays from the vault / plain service", "settled", "plain", Target::AtLeast(0.8)),
+        ("replays from memory / plain service", "recent", "plain", Target::None),
+        ("replays from the vault / plain service", "settled", "plain", Target::None),
+        ("replays from memory / one that reads", "recent", "reading", Target::AtLeast(0.9)),
+        ("replays from the vault / one that reads", "settled", "reading", Target::AtLeast(0.9)),
+        ("plain service that reads / plain service", "reading", "plain", Target::None),
         ("new keys, start before the handler / bare store", "before", "bare", Target::AtLeast(0.7)),
         ("new keys, start by the handler / bare store", "by-handler", "bare", Target::AtLeast(0.7)),
         ("new keys, start before the handler / plain service", "before", "plain", Target::None),
@@ -100,6 +105,15 @@ async fn order() -> (StatusCode, Vec<u8>) {
 
 fn service() -> Router {
     Router::new().route("/orders", post(order))
+}
+
+/// The same with a handler that reads the body of its request, as the layer has to.
+fn reading() -> Router {
+    let handler = |body: axum::body::Bytes| async move {
+        assert_eq!(body.len(), 9);
+        order().await
+    };
+    Router::new().route("/orders", post(handler))
 }
 
 /// The same with a handler that says when it starts.

@@ -1,48 +1,46 @@
 //! The memory that the bodies of requests may take, all together.
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use crate::sync::Arc;
-
-/// What is counted: bytes alone would be more than a permit can count.
-const UNIT: usize = 1024;
+use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// Room for the bodies of all requests that are under way.
 #[derive(Clone)]
-pub(super) struct Room(Arc<Semaphore>);
+pub(super) struct Room {
+    /// Bytes that are left.
+    left: Arc<AtomicU64>,
+}
 
 impl Room {
     pub(super) fn new(bytes: usize) -> Self {
-        let units = bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS);
-        Self(Arc::new(Semaphore::new(units)))
+        Self { left: Arc::new(AtomicU64::new(bytes as u64)) }
     }
 
     /// A share of it, which has nothing yet.
     pub(super) fn share(&self) -> Share {
-        Share { room: self.clone(), bytes: 0, taken: None }
+        Share { room: self.clone(), taken: 0 }
     }
 }
 
 /// What one request has of it, until this is dropped.
 pub(super) struct Share {
     room: Room,
-    bytes: usize,
-    taken: Option<OwnedSemaphorePermit>,
+    taken: u64,
 }
 
 impl Share {
     /// Takes room for so many bytes more. `false` if there is none.
     pub(super) fn take(&mut self, bytes: usize) -> bool {
-        let wanted = self.bytes.saturating_add(bytes);
-        let units = wanted.div_ceil(UNIT) - self.bytes.div_ceil(UNIT);
-        let Ok(units) = u32::try_from(units) else { return false };
-        let Ok(more) = Arc::clone(&self.room.0).try_acquire_many_owned(units) else { return false };
-        self.bytes = wanted;
-        match &mut self.taken {
-            Some(taken) => taken.merge(more),
-            None => self.taken = Some(more),
-        }
-        true
+        let bytes = bytes as u64;
+        let less = |left: u64| left.checked_sub(bytes);
+        let is_taken =
+            self.room.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        self.taken += if is_taken { bytes } else { 0 };
+        is_taken
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.room.left.fetch_add(self.taken, Ordering::Relaxed);
     }
 }
 
@@ -52,20 +50,20 @@ mod tests {
 
     #[test]
     fn what_is_taken_is_there_again_once_its_share_is_gone() {
-        let room = Room::new(3 * UNIT);
+        let room = Room::new(3);
         let (mut first, mut second) = (room.share(), room.share());
-        assert!(first.take(UNIT) && first.take(1), "each takes whole units");
-        assert!(second.take(UNIT));
-        assert!(!second.take(1));
+        assert!(first.take(1) && first.take(1) && second.take(1));
+        assert!(!first.take(1) && !second.take(1));
         drop(first);
-        assert!(second.take(2 * UNIT) && !second.take(1));
+        assert!(second.take(2) && !second.take(1));
         assert!(second.take(0));
+        drop(second);
+        assert!(room.share().take(3));
     }
 
     #[test]
-    fn many_small_pieces_take_no_more_than_one_large_one() {
-        let mut share = Room::new(UNIT).share();
-        assert!((0..UNIT).all(|_| share.take(1)));
-        assert!(!share.take(1));
+    fn more_than_there_is_takes_nothing() {
+        let mut share = Room::new(usize::MAX).share();
+        assert!(share.take(usize::MAX) && !share.take(1));
     }
 }

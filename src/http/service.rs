@@ -153,8 +153,6 @@ where
     S: Service<Request<Body>, Response = Response<R>, Error: Send, Future: Send> + Send + 'static,
     R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
 {
-    // Without a runtime nothing could be run to its end, so it is not begun.
-    let Ok(runtime) = Handle::try_current() else { return Ok(config.refuse(Problem::Unavailable)) };
     let asked = match config.ask(&name, request).await {
         Ok(asked) => asked,
         Err(refusal) => return Ok(refusal.into_response()),
@@ -171,8 +169,11 @@ where
         Begin::InFlight(_) => return Ok(config.refuse(Problem::InFlight)),
         Begin::Mismatch => return Ok(config.refuse(Problem::KeyReused)),
     };
-    let Ok(handler) = Arc::clone(&config.handlers).try_acquire_owned() else {
-        // The claim is dropped, and with it all there is of the request.
+    // Without a runtime nothing could be run to its end. The claim is dropped, and with it all there is of
+    // the request.
+    let (Ok(runtime), Ok(handler)) =
+        (Handle::try_current(), Arc::clone(&config.handlers).try_acquire_owned())
+    else {
         return Ok(config.refuse(Problem::Unavailable));
     };
     let run = Run { config: Arc::clone(&config), inner, request, handler, share };
