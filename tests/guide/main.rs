@@ -12,6 +12,8 @@
 
 mod chapter;
 mod client;
+mod clients;
+mod contract;
 mod limits;
 mod project;
 mod service;
