@@ -1,14 +1,29 @@
 //! A chapter for each kind of program: the problem, the pattern, what a kill leaves at each point, what
-//! to choose, and common mistakes. The last two chapters are on running a store and on testing code that
+//! to choose, and common mistakes. Two more go from an axum service without idempotency to one with it, and
+//! have what to tell its clients. The last two chapters are on running a store and on testing code that
 //! uses one.
 //!
 //! Each block of Rust is a whole file: paste it into the `src/main.rs` of a new crate that has idemstore,
-//! with the crates and features that a first line `// Needs: ..` names.
+//! with the crates and features that a first line `// Needs: ..` names. A program of several files has them
+//! in blocks that begin with their names, such as `// src/bank.rs`, and shows parts of them before.
 //!
 //! This module is there in the documentation only.
 
+/// [axum-service.md]: axum_service
+/// [axum-service.md#how-long-a-body-may-be]: axum_service#how-long-a-body-may-be
+/// [http-contract.md]: http_contract
 #[doc = include_str!("../docs/guide/http-handler.md")]
 pub mod http_handler {}
+
+/// [http-contract.md]: http_contract
+/// [http-handler.md#layers-around-and-within]: http_handler#layers-around-and-within
+/// [testing.md]: testing
+#[cfg(any(not(doctest), feature = "tower"))]
+#[doc = include_str!("../docs/guide/axum-service.md")]
+pub mod axum_service {}
+
+#[doc = include_str!("../docs/guide/http-contract.md")]
+pub mod http_contract {}
 
 #[doc = include_str!("../docs/guide/async.md")]
 pub mod async_service {}

@@ -3,7 +3,8 @@
 //!
 //! A client names an operation with the header `Idempotency-Key`. The layer runs it once, and
 //! answers each retry with the stored response: status, headers and body as they were, and the
-//! header `Idempotent-Replayed: true` beside them.
+//! header `Idempotent-Replayed: true` beside them. A chapter of the guide goes [step by
+//! step](crate::guide::axum_service) from a service without the layer to one with it.
 //!
 //! ```
 //! use axum::Router;

@@ -1,0 +1,21 @@
+//! The chapters of the guide that are about an HTTP service: their programs are built, run and killed, and
+//! what they say to clients is compared with the code. It starts processes, so it is a binary of its own.
+
+#![cfg(unix)]
+#![expect(
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on has failed, and it has no users"
+)]
+
+mod chapter;
+mod client;
+mod clients;
+mod contract;
+mod limits;
+mod project;
+mod service;
+mod with;
+mod without;
