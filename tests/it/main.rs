@@ -32,6 +32,7 @@ mod hostile;
 mod house;
 mod inspect;
 mod keys;
+mod links;
 mod load;
 mod many;
 #[cfg(feature = "transaction")]
