@@ -1,7 +1,6 @@
 //! A chapter for each kind of program: the problem, the pattern, what a kill leaves at each point, what
-//! to choose, and common mistakes. Two more go from an axum service without idempotency to one with it, and
-//! have what to tell its clients. The last two chapters are on running a store and on testing code that
-//! uses one.
+//! to choose, and common mistakes. One goes from an axum service without idempotency to one with it, and one
+//! has what to tell its clients. The last two are on running a store and on testing code that uses one.
 //!
 //! Each block of Rust is a whole file: paste it into the `src/main.rs` of a new crate that has idemstore,
 //! with the crates and features that a first line `// Needs: ..` names. A program of several files has them
@@ -9,9 +8,12 @@
 //!
 //! This module is there in the documentation only.
 
+// A chapter whose blocks need a feature is always shown, and its blocks are run with the feature alone.
+
 /// [axum-service.md]: axum_service
 /// [axum-service.md#how-long-a-body-may-be]: axum_service#how-long-a-body-may-be
 /// [http-contract.md]: http_contract
+#[cfg(any(not(doctest), feature = "tower"))]
 #[doc = include_str!("../docs/guide/http-handler.md")]
 pub mod http_handler {}
 
@@ -40,7 +42,6 @@ pub mod cron_job {}
 #[doc = include_str!("../docs/guide/saga.md")]
 pub mod saga {}
 
-// A chapter whose blocks need a feature is always shown, and its blocks are run with the feature alone.
 #[cfg(any(not(doctest), feature = "transaction"))]
 #[doc = include_str!("../docs/guide/business-data.md")]
 pub mod business_data {}
