@@ -17,8 +17,7 @@ const WHOLE: &str = "The whole program";
 pub struct Programs {
     pub without: PathBuf,
     pub with: PathBuf,
-    /// What the chapter's own tests have said.
-    pub tested: String,
+    project: Project,
 }
 
 pub static PROGRAMS: LazyLock<Programs> = LazyLock::new(|| {
@@ -37,7 +36,7 @@ pub static PROGRAMS: LazyLock<Programs> = LazyLock::new(|| {
     with.write("src/bank.rs", &bank);
     with.write("src/tests.rs", &block(CHAPTER, TESTS, "// src/tests.rs"));
 
-    Programs { without: without.build(), with: with.build(), tested: with.cargo(&["test"]) }
+    Programs { without: without.build(), with: with.build(), project: with }
 });
 
 /// The manifest with this crate instead of the published one.
@@ -107,7 +106,7 @@ fn target() -> PathBuf {
 
 #[test]
 fn the_tests_of_the_chapter_hold() {
-    let tested = &PROGRAMS.tested;
+    let tested = PROGRAMS.project.cargo(&["test"]);
     let count = block(CHAPTER, TESTS, "// src/tests.rs").matches("\n#[t").count();
     assert!(tested.contains(&format!("test result: ok. {count} passed; 0 failed")), "{tested}");
 }
