@@ -1,16 +1,18 @@
 //! How long the layer waits, for bodies and for the store, and how much it holds meanwhile.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use idemstore::http::Problem;
-use idemstore::sim::OpenOn;
+use idemstore::sim::{Directory, OpenOn};
 use idemstore::{Begin, Status, Store};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::support::{
-    Call, Desk, Gate, Place, SCOPE, Site, StuckDisk, expect_order, expect_problem, layer, post,
+    Call, Desk, Gate, GatedDisk, Place, SCOPE, Site, expect_order, expect_problem, layer, post,
     serve,
 };
 
@@ -71,9 +73,11 @@ async fn expect_order_of(site: &Site, call: &Call) {
 }
 
 /// A store whose disk can be stuck, behind a layer that does not wait long for it.
-async fn stuck() -> (TempDir, Store, Desk, Gate, std::net::SocketAddr) {
+async fn stuck() -> (TempDir, Store, Desk, Arc<Gate>, SocketAddr) {
     let directory = tempfile::tempdir().expect("there is room");
-    let (stuck, gate) = StuckDisk::new(&directory.path().join("store"));
+    let gate = Arc::new(Gate::default());
+    let real = Directory::new(&directory.path().join("store"));
+    let stuck = GatedDisk { disk: real, gate: Arc::clone(&gate) };
     let store = Place::builder().open_on(stuck).expect("it opens");
     let desk = Desk::default();
     let layer = layer(store.clone()).store_timeout(Duration::from_millis(100));

@@ -4,13 +4,14 @@ mod client;
 mod desk;
 mod foreign;
 mod frames;
-mod stuck;
+#[path = "../../it/support/gated.rs"]
+mod gated;
 
 pub use client::{Answer, Call};
 pub use desk::Desk;
 pub use foreign::{python, run};
 pub use frames::Frames;
-pub use stuck::{Gate, StuckDisk};
+pub use gated::{Gate, GatedDisk};
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! A simulated disk that can be stuck.
+//! A disk that can be stuck, as one is that is broken or overloaded.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use idemstore::sim::{Disk, DiskFile};
 
-use super::SimDisk;
-
 /// A disk whose log waits with every sync while its gate is shut.
 #[derive(Clone, Debug)]
-pub struct GatedDisk {
-    pub disk: SimDisk,
+pub struct GatedDisk<D> {
+    pub disk: D,
     pub gate: Arc<Gate>,
 }
 
@@ -37,7 +35,7 @@ impl Gate {
     }
 }
 
-impl GatedDisk {
+impl<D> GatedDisk<D> {
     fn gated(&self, name: &str, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         if name.starts_with("log") {
             Arc::new(GatedFile { file, gate: Arc::clone(&self.gate) })
@@ -47,7 +45,7 @@ impl GatedDisk {
     }
 }
 
-impl Disk for GatedDisk {
+impl<D: Disk> Disk for GatedDisk<D> {
     fn enter(&mut self, make: bool) -> io::Result<()> {
         self.disk.enter(make)
     }
