@@ -73,7 +73,9 @@ mod key;
 mod limits;
 mod observe;
 mod sync;
-// How it works, from the rules up: each module knows only those above it.
+// What a program opens and asks: first, so that its documentation begins with that.
+mod store;
+// How it works.
 mod handle;
 #[cfg(feature = "tower")]
 pub mod http;
@@ -82,7 +84,6 @@ mod rules;
 mod run;
 #[doc(hidden)]
 pub mod sim;
-mod store;
 #[cfg(feature = "typed")]
 pub mod typed;
 // Beside these.

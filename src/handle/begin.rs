@@ -14,6 +14,27 @@ use crate::sync::Arc;
 ///
 /// Each answer is to be handled, so a `match` needs no `_` arm: a version that had another one would
 /// not compile with it.
+///
+/// ```
+/// use idemstore::{Begin, Error, Fingerprint, Key, Store};
+///
+/// fn status(store: &Store, key: &Key, request: Fingerprint) -> Result<u16, Error> {
+///     Ok(match store.begin(key, request)? {
+///         // Start it, run it, complete it. Dropping the permit leaves the key as it was.
+///         Begin::Fresh(_permit) => 202,
+///         Begin::Replay(_completed) => 200,
+///         Begin::InFlight(_) | Begin::NotKept(_) => 409,
+///         Begin::Mismatch => 422,
+///         // Find out whether it has happened: `resolve`, `abandon` or `retry`.
+///         Begin::Interrupted(_doubt) => 409,
+///     })
+/// }
+///
+/// # let store = Store::in_memory()?;
+/// let key = Key::new("order-1")?;
+/// assert_eq!(status(&store, &key, Fingerprint::of("2 apples"))?, 202);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the answer says whether the operation may run"]
 pub enum Begin {
