@@ -25,7 +25,7 @@ fn main() -> Result<()> {
 fn charge(store: &Store, order_id: &str, body: &str) -> Result<String> {
     let key = Key::scoped("orders", order_id)?;
     let mut begin = store.begin(&key, Fingerprint::of(body))?;
-    // Another request is at it right now. Its answer is ours, if it comes soon.
+    // Another request is running it now. Wait briefly, and return its answer.
     if let Begin::InFlight(in_flight) = begin {
         begin = in_flight.wait(Duration::from_secs(2))?;
     }

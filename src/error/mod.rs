@@ -12,7 +12,7 @@ use crate::sync::Arc;
 pub use bound::Bound;
 pub use open::OpenError;
 
-/// A key that cannot be one.
+/// Why some bytes are no valid key or scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -318,8 +318,7 @@ impl CopyError {
     }
 }
 
-/// What the storage below said. It is opaque, so that a new version of what is below does not
-/// break its users.
+/// An error of the underlying storage. It is opaque, so that an upgrade of redb is no breaking change.
 #[derive(Clone)]
 pub struct StorageError(Arc<dyn std::error::Error + Send + Sync>);
 

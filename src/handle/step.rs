@@ -222,7 +222,7 @@ impl<H: Completable, K: Keep> Completion<H, K> {
 }
 
 impl<H: Completable> Completion<H> {
-    /// The completion with this result, if the store takes one so long, and there is a place for it.
+    /// Builds the completion, unless the result exceeds `result_len_max` or finds no place.
     pub(crate) fn of_result(
         handle: H,
         result: &[u8],

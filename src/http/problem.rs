@@ -189,9 +189,7 @@ impl Problem {
             Self::KeyReused => {
                 "This key was used for another request. Send a new request with a new key."
             }
-            Self::InFlight => {
-                "A request with this key is being handled. Send this one again in a while."
-            }
+            Self::InFlight => "A request with this key is being handled. Retry shortly.",
             Self::Interrupted => {
                 "A request with this key was started, and it is not known whether it has taken \
                  effect. It was not run again."
@@ -212,7 +210,7 @@ impl Problem {
             Self::NoScope => {
                 "The server could not tell whose request this is. The key was not used."
             }
-            Self::Unavailable => "Nothing was run. Send this request again in a while.",
+            Self::Unavailable => "Nothing was run. Retry shortly.",
             Self::OutcomeUnknown => {
                 "The request may have been started, and it is not known whether it has taken \
                  effect. Ask with the same key again."

@@ -35,14 +35,14 @@ pub(crate) struct Options {
 }
 
 impl Engine {
-    /// Takes a key in hand for what is stored of it, if the rule allows that.
+    /// Claims a key by its stored record, if the rule permits.
     pub(crate) fn take(
         &self,
         at: Located<&Key>,
         rule: impl Fn(Known<'_>) -> Decision<Take>,
     ) -> Result<Take, Error> {
         self.journal.check()?;
-        // Nothing is taken in hand that could not be put down again.
+        // Within a transaction the claim could not be released again, so it is refused first.
         self.journal.check_caller()?;
         self.ask(at, rule)
     }

@@ -1,6 +1,6 @@
-//! The thread that works for futures, which can do two things less than a blocked thread can: they
-//! cannot lead a batch, and they must not be woken while a lock is held, since nobody knows what a
-//! waker does. It is started with the first future, and sleeps while there is nothing to do.
+//! A helper thread for futures. A future cannot lead a batch, and its waker must not be called under a lock,
+//! since a waker may do anything. The thread starts with the first future, and sleeps while there is nothing
+//! to do.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -52,8 +52,8 @@ impl Store {
     /// check it. What was in flight is interrupted in it. **A backup that is put back does not
     /// know what has happened since**: operations of that time look as if they had never run.
     ///
-    /// Calls go on while most of the copying is done. For the rest, writes go on for as long as
-    /// the log has room.
+    /// Most of the copying runs beside other calls. During its last phase, writes continue until the log is
+    /// full.
     ///
     /// The copy is a store of its own: no file of it fits into this store, nor the other way round.
     /// A backup that fails leaves nothing behind but the directory. What a kill leaves is refused by an

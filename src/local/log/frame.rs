@@ -14,8 +14,8 @@
 //! before it were acknowledged: what is invalid with a valid frame behind it has rotted, and only
 //! what is invalid at the very end is the torn tail that nobody was told of.
 //!
-//! The one frame that is written and not synced is that of a mark, which so is a part of that tail:
-//! the next frame is written over it, with the same number and with its mark.
+//! A mark's frame is the only one that is written without a sync, so it belongs to that torn tail: the next
+//! frame overwrites it, with the same number, and repeats its mark.
 
 use crate::clock::Timestamp;
 

@@ -39,8 +39,8 @@ pub(crate) struct Log {
     used: u64,
     salt: u64,
     next: FrameNumber,
-    /// What the next frame says first. It is written already, as a frame of its own that the next
-    /// one is written over, and not synced.
+    /// The mark that the next frame must start with. It is in the file already, unsynced, as a frame that
+    /// the next one overwrites.
     mark: Option<Vec<u8>>,
     key: StoreSecret,
     buffer: Vec<u8>,

@@ -9,8 +9,8 @@ use crate::error::OpenError;
 use crate::sync::{Arc, Mutex};
 
 pub(super) struct Open {
-    /// The tables as they were last committed, once somebody has asked for them. A commit takes
-    /// them away before it is told of, so that a caller that asks after it sees what it has changed.
+    /// The tables as they were last committed, cached at the first read. A commit clears this before its
+    /// caller returns, so that later reads see the change.
     tables: Mutex<Option<Arc<Tables>>>,
     pub(super) database: Database,
     pub(super) backend: Backend,

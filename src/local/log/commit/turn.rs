@@ -66,7 +66,7 @@ impl Turn {
 #[derive(Default)]
 struct Listeners {
     wakers: Wakers,
-    /// What those who have left want done when the outcome is known.
+    /// What dropped futures have left to be run once the outcome is known.
     on_done: Vec<Will>,
 }
 
