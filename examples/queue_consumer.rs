@@ -10,17 +10,19 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let store = Store::open(directory.path().join("store"))?;
-    let mut mailer = Mailer { sent: Vec::new(), loses_its_answer: true };
+    let mut mailer = Mailer { sent: Vec::new() };
     let message = |id| Ok::<_, idemstore::KeyError>((id, Key::scoped("mails", id)?));
 
     let batch = [message("1")?, message("2")?, message("3")?];
     println!("acknowledged: {:?}", consume(&store, &mut mailer, &batch));
-    // The queue lost an acknowledgement, and hands out two messages again.
+    // The acknowledgement of message 2 was lost, and message 3 had none. Then all of them are lost.
     let batch = [message("2")?, message("3")?, message("4")?];
-    let acknowledged = consume(&store, &mut mailer, &batch);
-    println!("acknowledged: {acknowledged:?}");
+    for _ in 0..2 {
+        let acknowledged = consume(&store, &mut mailer, &batch);
+        println!("acknowledged: {acknowledged:?}");
+        assert_eq!(acknowledged.len(), batch.len());
+    }
 
-    assert_eq!(acknowledged.len(), batch.len());
     assert_eq!(mailer.sent.len(), 4, "there is one mail for each message");
     store.close()?;
     Ok(())
@@ -75,14 +77,13 @@ fn find_out(interrupted: Interrupted, mailer: &Mailer) -> Result<bool> {
 /// Stands for a service that sends mails. Its third answer is lost.
 struct Mailer {
     sent: Vec<String>,
-    loses_its_answer: bool,
 }
 
 impl Mailer {
     fn send(&mut self, key: String) -> Result<()> {
         self.sent.push(key);
         println!("  (mail {} is sent)", self.sent.len());
-        if self.sent.len() == 3 && self.loses_its_answer {
+        if self.sent.len() == 3 {
             return Err("no answer".into());
         }
         Ok(())
