@@ -1,55 +1,76 @@
-//! The same calls as futures: requests at once, and one of them runs.
+//! An async service: two requests of one key at once are one charge.
 //!
 //! `cargo run --example async_service`
 
 use std::time::Duration;
 
-use idemstore::{Begin, Fingerprint, Key, Store};
+use idemstore::{Begin, Completed, Execution, Fingerprint, Key, Store};
+use tokio::sync::Mutex;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-#[tokio::main]
-async fn main() -> Result<(), Error> {
-    let directory = tempfile::tempdir()?;
-    let store = Store::open(directory.path().join("store"))?;
-    let requests: Vec<_> = (0..4).map(|number| tokio::spawn(pay(store.clone(), number))).collect();
-    let mut runs = 0;
-    for request in requests {
-        runs += usize::from(request.await??);
+/// The status and the body of the response.
+async fn pay(store: &Store, bank: &Bank, key: &Key, body: &str) -> Result<(u16, String), Error> {
+    // `begin` waits for nothing, so it need not be a future.
+    let mut begin = store.begin(key, Fingerprint::of(body))?;
+    if let Begin::InFlight(in_flight) = begin {
+        // Another request is running it. The runtime has the timer.
+        let wait = tokio::time::timeout(Duration::from_secs(2), in_flight.wait_async());
+        let Ok(answer) = wait.await else { return Ok((409, "try again".to_owned())) };
+        begin = answer?;
     }
-    assert_eq!(runs, 1, "four requests of one key are one charge");
-    tokio::task::spawn_blocking(|| store.close()).await??;
+    let receipt = match begin {
+        Begin::Fresh(permit) => charge(permit.start_async().await?, bank, body).await?,
+        Begin::Replay(receipt) => receipt,
+        Begin::NotKept(_) => return Ok((409, "paid before, the receipt was too long".to_owned())),
+        Begin::InFlight(_) => return Ok((409, "try again".to_owned())),
+        Begin::Mismatch => return Ok((422, "this key was used before".to_owned())),
+        // It was started, and its process died. Only the bank knows whether it has charged.
+        Begin::Interrupted(doubt) => match bank.find(&doubt.downstream_key("charge")).await {
+            Some(receipt) => doubt.resolve_async(receipt).await?,
+            None => charge(doubt.retry_async().await?, bank, body).await?,
+        },
+    };
+    Ok((200, String::from_utf8(receipt.result().to_vec())?))
+}
+
+async fn charge(run: Execution, bank: &Bank, body: &str) -> Result<Completed, Error> {
+    let receipt = bank.charge(&run.downstream_key("charge"), body).await;
+    Ok(run.complete_async(receipt).await?)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let store = Store::in_memory()?; // A service opens a directory instead.
+    let (bank, key) = (Bank::default(), Key::new("payment-1")?);
+    let pay = async |body| pay(&store, &bank, &key, body).await;
+
+    let (first, second) = tokio::join!(pay("250"), pay("250"));
+    let (first, second, other) = (first?, second?, pay("999").await?);
+    println!("two at once:  {first:?} and {second:?}");
+    println!("another body: {other:?}");
+    assert_eq!(first, second);
+    assert_eq!(other.0, 422);
+    assert_eq!(bank.charges.lock().await.len(), 1, "it was charged once");
     Ok(())
 }
 
-/// Pays, and says whether this request has done it. The others wait for its outcome.
-async fn pay(store: Store, number: u32) -> Result<bool, Error> {
-    let key = Key::scoped("payments", "order-1")?;
-    // `begin` waits for nobody, so it need not be a future.
-    let mut begin = store.begin(&key, Fingerprint::of("2 apples"))?;
-    if let Begin::InFlight(in_flight) = begin {
-        begin = tokio::time::timeout(Duration::from_secs(5), in_flight.wait_async()).await??;
-    }
-    match begin {
-        Begin::Fresh(permit) => {
-            let run = permit.start_async().await?;
-            let receipt = charge(&run.downstream_key("charge")).await;
-            println!("request {number} has charged");
-            run.complete_async(receipt).await?;
-            Ok(true)
-        }
-        Begin::Replay(receipt) => {
-            let receipt = String::from_utf8_lossy(receipt.result()).into_owned();
-            println!("request {number} has the {receipt}");
-            Ok(false)
-        }
-        Begin::Interrupted(_) => Err("ask the bank, then resolve or retry".into()),
-        Begin::InFlight(_) | Begin::Mismatch | Begin::NotKept(_) => Err("not now".into()),
-    }
+/// Stands for your bank.
+#[derive(Default)]
+struct Bank {
+    /// The key of each charge, and its receipt.
+    charges: Mutex<Vec<(String, String)>>,
 }
 
-/// Stands for the bank.
-async fn charge(key: &str) -> String {
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    format!("receipt for {}..", &key[..8])
+impl Bank {
+    async fn charge(&self, key: &str, cents: &str) -> String {
+        let receipt = format!("paid {cents}");
+        self.charges.lock().await.push((key.to_owned(), receipt.clone()));
+        receipt
+    }
+
+    async fn find(&self, key: &str) -> Option<String> {
+        let charges = self.charges.lock().await;
+        charges.iter().find(|(known, _)| known == key).map(|(_, receipt)| receipt.clone())
+    }
 }

@@ -1,57 +1,97 @@
-//! Data of the program's own in the same transaction as the result: exactly once.
+//! Data of the program in the same transaction as the result: exactly once.
 //!
 //! `cargo run --features transaction --example business_data`
 
-use idemstore::redb::{self, ReadableTable, TableDefinition};
-use idemstore::{Begin, Fingerprint, Key, Store};
+use std::time::Duration;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use idemstore::redb::{ReadableTable, TableDefinition};
+use idemstore::{Begin, Completed, Fingerprint, Key, Store, redb};
+
+type Error = Box<dyn std::error::Error>;
 
 const BALANCES: TableDefinition<&str, u64> = TableDefinition::new("balances");
+/// Messages to other systems, each under the id of its transfer.
+const OUTBOX: TableDefinition<&str, &str> = TableDefinition::new("outbox");
 
-fn main() -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let store = Store::open(directory.path().join("store"))?;
+struct Transfer<'t> {
+    id: &'t str,
+    from: &'t str,
+    to: &'t str,
+    cents: u64,
+}
+
+/// Moves money, or returns the result of the first time.
+fn transfer(store: &Store, transfer: &Transfer<'_>) -> Result<Completed, Error> {
+    let Transfer { id, from, to, cents } = *transfer;
+    if from == to {
+        return Err("an account cannot pay itself".into());
+    }
+    let key = Key::scoped("transfers", id)?;
+    let request = Fingerprint::of_parts([from, to, &cents.to_string()]);
+    let mut begin = store.begin(&key, request)?;
+    if let Begin::InFlight(in_flight) = begin {
+        begin = in_flight.wait(Duration::from_secs(5))?;
+    }
+    let permit = match begin {
+        Begin::Fresh(permit) => permit,
+        Begin::Replay(completed) => return Ok(completed),
+        Begin::Mismatch => return Err("this id was used for another transfer".into()),
+        Begin::NotKept(_) => return Err("done before, and its result was too long to keep".into()),
+        Begin::InFlight(_) | Begin::Interrupted(_) => return Err("not now: try again".into()),
+    };
+    Ok(permit.complete_with(|transaction| {
+        let mut balances = transaction.open_table(BALANCES)?;
+        let has = balances.get(from)?.map_or(0, |balance| balance.value());
+        let had = balances.get(to)?.map_or(0, |balance| balance.value());
+        let (Some(left), Some(sum)) = (has.checked_sub(cents), had.checked_add(cents)) else {
+            // A final refusal is a result. It is stored, and nothing else is.
+            return Ok("refused".to_owned());
+        };
+        balances.insert(from, left)?;
+        balances.insert(to, sum)?;
+        let mut outbox = transaction.open_table(OUTBOX)?;
+        outbox.insert(id, format!("{cents} from {from} to {to}").as_str())?;
+        // An `Err` instead would undo all of it, and free the key.
+        Ok::<_, redb::Error>(format!("{left} cents left"))
+    })?)
+}
+
+/// Writes the first balances. A table that has them already is left as it is.
+fn set_up(store: &Store, balances: &[(&str, u64)]) -> Result<(), Error> {
     store.transaction(|transaction| {
-        transaction.open_table(BALANCES)?.insert("ann", 100)?;
+        let mut table = transaction.open_table(BALANCES)?;
+        for (account, cents) in balances {
+            if table.get(*account)?.is_none() {
+                table.insert(*account, *cents)?;
+            }
+        }
         Ok::<_, redb::Error>(())
     })?;
-    for _ in 0..3 {
-        println!("ann pays bob 30: {}", pay(&store, "transfer-1", "ann", "bob", 30)?);
-    }
-    println!("ann pays bob 99: {}", pay(&store, "transfer-2", "ann", "bob", 99)?);
-    let balances = store.read_transaction()?.open_table(BALANCES)?;
-    for row in balances.iter()? {
-        let (account, cents) = row?;
-        println!("{} has {}", account.value(), cents.value());
-    }
-    assert_eq!(balances.get("bob")?.map(|cents| cents.value()), Some(30), "it was paid once");
     Ok(())
 }
 
-/// Moves money. Both balances are written with the result, or nothing is: there is nothing in between that
-/// a crash could leave.
-fn pay(store: &Store, id: &str, from: &str, to: &str, cents: u64) -> Result<String> {
-    let key = Key::scoped("transfers", id)?;
-    let request = Fingerprint::of_parts([from, to, &cents.to_string()]);
-    let permit = match store.begin(&key, request)? {
-        Begin::Fresh(permit) => permit,
-        Begin::Replay(said) => return Ok(String::from_utf8(said.result().to_vec())?),
-        Begin::Mismatch => return Err("this id was used for another transfer".into()),
-        Begin::InFlight(_) => return Err("it is being made: ask again".into()),
-        Begin::NotKept(_) | Begin::Interrupted(_) => return Err("not by this program".into()),
-    };
-    let said = permit.complete_with(|transaction| {
-        let mut balances = transaction.open_table(BALANCES)?;
-        let has = balances.get(from)?.map_or(0, |cents| cents.value());
-        let Some(left) = has.checked_sub(cents) else {
-            // This is final, so it is a result. An `Err` would undo all of it, and free the key.
-            return Ok("refused".to_owned());
-        };
-        let had = balances.get(to)?.map_or(0, |cents| cents.value());
-        balances.insert(from, left)?;
-        balances.insert(to, had + cents)?;
-        Ok::<_, redb::Error>(format!("{left} left"))
-    })?;
-    Ok(String::from_utf8(said.result().to_vec())?)
+fn balance(store: &Store, account: &str) -> Result<u64, Error> {
+    let balances = store.read_transaction()?.open_table(BALANCES)?;
+    Ok(balances.get(account)?.map_or(0, |cents| cents.value()))
+}
+
+fn main() -> Result<(), Error> {
+    let store = Store::in_memory()?; // A service opens a directory instead.
+    set_up(&store, &[("ann", 100), ("bob", 0)])?;
+
+    let rent = Transfer { id: "1", from: "ann", to: "bob", cents: 70 };
+    for _ in 0..2 {
+        let answer = transfer(&store, &rent)?;
+        println!("the rent: {}", String::from_utf8_lossy(answer.result()));
+        assert_eq!(answer.result(), b"30 cents left");
+    }
+    assert_eq!(transfer(&store, &Transfer { id: "2", ..rent })?.result(), b"refused");
+    assert!(transfer(&store, &Transfer { cents: 71, ..rent }).is_err());
+
+    let (ann, bob) = (balance(&store, "ann")?, balance(&store, "bob")?);
+    println!("ann has {ann} cents, and bob has {bob}");
+    assert_eq!((ann, bob), (30, 70), "the rent was paid once");
+    let outbox = store.read_transaction()?.open_table(OUTBOX)?;
+    assert!(outbox.get("1")?.is_some() && outbox.get("2")?.is_none());
+    Ok(())
 }

@@ -1,59 +1,79 @@
-//! An HTTP service with the layer, and a client that sends a request again.
+//! An HTTP service with the layer, and a client that sends its order again.
 //!
 //! `cargo run --features tower --example http_service`
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use axum::extract::Extension;
-use axum::http::StatusCode;
-use axum::{Router, routing::post};
+use axum::{Router, http::StatusCode, routing::post};
 use idemstore::Store;
-use idemstore::http::{IdempotencyLayer, Operation, Scope};
+use idemstore::http::{IdempotencyLayer, Scope};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[tokio::main]
-async fn main() -> Result<(), Error> {
+async fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let store = Store::open(directory.path().join("store"))?;
     // `Scope::shared` is for a service with one tenant.
-    let layer = IdempotencyLayer::new(store, Scope::shared("orders")).require_key(true);
-    let app = Router::new().route("/orders", post(order)).layer(layer);
+    let layer = IdempotencyLayer::new(store.clone(), Scope::shared("orders")).require_key(true);
+
+    let orders = Arc::new(AtomicU32::new(0));
+    let taken = Arc::clone(&orders);
+    let order = async move || {
+        let number = 1 + taken.fetch_add(1, Ordering::Relaxed);
+        (StatusCode::CREATED, format!("order {number}"))
+    };
+    let app = Router::new().route("/orders", post(order)).layer(layer.clone());
+
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    tokio::spawn(async move { axum::serve(listener, app).await });
-
-    let first = send(address, "Idempotency-Key: order-1\r\n", "2 apples").await?;
-    let again = send(address, "Idempotency-Key: order-1\r\n", "2 apples").await?;
-    let other = send(address, "Idempotency-Key: order-1\r\n", "9 apples").await?;
-    let without = send(address, "", "2 apples").await?;
-    for (what, answer) in
-        [("first", &first), ("again", &again), ("other body", &other), ("no key", &without)]
-    {
-        println!("{what}: {}", answer.lines().next().unwrap_or_default());
-    }
-    assert!(again.contains("idempotent-replayed: true"), "it was not run again");
-    assert_eq!(first.lines().last(), again.lines().last());
+    let (end, ended) = oneshot::channel::<()>();
+    let service = axum::serve(listener, app).with_graceful_shutdown(async { drop(ended.await) });
+    let (served, asked) = tokio::join!(service.into_future(), async {
+        let asked = client(address).await;
+        drop(end);
+        asked
+    });
+    served?;
+    asked?;
+    // A handler outlives a client that leaves. None is left here.
+    assert_eq!(layer.drain(Duration::from_secs(5)).await, 0);
+    tokio::task::spawn_blocking(move || store.close()).await??;
+    assert_eq!(orders.load(Ordering::Relaxed), 1, "one order was taken");
     Ok(())
 }
 
-async fn order(Extension(operation): Extension<Operation>, body: String) -> (StatusCode, String) {
-    // The key for a service that this handler calls: the same in each attempt.
-    println!("  (taking an order, {}..)", &operation.downstream_key("charge")[..8]);
-    (StatusCode::CREATED, format!("{body} are on their way"))
+async fn client(address: SocketAddr) -> Result<()> {
+    let key = "Idempotency-Key: \"key-1\"\r\n";
+    let first = send(address, "the order:", key, "2 apples").await?;
+    let again = send(address, "the same again:", key, "2 apples").await?;
+    let other = send(address, "another body:", key, "9 apples").await?;
+    let without = send(address, "without a key:", "", "2 apples").await?;
+
+    assert!(first.starts_with("HTTP/1.1 201 ") && first.ends_with("\r\n\r\norder 1"));
+    assert!(again.starts_with("HTTP/1.1 201 ") && again.ends_with("\r\n\r\norder 1"));
+    assert!(again.contains("\r\nidempotent-replayed: true\r\n"));
+    assert!(other.starts_with("HTTP/1.1 422 ") && without.starts_with("HTTP/1.1 400 "));
+    Ok(())
 }
 
-/// Sends a request, and gives the answer as text.
-async fn send(address: SocketAddr, header: &str, body: &str) -> Result<String, Error> {
-    let mut stream = TcpStream::connect(address).await?;
-    let len = body.len();
+/// Sends a request over a connection of its own, and returns the response as text.
+async fn send(address: SocketAddr, what: &str, key: &str, body: &str) -> Result<String> {
+    let mut connection = TcpStream::connect(address).await?;
+    let length = body.len();
     let request = format!(
-        "POST /orders HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}Content-Length: {len}\r\n\r\n{body}"
+        "POST /orders HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{key}\
+         Content-Length: {length}\r\n\r\n{body}"
     );
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
+    connection.write_all(request.as_bytes()).await?;
+    let mut response = String::new();
+    connection.read_to_string(&mut response).await?;
+    println!("{what:15} {}", response.lines().next().unwrap_or_default());
+    Ok(response)
 }

@@ -1,57 +1,91 @@
-//! A consumer of a queue that delivers messages more than once: one fsync for a batch.
+//! A consumer of a queue that hands out messages more than once: one fsync to start a batch, and one to
+//! complete it.
 //!
 //! `cargo run --example queue_consumer`
 
-use idemstore::{Begin, Fingerprint, Key, Store};
+use idemstore::{Begin, Fingerprint, Interrupted, Key, Store};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let store = Store::open(directory.path().join("store"))?;
-    let mut mailed = Vec::new();
-    consume(&store, &["m-1", "m-2", "m-3"], &mut mailed)?;
-    // The acknowledgement of two of them was lost, so that they come again.
-    consume(&store, &["m-2", "m-3", "m-4"], &mut mailed)?;
-    assert_eq!(
-        mailed,
-        ["m-1", "m-2", "m-3", "m-4"],
-        "each message has its mail, and no second one"
-    );
+    let mut mailer = Mailer { sent: Vec::new() };
+    let message = |id| Ok::<_, idemstore::KeyError>((id, Key::scoped("mails", id)?));
+
+    let batch = [message("1")?, message("2")?, message("3")?];
+    println!("acknowledged: {:?}", consume(&store, &mut mailer, &batch));
+    // The acknowledgement of message 2 was lost, and message 3 had none. Then all of them are lost.
+    let batch = [message("2")?, message("3")?, message("4")?];
+    for _ in 0..2 {
+        let acknowledged = consume(&store, &mut mailer, &batch);
+        println!("acknowledged: {acknowledged:?}");
+        assert_eq!(acknowledged.len(), batch.len());
+    }
+
+    assert_eq!(mailer.sent.len(), 4, "there is one mail for each message");
+    store.close()?;
     Ok(())
 }
 
-/// Takes a batch of messages. All that it returns for may be acknowledged.
-fn consume<'m>(store: &Store, batch: &[&'m str], mailed: &mut Vec<&'m str>) -> Result<()> {
-    let keys = batch.iter().map(|id| Ok(Key::scoped("mails", id)?)).collect::<Result<Vec<_>>>()?;
-    let (mut permits, mut names) = (Vec::new(), Vec::new());
-    let asked = keys.iter().map(|key| (key, Fingerprint::NONE));
-    for (name, begin) in batch.iter().zip(store.begin_many(asked)) {
-        match begin? {
-            Begin::Fresh(permit) => {
+/// Sends a mail for each message. Returns which may be acknowledged: the queue hands out all others again.
+fn consume<'m>(store: &Store, mailer: &mut Mailer, batch: &[(&'m str, Key)]) -> Vec<&'m str> {
+    let (mut acknowledged, mut permits, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
+    let requests = batch.iter().map(|(_, key)| (key, Fingerprint::NONE));
+    for ((id, _), begin) in batch.iter().zip(store.begin_many(requests)) {
+        match begin {
+            Ok(Begin::Fresh(permit)) => {
                 permits.push(permit);
-                names.push(*name);
+                fresh.push(*id);
             }
-            Begin::Replay(_) | Begin::NotKept(_) => println!("{name}: done before"),
-            Begin::InFlight(_) => {
-                return Err("another consumer has it: leave it in the queue".into());
+            Ok(Begin::Replay(_) | Begin::NotKept(_)) => acknowledged.push(*id),
+            Ok(Begin::Interrupted(interrupted)) => {
+                if find_out(interrupted, mailer).is_ok_and(|was_sent| was_sent) {
+                    acknowledged.push(*id);
+                }
             }
-            Begin::Mismatch => return Err("an id was used for another message".into()),
-            Begin::Interrupted(_) => {
-                return Err("ask the mail server, then resolve or retry".into());
-            }
+            // One message that can't be answered holds up no other.
+            Ok(Begin::InFlight(_) | Begin::Mismatch) | Err(_) => {}
         }
     }
-    // One fsync for all of them, then the effects, then one fsync for all results.
-    let mut done = Vec::new();
-    for (name, run) in names.into_iter().zip(store.start_many(permits)) {
-        let run = run?;
-        println!("{name}: mailed as {}..", &run.downstream_key("mail")[..8]);
-        mailed.push(name);
-        done.push((run, "mailed"));
+    let (mut ids, mut runs) = (Vec::new(), Vec::new());
+    for (id, run) in fresh.into_iter().zip(store.start_many(permits)) {
+        // Without an answer the mail may have left: dropping `run` leaves the key interrupted.
+        if let Ok(run) = run
+            && mailer.send(run.downstream_key("mail")).is_ok()
+        {
+            ids.push(id);
+            runs.push((run, ""));
+        }
     }
-    for completed in store.complete_many(done) {
-        completed?;
+    let completed = ids.into_iter().zip(store.complete_many(runs));
+    acknowledged.extend(completed.filter_map(|(id, completed)| completed.ok().map(|_| id)));
+    acknowledged
+}
+
+/// Nobody is left who sends this mail. Only the mailer knows whether it has left.
+fn find_out(interrupted: Interrupted, mailer: &Mailer) -> Result<bool> {
+    let was_sent = mailer.sent.contains(&interrupted.downstream_key("mail"));
+    if was_sent {
+        interrupted.resolve("")?;
+    } else {
+        interrupted.abandon()?;
     }
-    Ok(())
+    Ok(was_sent)
+}
+
+/// Stands for a service that sends mails. Its third answer is lost.
+struct Mailer {
+    sent: Vec<String>,
+}
+
+impl Mailer {
+    fn send(&mut self, key: String) -> Result<()> {
+        self.sent.push(key);
+        println!("  (mail {} is sent)", self.sent.len());
+        if self.sent.len() == 3 {
+            return Err("no answer".into());
+        }
+        Ok(())
+    }
 }

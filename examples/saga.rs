@@ -1,50 +1,84 @@
-//! An operation of several steps goes on where it has stopped.
+//! An operation of several steps, which continues where it was cut off.
 //!
 //! `cargo run --example saga`
 
-use idemstore::{Begin, Execution, Fingerprint, Key, Store};
+use idemstore::{Begin, Fingerprint, Key, Store};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const STEPS: [&str; 3] = ["reserve the seat", "charge the card", "send the ticket"];
+const STEPS: [&str; 3] = ["reserve a seat", "charge the card", "send the ticket"];
 
 fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let store = Store::open(directory.path().join("store"))?;
-    let key = Key::scoped("bookings", "booking-1")?;
-    let mut made = Vec::new();
+    let path = directory.path().join("store");
+    let mut systems =
+        Systems { loses_the_answer_of: Some("charge the card"), ..Systems::default() };
 
-    println!("the first attempt stops before its third step:");
-    let Begin::Fresh(permit) = store.begin(&key, Fingerprint::of("seat 4"))? else {
-        return Err("the key is new".into());
-    };
-    go_on(permit.start()?, &mut made, 2)?;
+    let store = Store::open(&path)?;
+    println!("the first request:");
+    let error = book(&store, &mut systems, "trip-1").expect_err("an answer is lost");
+    println!("  {error}");
+    // The process ends here, and another one opens the store.
+    store.close()?;
+    let store = Store::open(&path)?;
+    println!("the next request:");
+    println!("  {}", book(&store, &mut systems, "trip-1")?);
+    println!("one more:");
+    println!("  {}", book(&store, &mut systems, "trip-1")?);
 
-    println!("the next request finds it interrupted, and goes on:");
-    let Begin::Interrupted(interrupted) = store.begin(&key, Fingerprint::of("seat 4"))? else {
-        return Err("it was started and has no result".into());
-    };
-    go_on(interrupted.retry()?, &mut made, STEPS.len())?;
-
-    let Begin::Replay(booking) = store.begin(&key, Fingerprint::of("seat 4"))? else {
-        return Err("it is completed".into());
-    };
-    println!("{}", String::from_utf8_lossy(booking.result()));
-    assert_eq!(made, STEPS, "each step was made once");
+    let done: Vec<_> = systems.done.iter().map(|(step, _)| *step).collect();
+    assert_eq!(done, STEPS, "each step has happened once");
+    let asked_again = systems.asked_again;
+    assert_eq!(asked_again, ["charge the card"], "only the step in doubt was asked for again");
+    store.close()?;
     Ok(())
 }
 
-/// Makes the steps that are left, up to this one. A crash stands for the end: the execution is dropped.
-fn go_on(mut run: Execution, made: &mut Vec<&'static str>, until: usize) -> Result<()> {
-    let done = run.last_checkpoint().map_or(Ok(0), |done| String::from_utf8_lossy(done).parse())?;
-    for (at, step) in STEPS.into_iter().enumerate().take(until).skip(done) {
-        // A step that was cut off is asked for again by the same key, and its callee knows it by that.
-        println!("  {step} ({}..)", &run.downstream_key(step)[..8]);
-        made.push(step);
-        run.checkpoint((at + 1).to_string())?;
+/// Books a trip, or does what is left of it.
+fn book(store: &Store, systems: &mut Systems, trip: &str) -> Result<String> {
+    let key = Key::scoped("trips", trip)?;
+    let mut run = match store.begin(&key, Fingerprint::NONE)? {
+        Begin::Fresh(permit) => permit.start()?,
+        Begin::Interrupted(interrupted) => interrupted.retry()?,
+        Begin::Replay(booked) => return Ok(String::from_utf8(booked.result().to_vec())?),
+        Begin::InFlight(_) => return Err("it is being booked: ask again".into()),
+        Begin::Mismatch => return Err("this key was used for another trip".into()),
+        Begin::NotKept(_) => return Err("booked before, and the answer was too long".into()),
+    };
+    let done: usize = match run.last_checkpoint() {
+        Some(done) => str::from_utf8(done)?.parse()?,
+        None => 0,
+    };
+    for (number, step) in (1..).zip(STEPS).skip(done) {
+        // The step that no checkpoint covers is asked for again. Its system knows it by this key, which
+        // is the same in each attempt. An error drops the execution, and leaves the trip interrupted.
+        systems.ask(step, run.downstream_key(step))?;
+        run.checkpoint(number.to_string())?;
     }
-    if until == STEPS.len() {
-        run.complete("booked: seat 4")?;
+    let booked = run.complete("booked: seat 12A")?;
+    Ok(String::from_utf8(booked.result().to_vec())?)
+}
+
+/// Stands for systems that do a step once for each key.
+#[derive(Default)]
+struct Systems {
+    done: Vec<(&'static str, String)>,
+    asked_again: Vec<&'static str>,
+    loses_the_answer_of: Option<&'static str>,
+}
+
+impl Systems {
+    fn ask(&mut self, step: &'static str, key: String) -> Result<()> {
+        if self.done.iter().any(|(_, known)| *known == key) {
+            self.asked_again.push(step);
+            println!("  {step}: was done before");
+            return Ok(());
+        }
+        self.done.push((step, key));
+        println!("  {step}: done");
+        if self.loses_the_answer_of.take_if(|lost| *lost == step).is_some() {
+            return Err(format!("no answer: {step}").into());
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! A request whose outcome is learnt later, by a webhook that may come twice.
+//! A payment whose outcome a webhook brings: after a restart, and twice.
 //!
 //! `cargo run --example webhook`
 
@@ -8,42 +8,64 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let store = Store::open(directory.path().join("store"))?;
-    println!("the client:  {}", request(&store, "order-1")?);
-    println!("a retry:     {}", request(&store, "order-1")?);
-    println!("the webhook: {}", event(&store, "order-1", "paid")?);
-    println!("once more:   {}", event(&store, "order-1", "paid")?);
-    println!("a retry:     {}", request(&store, "order-1")?);
-    assert_eq!(request(&store, "order-1")?, "200 paid");
+    let path = directory.path().join("store");
+    let mut provider = Provider { asked_for: Vec::new() };
+
+    let store = Store::open(&path)?;
+    println!("the order:          {}", post_order(&store, &mut provider, "order-1")?);
+    println!("the same again:     {}", post_order(&store, &mut provider, "order-1")?);
+    store.close()?;
+    let store = Store::open(&path)?;
+    println!("after a restart:    {}", post_order(&store, &mut provider, "order-1")?);
+    println!("the webhook:        {}", webhook(&store, "order-1", "paid")?);
+    println!("the webhook again:  {}", webhook(&store, "order-1", "paid")?);
+    let answer = post_order(&store, &mut provider, "order-1")?;
+    println!("the order:          {answer}");
+
+    assert_eq!(answer, "200 paid");
+    assert_eq!(provider.asked_for, ["order-1"], "one payment was asked for");
+    store.close()?;
     Ok(())
 }
 
-/// Asks the provider, and answers before it does.
-fn request(store: &Store, order: &str) -> Result<String> {
+/// What a handler of `POST /orders` does, and the answer that it sends.
+fn post_order(store: &Store, provider: &mut Provider, order: &str) -> Result<String> {
     let key = Key::scoped("orders", order)?;
-    Ok(match store.begin(&key, Fingerprint::of(order))? {
+    Ok(match store.begin(&key, Fingerprint::NONE)? {
         Begin::Fresh(permit) => {
-            let run = permit.start()?;
-            let reference = run.downstream_key("payment");
             // Before the provider is asked: its webhook may be faster than its answer.
-            run.detach();
-            println!("             (asking the provider for {}..)", &reference[..8]);
-            "202 in progress".to_owned()
+            permit.start()?.detach();
+            provider.ask_for(order);
+            "202 in progress".into()
         }
-        // After a restart it is interrupted, and the webhook completes it then too.
-        Begin::InFlight(_) | Begin::Interrupted(_) => "202 in progress".to_owned(),
-        Begin::Replay(paid) => format!("200 {}", String::from_utf8_lossy(paid.result())),
-        Begin::Mismatch => "422 used before".to_owned(),
-        Begin::NotKept(_) => "409 not kept".to_owned(),
+        // After a restart it is interrupted. The webhook finishes it then too.
+        Begin::InFlight(_) | Begin::Interrupted(_) => "202 in progress".into(),
+        Begin::Replay(outcome) => format!("200 {}", String::from_utf8_lossy(outcome.result())),
+        Begin::Mismatch => "422 this key was used for another order".into(),
+        Begin::NotKept(_) => "409 done before, and its outcome was too long to keep".into(),
     })
 }
 
-/// Takes what the provider says in the end.
-fn event(store: &Store, order: &str, outcome: &str) -> Result<&'static str> {
+/// What a handler of the provider's events does, once their signature is verified.
+fn webhook(store: &Store, order: &str, outcome: &str) -> Result<&'static str> {
     match store.complete(&Key::scoped("orders", order)?, outcome) {
-        Ok(_) => Ok("204 taken"),
-        // It was completed before: the provider need not send this again.
-        Err(FinishError::NotExecuting) => Ok("204 known"),
+        Ok(_) => Ok("200 stored"),
+        // It came before, or too late. To send it once more would not help.
+        Err(FinishError::NotExecuting) => Ok("200 nothing to do"),
+        // Another caller holds the key for a moment. The provider is to send the event again.
+        Err(FinishError::Held) => Ok("503 try again"),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Stands for the provider of payments.
+struct Provider {
+    asked_for: Vec<String>,
+}
+
+impl Provider {
+    fn ask_for(&mut self, order: &str) {
+        println!("                    (asking for the payment of {order})");
+        self.asked_for.push(order.to_owned());
     }
 }

@@ -79,3 +79,21 @@ fn the_chapter_on_testing_shows_the_tests_that_are_run_here() {
     let chapter = blocks().into_iter().find(|block| block.document == "docs/guide/testing.md");
     assert_eq!(chapter.expect("it has a block").code, include_str!("orders.rs"));
 }
+
+#[test]
+fn two_chapters_show_examples_that_can_be_run() {
+    let shown = [
+        ("docs/guide/async.md", include_str!("../../examples/async_service.rs")),
+        ("docs/guide/business-data.md", include_str!("../../examples/business_data.rs")),
+    ];
+    let blocks = blocks();
+    for (document, example) in shown {
+        let chapter = blocks.iter().find(|block| block.document == document);
+        let chapter = &chapter.expect("it has a block").code;
+        // A block says first which crates it needs, and an example how it is run.
+        let (needs, pasted) = chapter.split_once('\n').expect("it has lines");
+        let (how, run) = example.split_once("\n\n").expect("it has a heading");
+        assert!(needs.starts_with("// Needs: ") && how.starts_with("//! "), "{document}");
+        assert_eq!(pasted, run, "{document}");
+    }
+}
