@@ -261,7 +261,7 @@ fn the_http_layer_counts_what_it_answers_and_has_each_number_from_the_start() {
     let problems = ["KeyReused", "Interrupted", "KeyMalformed", "InFlight"].map(problems);
     assert_eq!(problems, [1, 1, 1, 0]);
     let of_http = numbers.keys().filter(|name| name.starts_with("idemstore_http_"));
-    assert_eq!(of_http.count(), 5 + 14, "each is there from the start");
+    assert_eq!(of_http.count(), 5 + 16, "each is there from the start");
     let said: Vec<_> = told
         .iter()
         .filter(|line| line.contains("message=response") || line.contains("message=problem"))
