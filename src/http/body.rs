@@ -158,10 +158,11 @@ impl Reading {
     fn stop(self, stop: Stop) -> Read {
         match stop {
             Stop::End => Read::Whole(self.whole()),
-            Stop::TooLong | Stop::NoRoom => {
+            Stop::TooLong => {
                 let (start, body) = self.put_back();
                 Read::TooLong { start, body }
             }
+            Stop::NoRoom => unreachable!("only the room of a request is counted"),
         }
     }
 

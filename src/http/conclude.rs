@@ -116,19 +116,14 @@ impl Conclusion {
         trailers: Option<&HeaderMap>,
         is_too_long: bool,
     ) -> bool {
-        let limit = self.config.backing.limit;
         if self.awaits_trailers(head) {
             let effect = self.effect(head, trailers);
             if effect != Effect::Done(()) {
-                return leave(self.execution, effect, limit).await;
+                return leave(self.execution, effect, self.config.backing.limit).await;
             }
         }
-        let is_left_out = is_too_long || outcome::is_secret(head, self.config.keep_no_store);
-        let trailers = trailers.filter(|_| !is_left_out);
-        let headers = stored::lasting(&head.headers, &self.config.unstored_headers);
-        let bytes = stored::encode(head.status, &headers, copy, trailers);
-        let Self { execution, handler: _until_the_end, .. } = self;
-        backing::keep(execution, bytes, is_left_out, limit).await
+        let Self { config, execution, handler: _until_the_end, .. } = self;
+        config.store(execution, head, copy, trailers, is_too_long).await
     }
 }
 
@@ -159,17 +154,32 @@ impl Config {
         head: Parts,
         read: Read,
     ) -> Option<Response<Body>> {
-        let headers = stored::lasting(&head.headers, &self.unstored_headers);
-        let is_secret = outcome::is_secret(&head, self.keep_no_store);
-        let (start, trailers, body, is_left_out) = match read {
-            Read::Whole(Whole { data, trailers }) => {
-                let kept = trailers.clone().filter(|_| !is_secret);
-                (data.clone(), kept, Body::from(Whole { data, trailers }), is_secret)
+        let (is_stored, body) = match read {
+            Read::Whole(whole) => {
+                let Whole { data, trailers } = &whole;
+                let stored = self.store(handle, &head, data, trailers.as_ref(), false).await;
+                (stored, Body::from(whole))
             }
-            Read::TooLong { start, body } => (start, None, body, true),
+            Read::TooLong { start, body } => {
+                (self.store(handle, &head, &start, None, true).await, body)
+            }
         };
-        let bytes = stored::encode(head.status, &headers, &start, trailers.as_ref());
-        let is_stored = backing::keep(handle, bytes, is_left_out, self.backing.limit).await;
         is_stored.then(|| Response::from_parts(head, body))
+    }
+
+    /// Stores a response; or that there was one, if it is too long or has a secret in it. Whether it has.
+    async fn store<H: Completable + Send + 'static>(
+        &self,
+        handle: H,
+        head: &Parts,
+        body: &[u8],
+        trailers: Option<&HeaderMap>,
+        is_too_long: bool,
+    ) -> bool {
+        let is_left_out = is_too_long || outcome::is_secret(head, self.keep_no_store);
+        let trailers = trailers.filter(|_| !is_left_out);
+        let headers = stored::lasting(&head.headers, &self.unstored_headers);
+        let bytes = stored::encode(head.status, &headers, body, trailers);
+        backing::keep(handle, bytes, is_left_out, self.backing.limit).await
     }
 }

@@ -135,9 +135,15 @@ impl Config {
     }
 
     /// The header of the key, as its client has sent it, if a response is to have it.
-    pub(super) fn echoed(&self, head: &Parts) -> Option<HeaderValue> {
-        if self.echo_key { head.headers.get(&self.header).cloned() } else { None }
+    pub(super) fn echoed(&self, head: &Parts) -> Option<(HeaderName, HeaderValue)> {
+        let key = head.headers.get(&self.header).filter(|_| self.echo_key)?;
+        Some((self.header.clone(), key.clone()))
     }
+}
+
+/// What `Retry-After` says of a time: whole seconds, and no fewer.
+pub(super) fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() != 0))
 }
 
 fn is_event_stream(response: &response::Parts) -> bool {

@@ -153,8 +153,8 @@ impl fmt::Debug for Operation {
     }
 }
 
-/// Says what became of the effect where a status cannot: a response of one that is not [`Effect::Done`] has its
-/// response sent, and not stored.
+/// Says what became of the effect where a status cannot. The response is sent in any case, and stored if the
+/// effect is [`Effect::Done`].
 ///
 /// ```
 /// use http::{Response, StatusCode};

@@ -11,7 +11,7 @@ use tower_service::Service;
 use super::backing::{Claim, Within};
 use super::body::{BodyError, Whole};
 use super::conclude::Conclusion;
-use super::config::Config;
+use super::config::{Config, whole_seconds};
 use super::permit::IdempotencyPermit;
 use super::room::Share;
 use super::slot::{Answered, Lease};
@@ -127,8 +127,7 @@ impl Config {
     fn interrupted(&self, interrupted: &Interrupted) -> Response<Body> {
         let mut response = self.refuse(Problem::Interrupted);
         if let Some(left) = self.asks.left(interrupted.key(), Instant::now()) {
-            let seconds = left.as_secs() + u64::from(left.subsec_nanos() != 0);
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(left)));
         }
         response
     }

@@ -69,7 +69,7 @@ where
         let inner = std::mem::replace(&mut self.inner, copy);
         let config = Arc::clone(&self.config);
         let (head, body) = request.into_parts();
-        let (header, echoed) = (config.header.clone(), config.echoed(&head));
+        let echoed = config.echoed(&head);
         let asked = config.on_problem.clone().map(|restate| (restate, head.clone()));
         let answer = answer(config, inner, head, Body::new(body));
         if asked.is_none() && echoed.is_none() {
@@ -80,7 +80,7 @@ where
             if let Some((restate, head)) = asked {
                 response = restated(response, &restate, &head);
             }
-            if let Some(key) = echoed {
+            if let Some((header, key)) = echoed {
                 response.headers_mut().insert(header, key);
             }
             Ok(response)

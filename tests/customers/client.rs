@@ -1,32 +1,14 @@
 //! Requests over a socket, as plain text.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
-/// What came back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: BTreeMap<String, String>,
-    pub body: String,
-}
+pub use super::answer::Answer;
 
 impl Answer {
-    pub fn is_replayed(&self) -> bool {
-        self.headers.get("idempotent-replayed").is_some_and(|value| value == "true")
-    }
-
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
-    }
-
-    /// The same without what tells a replay from the first answer.
-    pub fn like_the_first(mut self) -> Self {
-        self.headers.remove("idempotent-replayed");
-        self.headers.remove("date");
-        self
     }
 }
 
@@ -55,15 +37,7 @@ pub fn get(path: &str) -> String {
 pub fn send(server: SocketAddr, request: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(server).ok()?;
     stream.write_all(request.as_bytes()).ok()?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8(bytes).expect("it answers with text");
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let mut lines = head.lines();
-    let status = lines.next()?.split(' ').nth(1)?.parse().expect("it is a status");
-    let headers = lines.filter_map(|line| line.split_once(": "));
-    let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-    Some(Answer { status, headers, body: body.to_owned() })
+    Answer::read(stream)
 }
 
 /// Sends the same request so many times at once.

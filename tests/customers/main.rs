@@ -7,6 +7,8 @@
     reason = "a test that cannot go on has failed, and it has no users"
 )]
 
+#[path = "../support/answer.rs"]
+mod answer;
 mod client;
 mod day;
 #[path = "../../examples/customers_api"]
@@ -24,6 +26,8 @@ mod fields;
 mod foreign;
 mod inside;
 mod process;
+#[path = "../support/programs.rs"]
+mod programs;
 mod provider;
 mod transcript;
 mod verification;

@@ -1,37 +1,19 @@
 //! Requests over a socket, as plain text.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+
+pub use super::answer::Answer;
 
 pub const ACME: &str = "token-of-acme";
 pub const BOLT: &str = "token-of-bolt";
 
-/// What came back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: BTreeMap<String, String>,
-    pub body: String,
-}
-
 impl Answer {
-    pub fn is_replayed(&self) -> bool {
-        self.headers.get("idempotent-replayed").is_some_and(|value| value == "true")
-    }
-
     /// The name of the problem that this is.
     pub fn problem(&self) -> &str {
         assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
         let (_, name) = self.body.split_once("#variant.").expect("its type has a name");
         name.split_once('"').expect("it ends").0
-    }
-
-    /// The same without what tells a replay from the first answer.
-    pub fn like_the_first(mut self) -> Self {
-        self.headers.remove("idempotent-replayed");
-        self.headers.remove("date");
-        self
     }
 }
 
@@ -61,14 +43,6 @@ pub fn begin(server: SocketAddr, request: &str) -> TcpStream {
 }
 
 /// The answer to a request that was sent; `None` if the server went away before.
-pub fn end(mut stream: TcpStream) -> Option<Answer> {
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8(bytes).expect("it answers with text");
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let mut lines = head.lines();
-    let status = lines.next()?.split(' ').nth(1)?.parse().expect("it is a status");
-    let headers = lines.filter_map(|line| line.split_once(": "));
-    let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-    Some(Answer { status, headers, body: body.to_owned() })
+pub fn end(stream: TcpStream) -> Option<Answer> {
+    Answer::read(stream)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::chapter::of_language;
 use super::client::ACME;
+use super::programs::{node, python};
 use super::service::{PATIENCE, Place};
 
 const CONTRACT: &str = include_str!("../../docs/guide/http-contract.md");
@@ -38,24 +39,12 @@ struct Client {
 
 /// Those that this machine can run. In CI it must be able to run both.
 fn clients() -> Vec<Client> {
-    let python = |program| (program, ["-c", "import requests"]);
-    let find = |programs: &[(&'static str, [&str; 2])]| {
-        let can = |(program, probe): &&(&str, [&str; 2])| {
-            Command::new(program).args(*probe).output().is_ok_and(|it| it.status.success())
-        };
-        let found = programs.iter().find(can).map(|(program, _)| *program);
-        assert!(
-            found.is_some() || std::env::var_os("IDEMSTORE_CI").is_none(),
-            "one of {programs:?} is needed"
-        );
-        found
-    };
     let mut clients = Vec::new();
-    if let Some(program) = find(&[python("python3"), python("/usr/bin/python3")]) {
+    if let Some(program) = python("requests") {
         let text = of_language(CONTRACT, "python") + PYTHON;
         clients.push(Client { program, script: "client.py", text, none: "None" });
     }
-    if let Some(program) = find(&[("node", ["-e", "fetch"])]) {
+    if let Some(program) = node() {
         let text = of_language(CONTRACT, "javascript") + NODE;
         clients.push(Client { program, script: "client.mjs", text, none: "null" });
     }

@@ -10,11 +10,16 @@
     reason = "a test that cannot go on has failed, and it has no users"
 )]
 
+#[path = "../support/answer.rs"]
+mod answer;
 mod chapter;
 mod client;
 mod clients;
 mod contract;
 mod limits;
+#[path = "../support/programs.rs"]
+#[expect(dead_code, reason = "other tests have more clients")]
+mod programs;
 mod project;
 mod service;
 mod with;

@@ -54,8 +54,7 @@ impl IdempotencyLayer {
     /// A layer with the default options. There is no default for the scope: it keeps the tenants of
     /// a service apart.
     pub fn new(store: Store, scope: Scope) -> Self {
-        observe::layered(&Problem::names());
-        Self { config: Arc::new(Config::new(store, scope)) }
+        Self::of(Config::new(store, scope))
     }
 
     /// A layer for gRPC: the same, told in the words of that protocol. The [page](super#grpc) of the module
@@ -80,8 +79,7 @@ impl IdempotencyLayer {
     /// # }
     /// ```
     pub fn grpc(store: Store, scope: Scope) -> Self {
-        observe::layered(&Problem::names());
-        Self { config: Arc::new(Config::grpc(store, scope)) }
+        Self::of(Config::grpc(store, scope))
     }
 
     /// Waits until all handlers have ended whose requests have a key, at most for this time, and says how
@@ -110,9 +108,12 @@ impl IdempotencyLayer {
             Err(_) => (*handlers_max as usize).saturating_sub(handlers.available_permits()),
         }
     }
-}
 
-impl IdempotencyLayer {
+    fn of(config: Config) -> Self {
+        observe::layered(&Problem::names());
+        Self { config: Arc::new(config) }
+    }
+
     /// What an option writes to: its own copy, if this layer was copied before.
     fn options(&mut self) -> &mut Config {
         Arc::make_mut(&mut self.config)

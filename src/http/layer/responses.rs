@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderName, Response, response};
 
 use super::IdempotencyLayer;
+use crate::http::config::whole_seconds;
 use crate::http::{Body, Problem};
 use crate::sync::Arc;
 
@@ -65,8 +66,7 @@ impl IdempotencyLayer {
 
     /// What `Retry-After` says, in whole seconds; 1 by default, and at least.
     pub fn retry_after(mut self, after: Duration) -> Self {
-        let started = u64::from(after.subsec_nanos() != 0);
-        self.options().retry_after_secs = after.as_secs().saturating_add(started).max(1);
+        self.options().retry_after_secs = whole_seconds(after).max(1);
         self
     }
 

@@ -2,14 +2,12 @@
 
 mod client;
 mod desk;
-mod foreign;
 mod frames;
 #[path = "../../it/support/gated.rs"]
 mod gated;
 
 pub use client::{Answer, Call};
 pub use desk::Desk;
-pub use foreign::{python, run};
 pub use frames::Frames;
 pub use gated::{Gate, GatedDisk};
 
