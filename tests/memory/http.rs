@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
 use tower::util::ServiceExt;
 
-use super::{MIB, builder, check, clock, live, peak_of, turn};
+use super::{MIB, NOISE, builder, check, clock, live, peak_of, turn};
 
 const SCOPE: &str = "tests";
 
@@ -203,7 +203,7 @@ fn requests_that_wait_for_one_stuck_key_are_all_answered_in_time_and_leave_nothi
             assert_eq!(answer.status(), StatusCode::CONFLICT);
         }
     });
-    check("requests that have waited", live().saturating_sub(before), 64 * 1024);
+    check("requests that have waited", live().saturating_sub(before), NOISE);
     drop(begin);
 }
 

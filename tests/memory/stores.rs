@@ -1,6 +1,6 @@
 //! Stores that come and go, and what passes through one.
 
-use super::{MIB, builder, check, clock, directory, live, permit, turn};
+use super::{MIB, NOISE, builder, check, clock, directory, live, permit, turn};
 
 #[test]
 fn a_store_that_was_closed_leaves_nothing() {
@@ -22,8 +22,8 @@ fn a_store_that_was_closed_leaves_nothing() {
     // What is made once in a process.
     (0..20).for_each(live_and_die);
     let before = live();
-    (20..2_000).for_each(live_and_die);
-    check("closed stores", live().saturating_sub(before), 16 * 1024);
+    (20..4_000).for_each(live_and_die);
+    check("closed stores", live().saturating_sub(before), NOISE);
 }
 
 #[test]

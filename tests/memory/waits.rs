@@ -7,7 +7,7 @@ use std::task::{Context, Wake, Waker};
 
 use idemstore::{Begin, Error, Fingerprint, Store};
 
-use super::{builder, check, clock, key, live, peak_of, permit, turn};
+use super::{NOISE, builder, check, clock, key, live, peak_of, permit, turn};
 
 type Wait = Pin<Box<dyn Future<Output = Result<Begin, Error>>>>;
 
@@ -43,7 +43,7 @@ fn a_wait_that_was_given_up_takes_nothing() {
             poll(pin!(wait(&store)));
         }
     });
-    check("waits that were given up", peak, 4_096);
+    check("waits that were given up", peak, NOISE);
     poll(stays.as_mut());
 }
 
@@ -62,5 +62,5 @@ fn a_future_that_waits_takes_512_bytes_at_most_and_none_once_it_is_dropped() {
     }
     check("futures that wait", live() - before, 512 * WAITING);
     drop(waits);
-    check("futures that waited", live().saturating_sub(before), 4_096);
+    check("futures that waited", live().saturating_sub(before), NOISE);
 }
