@@ -1,5 +1,5 @@
-//! The one door for the store's own tests: other disks than the file system's, and keys that
-//! collide. It is no part of the public API, and may change in any version.
+//! The only access for the store's own tests: disks other than the file system's, and keys that
+//! collide. It isn't part of the public API, and may change in any version.
 
 pub use crate::local::disk::{Directory, Disk, DiskFile};
 
@@ -8,16 +8,16 @@ use crate::store::{Builder, Store};
 
 /// How a test opens a store.
 pub trait OpenOn {
-    /// Makes keys collide in the live table, by the bits of their hash that are left.
+    /// Makes keys collide in the live table, by keeping only these bits of their hash.
     #[must_use = "nothing is opened before `open`"]
     fn hash_mask(self, mask: u64) -> Self;
 
-    /// Lets at most so many starts wait for an fsync at one time: the queue of a store is too long to
-    /// be filled again and again.
+    /// Lets at most `max` starts wait for an fsync at one time: the regular queue is too long to be
+    /// filled again and again.
     #[must_use = "nothing is opened before `open`"]
     fn starts_max(self, max: usize) -> Self;
 
-    /// Opens the store on another disk than the file system's.
+    /// Opens the store on a disk other than the file system's.
     ///
     /// # Errors
     ///
@@ -39,9 +39,9 @@ impl OpenOn for Builder {
     }
 }
 
-/// How a test backs a store up.
+/// Backs up a store in a test.
 pub trait BackupOn {
-    /// Backs the store up on another disk than the file system's.
+    /// Backs up the store to a disk other than the file system's.
     ///
     /// # Errors
     ///

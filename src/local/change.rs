@@ -4,12 +4,12 @@ use crate::clock::Timestamp;
 use crate::rules::record::Record;
 use crate::sync::Arc;
 
-/// Where a record stands in the vault. In this order records expire, and nearly in this order
-/// they are made: new ones go in at the right, expired ones are cut off at the left.
+/// The place of a record in the vault. Records expire in this order, and are created in almost the
+/// same order: new records go in at the right, and expired ones are cut off at the left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RecordId {
     pub(crate) expires_at: Timestamp,
-    /// Tells apart what expires in the same millisecond. Never used twice.
+    /// Distinguishes records that expire in the same millisecond. Never reused.
     pub(crate) serial: u64,
 }
 
@@ -29,16 +29,16 @@ pub(crate) struct Change {
 
 #[derive(Clone)]
 pub(crate) enum ChangeKind {
-    /// This is what is known of the key from now on.
+    /// The record that is known of the key from now on.
     Put(Arc<Record>),
-    /// The same, and the record of the key leaves this other place.
+    /// The same, and the key's record leaves the place `from`.
     Move { from: RecordId, to: Arc<Record> },
-    /// Nothing is stored of the key any more: it is free again.
+    /// Nothing is stored of the key any longer: it is free again.
     Remove(Arc<Record>),
 }
 
 impl Change {
-    /// When the record expires that the change is of.
+    /// When the changed record expires.
     pub(crate) fn expires_at(&self) -> Timestamp {
         self.kind.record().expires_at
     }
@@ -51,7 +51,7 @@ impl ChangeKind {
         }
     }
 
-    /// A new record of a key whose record stood there before.
+    /// A new record of a key whose record was at `from` before.
     pub(crate) fn put(from: RecordId, record: Arc<Record>) -> Self {
         if RecordId::of(&record) == from {
             Self::Put(record)
@@ -60,7 +60,7 @@ impl ChangeKind {
         }
     }
 
-    /// What it makes of each place that it changes: a record, or none.
+    /// Each place that it changes, and what that place holds afterwards: a record, or none.
     pub(crate) fn places(&self) -> impl Iterator<Item = (RecordId, Option<&Record>)> {
         let (from, to) = match self {
             Self::Put(record) => (None, (RecordId::of(record), Some(&**record))),

@@ -1,4 +1,4 @@
-//! The engine: reads what is known of a key, decides by the rules, and claims the key for the caller.
+//! The engine: reads what is known of a key, applies the rules, and claims the key for the caller.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::rules::{Decision, Known, Take};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Arc, Mutex};
 
-/// What all clones and all handles of a store share.
+/// The state that all clones and all handles of a store share.
 pub(crate) struct Engine {
     pub(crate) index: Arc<Index>,
     pub(crate) journal: Arc<Journal>,
@@ -24,11 +24,11 @@ pub(crate) struct Engine {
     pub(crate) options: Options,
     pub(crate) wake: Arc<Wake>,
     pub(crate) sweeper: Mutex<Option<JoinHandle<()>>>,
-    /// Whether others may read or write the files, as the open found them.
+    /// Whether other users could read or write the files when the store was opened.
     pub(crate) exposed: bool,
 }
 
-/// What the calls need to know of how the store was built.
+/// The settings of the store that its calls need.
 pub(crate) struct Options {
     pub(crate) retention: Duration,
     pub(crate) result_len_max: usize,
@@ -42,13 +42,13 @@ impl Engine {
         rule: impl Fn(Known<'_>) -> Decision<Take>,
     ) -> Result<Take, Error> {
         self.journal.check()?;
-        // Within a transaction the claim could not be released again, so it is refused first.
+        // Inside a transaction the claim could not be released again, so refuse it first.
         self.journal.check_caller()?;
         self.ask(at, rule)
     }
 
-    /// Asks a rule about a key: reads what is known of it, and claims it if the rule says so and
-    /// nothing has changed meanwhile.
+    /// Applies a rule to a key: reads what is known of it, and claims it if the rule says so and
+    /// nothing has changed in the meantime.
     pub(crate) fn ask<T>(
         &self,
         at: Located<&Key>,
@@ -68,7 +68,7 @@ impl Engine {
         }
     }
 
-    /// Asks a rule about a key at rest, from its record in the vault.
+    /// Applies a rule to a key at rest, using its record in the vault.
     fn ask_vault<T>(
         &self,
         at: Located<&Key>,
@@ -78,7 +78,7 @@ impl Engine {
     ) -> Result<Asked<T>, Error> {
         let Found::Record(record) = self.read(at, candidates)? else { return Ok(Asked::Changed) };
         let known = Known::at_rest(record.as_ref(), now);
-        // What is completed stays so: a replay needs no second look at the table.
+        // A completed operation stays completed: a replay doesn't need a second look at the table.
         if known.is_final()
             && let Decision { answer, claim: None } = rule(known)
         {
@@ -87,7 +87,7 @@ impl Engine {
         Ok(self.index.claim(at, candidates, record.as_ref(), now, rule))
     }
 
-    /// The key's own record among the candidates.
+    /// The record of this key among the candidates.
     fn read(&self, at: Located<&Key>, candidates: &Candidates) -> Result<Found, Error> {
         for id in &candidates.ids {
             match self.journal.read(*id)? {
@@ -104,29 +104,31 @@ impl Engine {
         Ok(Found::Record(None))
     }
 
-    /// Whether a record that the vault does not have should be there. It need not be if it was
-    /// removed meanwhile, or has expired: a key that expires before its record is settled is free.
+    /// Whether a record that the vault doesn't have should be there. It need not be there if it has
+    /// been removed in the meantime or has expired: a key that expires before its record is settled
+    /// is free.
     fn is_missing(&self, hash: u64, id: RecordId) -> bool {
         self.index.has(hash, id) && is_live(id.expires_at, self.time.now())
     }
 
-    /// Makes room for one more key, where only keys that have expired take it.
+    /// Makes room for one more key, if only expired keys stand in the way.
     fn make_room(&self, bound: Bound) -> Result<(), Error> {
         match self.journal.make_room() {
             Ok(true) => Ok(()),
-            // Within a transaction nothing can be swept.
+            // Inside a transaction nothing can be swept.
             Ok(false) | Err(Error::InTransaction) => Err(Error::Overloaded { bound }),
             Err(error) => Err(error),
         }
     }
 
-    /// From what the keys of an operation for its callees are derived. Every copy of the store has it.
+    /// The secret from which the keys that an operation passes to its callees are derived. Every
+    /// copy of the store has the same one.
     pub(crate) fn callee_secret(&self) -> &[u8; 32] {
         self.journal.callee_secret()
     }
 
-    /// Closes the store, and says how many started operations still have a handle. Closing twice is
-    /// no error, and the second time says 0.
+    /// Closes the store, and returns how many started operations still have a handle. Closing it
+    /// again isn't an error, and returns 0.
     pub(crate) fn close(&self) -> Result<usize, Error> {
         if self.journal.check_process().is_err() {
             return Ok(0);
@@ -134,7 +136,8 @@ impl Engine {
         self.journal.check_caller()?;
         self.wake.stop();
         if let Some(sweeper) = self.sweeper.lock().take() {
-            // A sweeper that panicked has nothing more to say: what matters was said below.
+            // A panic of the sweeper needs no report here: closing the journal below reports what
+            // matters.
             let _ = sweeper.join();
         }
         match self.journal.close() {
@@ -146,15 +149,15 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // Who wants to know calls `Store::close`.
+        // Call `Store::close` to find out whether closing succeeds.
         let _ = self.close();
     }
 }
 
-/// What the vault has for a key.
+/// The result of looking a key up in the vault.
 enum Found {
-    /// Its record, or `None` if each of the candidates is another key's.
+    /// The key's record, or `None` if every candidate belongs to another key.
     Record(Option<Arc<Record>>),
-    /// One of the candidates was gone before it could be read.
+    /// A candidate was gone before it could be read.
     Gone,
 }

@@ -1,8 +1,8 @@
-//! The files of a store, and what the names in a directory tell of it.
+//! The files of a store, and what the names in a directory reveal about it.
 //!
-//! A store is made, copied and made smaller under temporary names, and gets its names when all of it
-//! is durable. Each of the three has names of its own, so that what a kill leaves of one is never
-//! taken for another.
+//! A store is created, copied and compacted under temporary names. Its files get their final names
+//! once all of them are durable. Each of the three tasks has separate temporary names, so that what
+//! a kill leaves of one is never mistaken for another.
 
 use crate::canary;
 use crate::error::{CopyError, OpenError};
@@ -17,14 +17,14 @@ pub(crate) const SEGMENTS: [&str; 2] = ["log-0", "log-1"];
 /// The name of the vault's file.
 pub(crate) const VAULT: &str = "vault.redb";
 
-/// Names that files have before they are whole.
+/// Temporary names, for files that aren't complete yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Temporary {
-    /// Of a store that is being made.
+    /// Files of a store that is being created.
     New,
-    /// Of a backup that is being written.
+    /// Files of a backup that is being written.
     Part,
-    /// Of a vault that is being made smaller.
+    /// The file of a vault that is being compacted.
     Compact,
 }
 
@@ -44,9 +44,10 @@ impl Temporary {
         format!("{name}{}", self.suffix())
     }
 
-    /// Gives those of a store's files their names that have temporary ones. They must be durable.
+    /// Gives each file of the store that has a temporary name its final name. The files must be
+    /// durable.
     ///
-    /// The temporary names are made durable first: then a power cut leaves each file under one name
+    /// The temporary names are made durable first. A power cut then leaves each file under one name
     /// or the other.
     pub(crate) fn name_all(self, disk: &dyn Disk) -> std::io::Result<()> {
         disk.sync_names()?;
@@ -64,26 +65,26 @@ impl Temporary {
     }
 }
 
-/// What an earlier version's compaction left.
+/// The file that a compaction by an earlier version left behind.
 const OLD_COMPACT: &str = "vault.redb.new";
 
-/// A name that an earlier version gave to files that were not whole.
+/// A name that an earlier version gave to incomplete files.
 fn is_old_temporary(name: &str) -> bool {
     name.strip_suffix(".new").is_some_and(|name| NAMES.contains(&name))
 }
 
-/// What is in a directory.
+/// What a directory contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// No store, and nothing of anybody else's.
+    /// No store, and no files of anyone else's.
     Nothing,
-    /// A store that was made, and that a kill has left without some of its names.
+    /// A complete store, which a kill has left without some of its names.
     Unnamed,
     Store,
 }
 
 impl Found {
-    /// Looks at the names in a directory. `signed` says that it once held a whole store.
+    /// Inspects the names in a directory. `signed` means that it once held a whole store.
     pub(crate) fn in_directory(disk: &dyn Disk, signed: bool) -> Result<Self, OpenError> {
         let there = disk.names().map_err(|error| OpenError::io("list the directory", error))?;
         let has = |name: &str| there.iter().any(|there| there == name);
@@ -96,7 +97,8 @@ impl Found {
                 "this is part of a backup that was not finished, delete it",
             ));
         }
-        // What a compaction leaves lies beside a whole store, if not all but it was lost.
+        // An unfinished compaction leaves its file beside a whole store. If the store isn't there,
+        // the rest was lost.
         let compacted = has(&Temporary::Compact.of(VAULT)) || has(OLD_COMPACT);
         if missing.len() < NAMES.len() || signed || compacted {
             let made = missing.iter().all(|name| has(&Temporary::New.of(name)));
@@ -113,7 +115,7 @@ impl Found {
     }
 }
 
-/// Whether a file of this name may be in a directory in which a store is made. The file system
+/// Whether a file with this name may be in a directory where a store is created. The file system
 /// itself puts `lost+found` there.
 fn is_own(name: &str) -> bool {
     name == LOCK || name == "lost+found" || is_temporary(name)
@@ -124,19 +126,19 @@ fn is_temporary(name: &str) -> bool {
     is_old_temporary(name) || Temporary::ALL.into_iter().any(is)
 }
 
-/// Whether somebody may be giving names to files in this directory, so that a look without the lock
-/// may miss some.
+/// Whether files in this directory may be being renamed right now, so that listing it without the
+/// lock may miss some.
 pub(crate) fn may_be_changing(disk: &dyn Disk) -> bool {
     disk.names().is_ok_and(|there| there.iter().any(|name| name == LOCK))
 }
 
-/// Takes away what a kill has left under temporary names.
+/// Removes what a kill has left under temporary names.
 pub(crate) fn remove_temporary(disk: &dyn Disk) -> Result<(), OpenError> {
     let remove = || -> std::io::Result<()> {
         let there = disk.names()?;
         there.iter().filter(|name| is_temporary(name)).try_for_each(|name| {
             match disk.remove(name) {
-                // No version has made one: it is somebody else's.
+                // No version has created such a directory: it belongs to someone else.
                 Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => Ok(()),
                 removed => removed,
             }
@@ -145,8 +147,8 @@ pub(crate) fn remove_temporary(disk: &dyn Disk) -> Result<(), OpenError> {
     remove().map_err(|error| OpenError::io("remove what was left unfinished", error))
 }
 
-/// Whether a copy can be written into a directory: there is nothing in it but what is left of one
-/// that was not finished.
+/// Whether a copy can be written into a directory: it must be empty, except for what is left of an
+/// unfinished copy.
 pub(crate) fn check_room_for_copy(disk: &dyn Disk) -> Result<(), CopyError> {
     let there = disk.names()?;
     let has = |name: &String| there.contains(name);
@@ -157,7 +159,7 @@ pub(crate) fn check_room_for_copy(disk: &dyn Disk) -> Result<(), CopyError> {
     if there.iter().all(may_be_there) { Ok(()) } else { Err(CopyError::Exists) }
 }
 
-/// Takes away what there is of a copy that was not finished.
+/// Removes what there is of an unfinished copy.
 pub(crate) fn remove_copy(disk: &dyn Disk) -> std::io::Result<()> {
     let there = disk.names()?;
     let parts = NAMES.map(|name| Temporary::Part.of(name));

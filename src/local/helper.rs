@@ -1,13 +1,13 @@
-//! A helper thread for futures. A future cannot lead a batch, and its waker must not be called under a lock,
-//! since a waker may do anything. The thread starts with the first future, and sleeps while there is nothing
-//! to do.
+//! A helper thread for futures. A future cannot lead a batch, and its waker must not be called
+//! under a lock, since a waker may do anything. The thread starts with the first future, and sleeps
+//! while there is nothing to do.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::sync::thread::{JoinHandle, current};
 use crate::sync::{Condvar, Mutex};
 
-/// Something to do while no lock is held.
+/// Work to do while no lock is held.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
@@ -19,14 +19,14 @@ pub(crate) struct Helper {
 #[derive(Default)]
 struct State {
     thread: Option<JoinHandle<()>>,
-    /// Whether it is to lead.
+    /// Whether the thread is to lead a batch.
     called: bool,
     jobs: Vec<Job>,
     stopped: bool,
 }
 
 impl Helper {
-    /// Starts the thread, unless it runs. It calls `lead` whenever it is called to.
+    /// Starts the thread, unless it is running. Each [`Helper::call`] makes it call `lead`.
     pub(crate) fn spawn<L: Fn() + Send + 'static>(
         self: &crate::sync::Arc<Self>,
         lead: impl FnOnce() -> L,
@@ -40,34 +40,34 @@ impl Helper {
         Ok(())
     }
 
-    /// There is a batch to lead.
+    /// Asks the thread to lead a batch.
     pub(crate) fn call(&self) {
         self.state.lock().called = true;
         self.changed.notify_one();
     }
 
-    /// Takes the call over from the helper, if it has not gone to work yet.
+    /// Takes the call back from the helper, if it hasn't started on it yet.
     pub(crate) fn take_call(&self) -> bool {
         std::mem::take(&mut self.state.lock().called)
     }
 
-    /// Does this soon, and without a lock.
+    /// Runs the job soon, without holding a lock.
     pub(crate) fn send(&self, job: Job) {
         self.state.lock().jobs.push(job);
         self.changed.notify_one();
     }
 
-    /// Ends the thread when it has done all that it was told. Nobody may call it any more.
+    /// Ends the thread once it has done all its work. The helper must not be called afterwards.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
         state.stopped = true;
         let thread = state.thread.take();
         drop(state);
         self.changed.notify_one();
-        // What it does may let go of the last handle of the store, which then closes on this
-        // thread itself.
+        // A job may drop the store's last handle. The store is then closed by the helper thread,
+        // which cannot join itself.
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != current().id()) {
-            // It catches every panic.
+            // The thread catches every panic.
             let _ = thread.join();
         }
     }
@@ -85,8 +85,9 @@ impl Helper {
             if is_over {
                 return;
             }
-            // Many may wait for the batch: it goes first. A panic of it has poisoned the store by
-            // now, and what a waker does is not the store's, so the thread goes on after both.
+            // Many may be waiting for the batch, so it comes first. If it panics, it has already
+            // poisoned the store; if a waker panics, that isn't the store's concern. So the thread
+            // continues after either.
             if called {
                 let _ = catch_unwind(AssertUnwindSafe(&lead));
             }

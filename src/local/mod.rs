@@ -1,8 +1,9 @@
 //! The embedded engine: one process, one directory, and its threads.
 //!
-//! The live table ([`index`]) says what is true now, in memory. The [`journal`] says what must
-//! survive: it writes a [`log`], and settles that into the [`vault`]. [`codec`] has the bytes of
-//! both, [`disk`] the files. The [`Engine`] reads and decides by the rules, and claims the key.
+//! The live table ([`index`]) is the current state, in memory. The [`journal`] is what must
+//! survive: it writes a [`log`], and settles that into the [`vault`]. [`codec`] defines the bytes
+//! of both, and [`disk`] holds the files. The [`Engine`] reads a key, decides by the rules, and
+//! claims the key.
 
 pub(crate) mod change;
 pub(crate) mod codec;

@@ -1,10 +1,10 @@
-//! The process that has opened a store. A child that was forked has a copy of all that its parent has
-//! in memory, and shares its files: it must not go on with either.
+//! The process that opened a store. A forked child has a copy of everything in its parent's memory
+//! and shares its files, but must not use either.
 
-/// The process in which this was made.
+/// The process in which this value was created.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
-    /// It counts forks, so that no system call is made to ask.
+    /// Counts forks, so that checking makes no system call.
     #[cfg(unix)]
     forks: forkguard::Guard,
 }
@@ -17,11 +17,11 @@ impl Origin {
         }
     }
 
-    /// Whether this runs in another process than the one in which it was made.
+    /// Whether the current process isn't the one in which this value was created.
     pub(crate) fn is_elsewhere(&self) -> bool {
         #[cfg(unix)]
         {
-            // A copy, since the guard tells of a fork only once.
+            // Use a clone, since the guard reports each fork only once.
             self.forks.clone().detected_fork()
         }
         #[cfg(not(unix))]

@@ -1,8 +1,9 @@
-//! Room: how many keys the store has and for how many bytes they count, so that a bound is met
-//! before an operation starts, and never after.
+//! Room: how many keys the store has and how many bytes they count for, so that a bound stops an
+//! operation before it starts, and never after.
 //!
-//! A key has its room from `begin` on. What is reserved or started counts with the longest result:
-//! it must be possible to complete it. Only what is completed counts with the result that it has.
+//! A key takes its room at `begin`. A reserved key or a started operation counts with the longest
+//! possible result, since it must be possible to complete it. A completed operation counts with its
+//! actual result.
 
 use std::collections::HashMap;
 
@@ -10,37 +11,37 @@ use crate::error::Bound;
 use crate::rules::record::{Kept, Record, State};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// What a record counts for beside its key and its result: fingerprint, times and numbers, and its
+/// What a record counts for besides its key and its result: fingerprint, times and numbers, and its
 /// place in the vault.
 const RECORD_BYTES: u64 = 128;
 
-/// A table of scopes with room for no more keeps it.
+/// A table of scopes with room for this many or fewer never shrinks.
 const SCOPES_MIN: usize = 1_000;
 
-/// How much there may be of what.
+/// The bounds of a store.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) keys: usize,
-    /// `None` if nobody has bounded them.
+    /// `None` if there is no bound.
     pub(crate) bytes: Option<u64>,
     pub(crate) scope_bytes: Option<u64>,
-    /// Bytes of the longest result.
+    /// Length of the longest result in bytes.
     pub(crate) result_len: usize,
 }
 
-/// How far the operation of a key has come.
+/// How far the operation of a key has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Nothing of it is stored.
+    /// Nothing is stored yet.
     Reserved,
     /// It may still be completed, with a result of any length.
     Started,
-    /// So many bytes are kept of its result.
+    /// This many bytes of its result are kept.
     Completed(u64),
 }
 
 impl Stage {
-    /// How far the operation of this record has come.
+    /// How far the operation of this record has got.
     pub(crate) fn of(record: &Record) -> Self {
         match &record.state {
             State::Started { .. } => Self::Started,
@@ -58,7 +59,7 @@ pub(crate) struct Room {
     bytes: AtomicU64,
     /// Keys whose operation is started and not completed.
     started: AtomicU64,
-    /// Bytes of each scope that has any, if they are bounded.
+    /// The bytes of each scope that has any, if scopes are bounded.
     scopes: Mutex<HashMap<Box<[u8]>, u64>>,
 }
 
@@ -106,21 +107,21 @@ impl Room {
         fits
     }
 
-    /// Counts a key that is there, whatever the bounds say.
+    /// Counts an existing key, whatever the bounds are.
     pub(crate) fn add(&self, framed_key: &[u8], stage: Stage) {
         self.keys.fetch_add(1, Ordering::Relaxed);
         self.count_started(u64::from(stage == Stage::Started));
         self.exchange(framed_key, 0, self.of(framed_key, stage));
     }
 
-    /// A key that had come so far is not there any more.
+    /// Removes a key that had got to this stage.
     pub(crate) fn give_back(&self, framed_key: &[u8], stage: Stage) {
         self.keys.fetch_sub(1, Ordering::Relaxed);
         self.count_started(0_u64.wrapping_sub(u64::from(stage == Stage::Started)));
         self.exchange(framed_key, self.of(framed_key, stage), 0);
     }
 
-    /// A key has gone from one stage to another.
+    /// Moves a key from one stage to another.
     pub(crate) fn change(&self, framed_key: &[u8], from: Stage, to: Stage) {
         let is_started = |stage| u64::from(stage == Stage::Started);
         self.count_started(is_started(to).wrapping_sub(is_started(from)));
@@ -146,7 +147,7 @@ impl Room {
         match used.wrapping_sub(from).wrapping_add(to) {
             0 => {
                 scopes.remove(scope_of(framed_key));
-                // As the tables of keys do.
+                // Shrink as the tables of keys do.
                 if SCOPES_MIN < scopes.capacity() && scopes.len() < scopes.capacity() / 4 {
                     let room = 2 * scopes.len();
                     scopes.shrink_to(room);
@@ -156,7 +157,7 @@ impl Room {
         }
     }
 
-    /// The longest result that the store takes, in bytes.
+    /// Length of the longest result that the store accepts, in bytes.
     pub(crate) fn result_len_max(&self) -> usize {
         self.bounds.result_len
     }
@@ -171,13 +172,13 @@ impl Room {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// Bytes that they count for.
+    /// Bytes that all keys count for.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 }
 
-/// Adds as long as the sum stays within the bound, which is given back otherwise.
+/// Adds `more` if the sum stays within the bound. Otherwise returns the bound as the error.
 fn add_within(counter: &AtomicU64, more: u64, max: Option<u64>) -> Result<(), u64> {
     let Some(max) = max else {
         counter.fetch_add(more, Ordering::Relaxed);
@@ -227,7 +228,7 @@ mod tests {
             }
             assert_eq!(room.take(one.framed()), Err(bound));
             assert_eq!((room.keys(), room.bytes()), (2, 2 * RESERVED));
-            // A result that is shorter than the longest gives the rest back.
+            // A result shorter than the longest one gives the rest back.
             room.change(one.framed(), Stage::Reserved, Stage::Started);
             room.change(one.framed(), Stage::Started, Stage::Completed(0));
             assert_eq!(room.started(), 0);

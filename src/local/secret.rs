@@ -1,4 +1,4 @@
-//! What nobody can guess, from the operating system's generator.
+//! Unpredictable values from the operating system's generator.
 
 use std::io;
 

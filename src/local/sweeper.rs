@@ -1,12 +1,12 @@
-//! The background thread: it settles the log, sweeps, and writes down that the wall clock has moved.
-//! It is asleep in between.
+//! The background thread: it settles the log, sweeps, and records that the wall clock has moved. It
+//! sleeps in between.
 //!
-//! Little depends on it. Whether a key has expired is decided when it is asked for, a full log is
-//! settled by the call that finds it full, a key that finds no room sweeps by itself, and the next write
-//! has what the wall clock shows.
+//! Little depends on it. Whether a key has expired is decided when the key is asked for, a full log
+//! is settled by the call that finds it full, a key that finds no room sweeps by itself, and the
+//! next write records the wall clock.
 //!
-//! Callers are not to notice when many keys expire at once. So it sweeps in short slices, settles a
-//! sealed segment before the next slice, and pauses after each.
+//! Callers shouldn't notice when many keys expire at once. So the thread sweeps in short slices,
+//! settles a sealed segment before the next slice, and pauses after each slice.
 
 #[cfg(test)]
 mod tests;
@@ -19,23 +19,25 @@ use crate::local::wake::Wake;
 use crate::sync::Arc;
 use crate::sync::thread::{Builder, JoinHandle};
 
-/// What is in the log is settled when it is as old as this, even if there is little of it.
+/// The log is settled once its oldest change is this old, even if there's little in it.
 const SETTLE_AFTER: Duration = Duration::from_secs(5);
 
-/// The least time between two sweeps, so that keys which expire one by one are swept in bulk. It is
-/// also the longest pause within a sweep.
+/// The shortest time between two sweeps, so that keys that expire one by one are swept in bulk. It
+/// is also the longest pause within a sweep.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// The longest time between two sweeps. It bounds how late one is after the clock was moved by hand.
+/// The longest time between two sweeps. It bounds how late a sweep is after the clock was moved by
+/// hand.
 const SWEEP_WITHIN: Duration = Duration::from_secs(60);
 
-/// How often the wall clock is looked at. It bounds for how long a jump of it is not written down.
+/// How often to check the wall clock. It bounds how long a jump of the clock isn't recorded.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How many times as long as a slice the pause after it is, at the beginning of a sweep.
+/// How many times longer than a slice the pause after it is, at the beginning of a sweep.
 const PAUSE: u32 = 8;
 
-/// A sweep that goes on for so long pauses half as long, after twice the time a third, and so on.
+/// A sweep that has run for this long pauses half as long, after twice this time a third as long,
+/// and so on.
 const LONG: Duration = Duration::from_secs(10);
 
 pub(crate) fn spawn(journal: Arc<Journal>, wake: Arc<Wake>) -> Result<JoinHandle<()>, OpenError> {
@@ -43,8 +45,8 @@ pub(crate) fn spawn(journal: Arc<Journal>, wake: Arc<Wake>) -> Result<JoinHandle
         .name("idemstore-sweeper".to_owned())
         .spawn(move || {
             let mut upkeep = Upkeep::new(&journal);
-            // An error has poisoned the store, and there is nothing left to do here: the next
-            // caller is told.
+            // An error has poisoned the store. There's nothing left to do here: the next caller
+            // gets the error.
             while upkeep.step().is_ok_and(|idle| wake.sleep(idle)) {}
         })
         .map_err(|source| OpenError::Io { action: "start the sweeper's thread", source })
@@ -53,7 +55,7 @@ pub(crate) fn spawn(journal: Arc<Journal>, wake: Arc<Wake>) -> Result<JoinHandle
 struct Upkeep<'j> {
     journal: &'j Journal,
     sweep_at: Instant,
-    /// When the sweep began that has not come to its end.
+    /// When the current, unfinished sweep began.
     sweeping_since: Option<Instant>,
 }
 
@@ -62,15 +64,15 @@ impl<'j> Upkeep<'j> {
         Self { journal, sweep_at: Instant::now(), sweeping_since: None }
     }
 
-    /// Does one thing, if something is due: a settle, or else one slice of a sweep. It says for how long
-    /// there is nothing more to do, unless it is woken.
+    /// Does one thing that is due: a settle, or else one slice of a sweep. Returns how long there
+    /// is nothing more to do, unless the thread is woken.
     fn step(&mut self) -> Result<Duration, Error> {
         self.journal.note_clock()?;
         self.journal.tend_reserve();
         let (age, sealed) = self.journal.unsettled_for();
         if sealed || age.is_some_and(|age| SETTLE_AFTER <= age) {
             if sealed { self.journal.settle_full() } else { self.journal.settle() }?;
-            // What the vault has just got may have expired already.
+            // Changes that the vault has just received may have expired already.
             self.sweep_at = self.sweep_at.min(Instant::now() + SWEEP_EVERY);
             return Ok(Duration::ZERO);
         }
@@ -97,11 +99,11 @@ impl<'j> Upkeep<'j> {
     }
 }
 
-/// How long to pause after a slice that took so long, in a sweep that has gone on for so long.
+/// How long to pause after a slice that took `slice`, in a sweep that has run for `sweeping`.
 ///
-/// A backlog that grows keeps a sweep from its end. So the longer it goes on, the shorter it pauses:
-/// until it deletes more than expires. For how long its records have expired is no measure of that:
-/// they may have done so while the store was closed.
+/// A growing backlog keeps a sweep from finishing. So the longer a sweep runs, the shorter it
+/// pauses, until it deletes more records than expire. How long ago its records expired wouldn't be
+/// a measure of that: they may have expired while the store was closed.
 fn pause(slice: Duration, sweeping: Duration) -> Duration {
     let share = LONG.as_secs_f64() / LONG.saturating_add(sweeping).as_secs_f64();
     slice.min(SWEEP_EVERY).saturating_mul(PAUSE).mul_f64(share).min(SWEEP_EVERY)

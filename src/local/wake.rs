@@ -1,4 +1,4 @@
-//! How the background thread is woken and told to stop.
+//! Wakes the background thread, and tells it to stop.
 
 use std::time::{Duration, Instant};
 
@@ -17,19 +17,19 @@ struct State {
 }
 
 impl Wake {
-    /// There is something to look at.
+    /// Wakes the thread: there is something to do.
     pub(crate) fn up(&self) {
         self.state.lock().woken = true;
         self.changed.notify_one();
     }
 
-    /// The end.
+    /// Tells the thread to end.
     pub(crate) fn stop(&self) {
         self.state.lock().stopped = true;
         self.changed.notify_one();
     }
 
-    /// Sleeps until woken, or until this time is over. `false` if it is the end.
+    /// Sleeps until woken, for at most this long. Returns `false` if the thread must end.
     pub(crate) fn sleep(&self, at_most: Duration) -> bool {
         let deadline = Instant::now() + at_most;
         let mut state = self.state.lock();

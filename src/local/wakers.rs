@@ -1,16 +1,16 @@
-//! The futures that wait for one thing.
+//! The futures that wait for the same thing.
 
 use std::collections::BTreeMap;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-/// Each future has its own place, so that it is woken once however often it was polled, and so that
-/// its waker leaves with it. The list takes memory for those who wait now, however many have waited
-/// before.
+/// Each future has a separate place, so that it is woken once however often it was polled, and so
+/// that its waker is dropped when it leaves. The list takes memory for the futures that wait now,
+/// however many have waited before.
 ///
-/// Places count up and are never given out again: one that was left, or that was woken, is nobody
-/// else's. Futures are woken in the order in which they came.
+/// Places count up and are never reused: once a future has left its place or was woken, no other
+/// future gets the place. Futures are woken in the order in which they arrived.
 #[derive(Default)]
 pub(crate) struct Wakers {
     kept: BTreeMap<u64, Waker>,
@@ -26,8 +26,8 @@ impl Wakers {
         self.kept.is_empty()
     }
 
-    /// Keeps the waker of the future whose place this is, and gives back the one that was there.
-    /// That is to be dropped after all locks: nobody knows what its end does.
+    /// Keeps the waker of the future at this place, and returns the previous one. The caller must
+    /// drop that after releasing all locks, since dropping a waker may do anything.
     pub(crate) fn keep(&mut self, waker: Waker, place: &mut Option<Place>) -> Option<Waker> {
         let Place(at) = *place.get_or_insert_with(|| {
             let new = Place(self.next);
@@ -37,24 +37,24 @@ impl Wakers {
         self.kept.insert(at, waker)
     }
 
-    /// The future at this place waits no longer. Its waker, if it is still here, is to be dropped
-    /// after all locks too.
+    /// Removes the future at this place, which no longer waits. Its waker, if it's still here, must
+    /// also be dropped after all locks are released.
     pub(crate) fn leave(&mut self, place: Place) -> Option<Waker> {
         self.kept.remove(&place.0)
     }
 
-    /// Takes out all who wait now.
+    /// Takes out all futures that wait now.
     pub(crate) fn take(&mut self) -> Taken {
         Taken(mem::take(&mut self.kept))
     }
 }
 
-/// Futures that are to be woken.
+/// Futures to wake.
 pub(crate) struct Taken(BTreeMap<u64, Waker>);
 
 impl Taken {
-    /// No lock may be held. What a waker does is not the store's: the panic of one is no reason to
-    /// leave the others asleep.
+    /// Must be called without any lock. If a waker panics, that isn't the store's concern, and no
+    /// reason to leave the others asleep.
     pub(crate) fn wake(self) {
         for waker in self.0.into_values() {
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));

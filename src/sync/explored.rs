@@ -1,4 +1,4 @@
-//! What `parking_lot` gives, on the primitives of `shuttle`: each use of one is a point where
+//! The API of `parking_lot` on the primitives of `shuttle`: each use of one is a point where
 //! another thread may be switched in, and the explorer decides which.
 
 use std::ops::{Deref, DerefMut};
@@ -71,7 +71,7 @@ impl Condvar {
             guard.0.take().map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Whether the deadline comes first is for the explorer to decide: it knows no time.
+    /// The explorer decides whether the deadline comes first: it knows no time.
     pub(crate) fn wait_until<T>(
         &self,
         guard: &mut MutexGuard<'_, T>,

@@ -1,5 +1,6 @@
-//! A lock that is had in the order in which it was asked for. Any other one may go again and again to a
-//! thread that lets go of it and asks at once, before those that sleep have woken up.
+//! A mutex that is acquired in the order in which it was requested. An ordinary mutex may go again
+//! and again to a thread that releases it and requests it again at once, before the sleeping
+//! threads have woken up.
 
 use std::ops::{Deref, DerefMut};
 
@@ -11,11 +12,11 @@ pub(crate) struct FairMutex<T> {
     value: Mutex<T>,
 }
 
-/// Each who asks takes the next number.
+/// Each thread that requests the lock takes the next number.
 #[derive(Default)]
 struct Line {
     next: u64,
-    /// The number of the one who has the lock, or who will be the first to have it.
+    /// The number that has the lock, or that will get it next.
     served: u64,
 }
 
@@ -35,7 +36,7 @@ impl<T> FairMutex<T> {
         FairGuard { value: self.value.lock(), _turn: Turn { line: &self.line, moved: &self.moved } }
     }
 
-    /// How many wait for the one who has it.
+    /// How many threads wait for the one that has the lock.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> u64 {
         let line = self.line.lock();
@@ -43,7 +44,7 @@ impl<T> FairMutex<T> {
     }
 }
 
-/// The value is let go of before the turn is over.
+/// The value is released before the turn is over.
 pub(crate) struct FairGuard<'m, T> {
     value: MutexGuard<'m, T>,
     _turn: Turn<'m>,

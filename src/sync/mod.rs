@@ -1,5 +1,5 @@
-//! The synchronisation primitives of the whole crate, in one place so that a schedule explorer
-//! can take theirs.
+//! The synchronisation primitives of the whole crate, in one place so that a schedule explorer can
+//! substitute its own.
 
 #[cfg(shuttle)]
 mod explored;
@@ -24,5 +24,6 @@ pub(crate) use fair::FairMutex;
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::Ordering;
 
-/// For what is asked for under the locks of a library: no schedule may be switched in there.
+/// For state that is accessed under the locks of a library: no other thread may be switched in
+/// there.
 pub(crate) use parking_lot::Mutex as LeafMutex;

@@ -1,8 +1,8 @@
-//! The bytes of one record and one change: bincode, fenced in.
+//! The bytes of one record and one change, in bincode.
 //!
-//! This folder is the only place that knows of bincode. Both formats that hold records use it: a row of
-//! the vault and an operation in the log (`docs/FORMAT.md` shows them byte by byte). Decoding
-//! borrows, never allocates what a length field asks for, and refuses bytes that are left over.
+//! This module is the only one that knows of bincode. Both formats that hold records use it: a row
+//! of the vault and an operation in the log (`docs/FORMAT.md` shows them byte by byte). Decoding
+//! borrows, never allocates what a length field asks for, and rejects trailing bytes.
 
 mod wire;
 
@@ -24,33 +24,34 @@ const BYTES_MAX: usize = RESULT_LEN_MAX + CHANGE_OVERHEAD_MAX;
 const CONFIG: Configuration<LittleEndian, Varint, Limit<BYTES_MAX>> =
     bincode::config::standard().with_limit::<BYTES_MAX>();
 
-/// The bytes are not what [`encode_row`] or [`encode_change`] write.
+/// The bytes aren't what [`encode_row`] or [`encode_change`] writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// What stands in the log.
+/// An item of the log.
 pub(crate) enum Logged {
-    /// The new record of a key, and the place that it has left for this one.
+    /// The new record of a key, and the place that the key's record left, if it moved.
     Put { from: Option<RecordId>, record: Record },
-    /// Nothing is in this place any more.
+    /// This place is empty from now on.
     Remove(RecordId),
     /// The vault has given out this serial number.
     Mark(u64),
-    /// The wall when the frame was written.
+    /// The wall clock when the frame was written.
     Wall(Timestamp),
 }
 
-/// Most bytes of a mark or of a wall in the log: the variant and a number.
+/// Most bytes of a mark or of a wall time in the log: the variant and a number.
 pub(crate) const NUMBER_LEN_MAX: usize = 1 + 9;
 
-/// A record as its row has it.
+/// A record as it is stored in its row.
 pub(crate) enum Row {
     Whole(Record),
-    /// Result or checkpoint are stored apart, and must be put in with [`Apart::join`].
+    /// The result or the checkpoint is stored in a separate row, and must be added with
+    /// [`Apart::join`].
     Apart(Apart),
 }
 
-/// A record whose result or checkpoint is stored apart.
+/// A record whose result or checkpoint is stored in a separate row.
 pub(crate) struct Apart {
     record: Record,
     /// `None` if the bytes are a checkpoint.
@@ -59,7 +60,7 @@ pub(crate) struct Apart {
 }
 
 impl Apart {
-    /// The whole record, if these are the bytes that were stored with it.
+    /// The whole record, if `bytes` are the ones that were stored with it.
     pub(crate) fn join(self, bytes: &[u8]) -> Result<Record, Malformed> {
         let Self { record, completed_at, wire } = self;
         if bytes.len() != wire.len as usize || digest(bytes) != wire.digest {
@@ -72,13 +73,13 @@ impl Apart {
     }
 }
 
-/// First byte of each row, and what it was in formats 1 and 2.
+/// The first byte of each row, now and in formats 1 and 2.
 const ROW_VERSION: u8 = 2;
 const ROW_VERSION_OLD: u8 = 1;
-/// Bytes of the checksum at the end of each row.
+/// Length of the checksum at the end of each row, in bytes.
 const ROW_CHECKSUM_LEN: usize = 8;
 
-/// The row of a record, and its result or checkpoint if that needs a row of its own.
+/// The row of a record, and its result or checkpoint if that needs a separate row.
 pub(crate) fn encode_row(record: &Record) -> Result<(Vec<u8>, Option<&[u8]>), Malformed> {
     let bytes = match &record.state {
         State::Started { checkpoint } => checkpoint.as_deref(),
@@ -93,12 +94,12 @@ pub(crate) fn encode_row(record: &Record) -> Result<(Vec<u8>, Option<&[u8]>), Ma
     Ok((row, apart))
 }
 
-/// The record in a row, once its checksum is found true.
+/// The record in a row, after verifying the row's checksum.
 pub(crate) fn decode_row(id: RecordId, row: &[u8]) -> Result<Row, Malformed> {
     decode_body(id, checked(id, row)?)
 }
 
-/// The row without its checksum, if that is true.
+/// The row without its checksum, if the checksum is right.
 fn checked(id: RecordId, row: &[u8]) -> Result<&[u8], Malformed> {
     let (body, checksum) = row.split_last_chunk::<ROW_CHECKSUM_LEN>().ok_or(Malformed)?;
     if row_checksum(id, body) == *checksum { Ok(body) } else { Err(Malformed) }
@@ -116,25 +117,25 @@ fn decode_wire(body: &[u8]) -> Result<WireNoted<'_>, Malformed> {
     }
 }
 
-/// A record as formats 1 and 2 had it.
+/// A record as formats 1 and 2 stored it.
 fn without_note(record: WireRecord<'_>) -> WireNoted<'_> {
     WireNoted { keep: false, note: None, record }
 }
 
-/// What a scan needs of a row. It borrows.
+/// The parts of a row that a scan needs. They borrow from the row.
 pub(crate) struct Scanned<'a> {
     pub(crate) framed_key: &'a [u8],
     pub(crate) begun_at: Timestamp,
     pub(crate) stage: Stage,
-    /// Bytes of result or checkpoint, if they have a row of their own.
+    /// Length of the result or checkpoint, if it has a separate row.
     pub(crate) apart: Option<u32>,
-    /// Whether it stays past its retention while it is interrupted.
+    /// Whether it's kept past its retention while it is interrupted.
     pub(crate) keep: bool,
 }
 
-/// The parts of a row that a scan needs, once its checksum is found true. That redb has checked its
-/// pages is not enough: a row that rots while the store is open gets a true page with the next
-/// change of a row beside it.
+/// The parts of a row that a scan needs, after verifying the row's checksum. The checksums of
+/// redb's pages aren't enough: if a row rots while the store is open, the next write to its page
+/// gives the rot a valid page checksum.
 pub(crate) fn scan_row(id: RecordId, row: &[u8]) -> Result<Scanned<'_>, Malformed> {
     let WireNoted { keep, record: wire, .. } = decode_wire(checked(id, row)?)?;
     let (stage, apart) = match wire.state {
@@ -150,8 +151,8 @@ pub(crate) fn scan_row(id: RecordId, row: &[u8]) -> Result<Scanned<'_>, Malforme
     Ok(Scanned { framed_key: wire.key, begun_at, stage, apart, keep })
 }
 
-/// Covers the row's place too, so that a row that has strayed is noticed. The place is the key
-/// of a keyed hash, which costs half of what hashing it before the row would.
+/// The checksum covers the row's place too, so that a misplaced row is noticed. The place serves as
+/// the key of a keyed hash, which costs half as much as hashing it in front of the row.
 fn row_checksum(id: RecordId, body: &[u8]) -> [u8; ROW_CHECKSUM_LEN] {
     let mut place = [0; 32];
     let (expiry, rest) = place.split_at_mut(8);
@@ -167,14 +168,14 @@ fn prefix<const LEN: usize>(hash: &blake3::Hash) -> [u8; LEN] {
     prefix
 }
 
-/// How many bytes a change has in the log.
+/// Length of a change in the log, in bytes.
 pub(crate) fn change_len(change: &ChangeKind) -> Result<usize, Malformed> {
     let mut counter = EncoderImpl::new(SizeWriter::default(), CONFIG);
     wire_change(change)?.encode(&mut counter).map_err(|_| Malformed)?;
     Ok(counter.into_writer().bytes_written)
 }
 
-/// Writes the bytes of a change in the log behind what is there.
+/// Appends the bytes of a change in the log to `out`.
 pub(crate) fn encode_change_into(change: &ChangeKind, out: &mut Vec<u8>) -> Result<(), Malformed> {
     encode_into(wire_change(change)?, out)
 }
@@ -210,8 +211,8 @@ pub(crate) fn encode_mark(serial: u64) -> Result<Vec<u8>, Malformed> {
     encode(WireChange::Mark { serial })
 }
 
-/// The bytes of a wall in the log, and how many they are. Each frame has one, so they are not
-/// allocated.
+/// The bytes of a wall time in the log, and how many there are. Every frame has one, so they aren't
+/// heap-allocated.
 pub(crate) fn encode_wall(wall: Timestamp) -> ([u8; NUMBER_LEN_MAX], usize) {
     let mut bytes = [0; NUMBER_LEN_MAX];
     let wire = WireChange::Wall { at: wall.as_unix_ms() };
@@ -220,7 +221,7 @@ pub(crate) fn encode_wall(wall: Timestamp) -> ([u8; NUMBER_LEN_MAX], usize) {
     (bytes, len)
 }
 
-/// What an item of a frame says.
+/// Decodes an item of a frame.
 pub(crate) fn decode_logged(bytes: &[u8]) -> Result<Logged, Malformed> {
     let place =
         |expires_at, serial| RecordId { expires_at: Timestamp::from_unix_ms(expires_at), serial };
@@ -243,7 +244,7 @@ pub(crate) fn decode_logged(bytes: &[u8]) -> Result<Logged, Malformed> {
     }
 }
 
-/// Tells bytes that are stored apart from any others.
+/// Distinguishes bytes that are stored apart from all others.
 fn digest(bytes: &[u8]) -> [u8; 16] {
     prefix(&blake3::hash(bytes))
 }
@@ -339,8 +340,8 @@ fn encode_into(value: impl Encode, out: &mut Vec<u8>) -> Result<(), Malformed> {
     value.encode(&mut EncoderImpl::new(Sink(out), CONFIG)).map_err(|_| Malformed)
 }
 
-/// What is encoded goes behind what is there. That of bincode comes with serde in every user's lock
-/// file.
+/// Appends what bincode encodes. bincode's own writer into a `Vec` would put serde into every
+/// user's lock file.
 struct Sink<'v>(&'v mut Vec<u8>);
 
 impl Writer for Sink<'_> {
@@ -357,17 +358,18 @@ fn decode<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, Malformed> 
     }
 }
 
-/// The bytes of a caller's own value.
+/// The bytes of a caller's typed value.
 #[cfg(feature = "typed")]
 pub(crate) fn encode_typed<T: serde::Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Malformed> {
     bincode::serde::encode_to_vec(value, CONFIG).map_err(|_| Malformed)
 }
 
-/// The value that [`encode_typed`] was given.
+/// The value that was passed to [`encode_typed`].
 ///
-/// bincode makes room for as much as a length field asks for, up to a limit that is part of its
-/// types. So there is a limit for each order of length. Each is 16 times the longest input that it
-/// is for, since bincode counts 16 bytes for a number that may be encoded in one.
+/// bincode allocates as much as a length field asks for, up to a limit that is part of the
+/// configuration's type. So there is one limit for each order of magnitude. Each is 16 times the
+/// longest input that it's used for, since bincode counts 16 bytes for a number that may be encoded
+/// in one.
 #[cfg(feature = "typed")]
 pub(crate) fn decode_typed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
     const SHORT: usize = 1024;
@@ -395,7 +397,7 @@ fn decode_within<T: serde::de::DeserializeOwned, const LIMIT: usize>(
     }
 }
 
-/// Bytes from their hexadecimal form, for golden bytes.
+/// Decodes hexadecimal digits, for golden bytes.
 #[cfg(test)]
 pub(crate) fn from_hex(hex: &str) -> Vec<u8> {
     hex.as_bytes()

@@ -1,4 +1,4 @@
-//! The bytes of records and changes, held to what they are.
+//! The bytes of records and changes must not change.
 
 use super::*;
 
@@ -32,12 +32,12 @@ fn not_kept() -> Record {
     started().completed(Kept::Digest(Digest::of(&[b'x'; 600])), at(1_700_000_000_250))
 }
 
-/// Long enough for a row of its own.
+/// Long enough to need a separate row.
 fn long() -> Record {
     completed(&[b'x'; RESULT_INLINE_MAX + 1])
 }
 
-/// One that is to be kept, with a note.
+/// A record that is to be kept, with a note.
 fn noted() -> Record {
     Record { keep: true, note: Some(Box::from(*b"ask the bank")), ..started() }
 }
@@ -57,12 +57,12 @@ fn all() -> [Record; 9] {
     ]
 }
 
-/// How each record starts: scope and key, fingerprint, first begin, attempt.
+/// How each record begins: scope and key, fingerprint, first begin, attempt.
 const HEAD: &str = "0c0473686f706f726465722d31\
     01abababababababababababababababababababababababababababababababab\
     fd0068e5cf8b01000003";
 
-/// What stands in front of it since format 3: it is not kept, and has no note.
+/// What format 3 puts in front of a record: here it isn't kept, and has no note.
 const PLAIN: &str = "0000";
 
 #[track_caller]
@@ -129,7 +129,7 @@ fn the_bytes_of_a_change_stay_what_they_are() {
     assert_eq!(put, format!("0400{PLACE}01010c61736b207468652062616e6b{HEAD}00"));
     let remove = change(ChangeKind::Remove(started().into()));
     assert_eq!(remove, format!("01{PLACE}"));
-    // As formats 1 and 2 had it.
+    // As formats 1 and 2 wrote it.
     let put = from_hex(&format!("00{PLACE}{HEAD}{DONE}"));
     let Ok(Logged::Put { from: None, record }) = decode_logged(&put) else {
         panic!("it is no put")
@@ -157,7 +157,7 @@ fn the_bytes_of_a_mark_stay_what_they_are() {
     }
 }
 
-/// What the record says, in a form that can be compared.
+/// The contents of a record, in a form that can be compared.
 fn shown(record: &Record) -> String {
     let (algorithm, digest) = record.fingerprint.to_stored();
     let state = match &record.state {
@@ -253,7 +253,7 @@ fn what_asks_for_too_much_or_leaves_something_over_is_refused() {
     assert!(decode_logged(b"\x05\x07").is_err());
 }
 
-/// The way out, should bincode have to go: another crate reads and writes the same bytes.
+/// The way out if bincode ever has to go: another crate reads and writes the same bytes.
 #[test]
 fn wincode_reads_and_writes_the_same_bytes() {
     let config =

@@ -1,14 +1,14 @@
-//! The values that bincode writes, and their order of bytes: fields one after the other, and a variant by
+//! The values that bincode writes, and their byte order: fields one after another, and a variant as
 //! its number.
 //!
-//! bincode would derive this, by two more crates in the lock file of every user.
+//! bincode could derive these impls, at the cost of two more crates in every user's lock file.
 
 use bincode::de::BorrowDecoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{BorrowDecode, Encode};
 
-/// Writes and reads a struct by its fields, in this order.
+/// Encodes and decodes a struct as its fields, in this order.
 macro_rules! fields {
     ($life:lifetime, $type:ty { $($field:ident),+ $(,)? }) => {
         impl<$life> Encode for $type {
@@ -28,7 +28,7 @@ macro_rules! fields {
     };
 }
 
-/// Writes and reads an enum by the number of its variant, and the variant's fields.
+/// Encodes and decodes an enum as the number of its variant, followed by the variant's fields.
 macro_rules! variants {
     ($life:lifetime, $type:ty {
         $($number:literal => $variant:ident { $($field:ident),* }),+ $(,)?
@@ -72,7 +72,7 @@ pub(super) struct WireRecord<'a> {
 
 fields!('de, WireRecord<'de> { key, fingerprint_algorithm, fingerprint, begun_at, attempt, state });
 
-/// What format 3 added, in front of what a record was before.
+/// The fields that format 3 put in front of a record.
 #[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
 pub(super) struct WireNoted<'a> {
     pub(super) keep: bool,
@@ -82,7 +82,7 @@ pub(super) struct WireNoted<'a> {
 
 fields!('de, WireNoted<'de> { keep, note, record });
 
-/// The place that a record has left.
+/// The place that a record left.
 #[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
 pub(super) struct WirePlace {
     pub(super) expires_at: u64,
@@ -98,7 +98,7 @@ pub(super) enum WireState<'a> {
         completed_at: u64,
         result: &'a [u8],
     },
-    /// The result has a row of its own.
+    /// The result has a separate row.
     CompletedApart {
         completed_at: u64,
         apart: WireApart,
@@ -106,7 +106,7 @@ pub(super) enum WireState<'a> {
     StartedAt {
         checkpoint: &'a [u8],
     },
-    /// The checkpoint has a row of its own.
+    /// The checkpoint has a separate row.
     StartedAtApart {
         apart: WireApart,
     },
@@ -126,7 +126,7 @@ variants!('de, WireState<'de> {
     5 => Digest { completed_at, result_len, result_digest },
 });
 
-/// Bytes that have a row of their own.
+/// Bytes that have a separate row.
 #[derive(Clone, Copy)]
 #[cfg_attr(test, derive(Debug, PartialEq, wincode::SchemaRead, wincode::SchemaWrite))]
 pub(super) struct WireApart {

@@ -1,4 +1,4 @@
-//! A directory of the file system.
+//! A directory in the file system.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,19 +15,20 @@ use crate::sync::{Arc, LeafMutex};
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The file whose lock is that of the directory. It has mode 0600, so that nobody else can hold it.
+/// The file whose lock is the lock of the directory. Its mode is 0600, so that no other user can
+/// hold it.
 pub(crate) const LOCK: &str = "lock";
 
-/// What the lock's file says once there is a store.
+/// The contents of the lock file once there is a store.
 const SIGNATURE: &[u8] = b"This directory is a store of idemstore. Copy and move it as a whole.\n";
 
-/// How often a lock is asked for while another has it.
+/// How often to retry a lock that another process holds.
 const LOCK_EVERY: Duration = Duration::from_millis(10);
 
-/// A directory of the file system, and what of it is open.
+/// A directory in the file system, and its open files.
 ///
-/// It belongs to the process that has opened it: a child that was forked shares its descriptors,
-/// and must not write through them.
+/// It belongs to the process that opened it: a forked child shares its descriptors, and must not
+/// write through them.
 pub struct Directory {
     path: PathBuf,
     process: u32,
@@ -35,24 +36,24 @@ pub struct Directory {
     locked: Option<File>,
     /// `None` before the directory is locked.
     kept: Option<Arc<Kept>>,
-    /// Until when locks are waited for.
+    /// Until when to wait for locks.
     deadline: Option<Instant>,
-    /// Whether there was no lock's file before, so that it goes again if no store comes of it.
+    /// Whether there was no lock file before. It is then removed again if no store is created.
     made_lock: bool,
     signed: LeafMutex<bool>,
-    /// What was opened under each name.
+    /// The file that was opened under each name.
     opened: LeafMutex<BTreeMap<String, Opened>>,
 }
 
-/// A file that is open.
+/// An open file.
 struct Opened {
     identity: Identity,
-    /// Whether it is a file of the store, and not one that is being made.
+    /// Whether it's a file of the store, and not one that is still being created.
     is_named: Arc<AtomicBool>,
 }
 
 impl Directory {
-    /// The directory at `path`, not yet looked at.
+    /// The directory at `path`, which isn't accessed yet.
     #[must_use]
     pub fn new(path: &Path) -> Self {
         Self {
@@ -78,8 +79,8 @@ impl Directory {
         self.entered()
     }
 
-    /// Makes the directory and those above it. The name of each is durable before another is made
-    /// in it, so that a kill leaves one at most that is not.
+    /// Creates the directory and its missing parents. Each name is durable before the next
+    /// directory is created in it, so that a kill leaves at most one name that isn't durable.
     fn make(&self) -> io::Result<()> {
         let with_parents = self.path.ancestors().zip(self.path.ancestors().skip(1));
         let missing: Vec<_> = with_parents.take_while(|(path, _)| !path.exists()).collect();
@@ -90,10 +91,10 @@ impl Directory {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         for (path, parent) in missing.into_iter().rev() {
-            // Opened first: a user who may not do that could not make the new name durable.
+            // Open the parent first: a user who may not open it couldn't make the new name durable.
             let parent = Names::of(nonempty(parent))?;
             match builder.create(path) {
-                // Somebody else has made it meanwhile.
+                // Someone else has created it in the meantime.
                 Err(_) if path.is_dir() => {}
                 made => made?,
             }
@@ -102,7 +103,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Opens the lock's file, and makes it if it is not there.
+    /// Opens the lock file, and creates it if it is missing.
     fn lock_file(&mut self) -> io::Result<File> {
         let names = self.entered()?;
         loop {
@@ -111,7 +112,7 @@ impl Directory {
                 opened => return opened,
             }
             match names.create(LOCK) {
-                // Somebody else was faster.
+                // Someone else was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Ok(file) => {
                     self.made_lock = true;
@@ -122,7 +123,7 @@ impl Directory {
         }
     }
 
-    /// A file that is open and locked, as one of the store's.
+    /// Locks an open file, and returns it as a file of the store.
     fn take(&self, name: &str, file: File, is_named: bool) -> io::Result<Arc<dyn DiskFile>> {
         wait_for_lock(&file, self.deadline)?;
         let is_named = Arc::new(AtomicBool::new(is_named));
@@ -133,16 +134,16 @@ impl Directory {
     }
 }
 
-/// A relative path of one part has the empty path as its parent.
+/// The parent of a relative path with one component is the empty path.
 fn nonempty(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
-/// Makes the name of a directory durable that was there before: a kill may have come between its
-/// making and that.
+/// Makes the name of an existing directory durable: a kill may have come after its creation and
+/// before its sync.
 fn sync_name(names: &Names) -> io::Result<()> {
     match names.parent() {
-        // Then it was made by somebody else, who may list what is above it.
+        // Then another user created it, one who may list its parent.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         parent => parent?.sync(),
     }
@@ -155,7 +156,7 @@ fn wait_for_lock(file: &File, deadline: Option<Instant>) -> io::Result<()> {
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) => {}
         }
-        // No deadline is one that is never reached.
+        // `None` is a deadline that is never reached.
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -163,7 +164,7 @@ fn wait_for_lock(file: &File, deadline: Option<Instant>) -> io::Result<()> {
     }
 }
 
-/// A forked child has the descriptors of its parent, and would write under it.
+/// A forked child has its parent's descriptors, and would write to the parent's files.
 fn check_process(process: u32) -> io::Result<()> {
     if std::process::id() == process {
         Ok(())
@@ -200,7 +201,7 @@ impl Disk for Directory {
         let file = loop {
             let file = self.lock_file()?;
             wait_for_lock(&file, self.deadline)?;
-            // The open that had the lock before may have taken its name away.
+            // The open that held the lock before may have removed the file from the directory.
             match self.entered()?.identity(LOCK) {
                 Ok(identity) if identity == names::identity(&file)? => break file,
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -211,16 +212,16 @@ impl Disk for Directory {
         self.opened.lock().insert(LOCK.to_owned(), opened);
         let mut signature = Vec::new();
         (&file).take(1 + SIGNATURE.len() as u64).read_to_end(&mut signature)?;
-        // What is kept of the disk lies behind.
+        // The reserve follows the signature, after zeros.
         while signature.pop_if(|last| *last == 0).is_some() {}
-        // A power cut before it was durable may have left zeros. A part of it is that of a copy, and
-        // so of a store.
+        // All zeros: a power cut came before the signature was durable. A part of the signature
+        // comes from an unfinished copy of a store, so it counts as signed.
         let signed = signature.iter().any(|byte| *byte != 0);
         if signed && !SIGNATURE.starts_with(&signature) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the lock of a store"));
         }
         if !signed && names::is_shared(&file)? {
-            // To sign it would write into a file that somebody else has a name for.
+            // Signing it would write into a file that has another name elsewhere.
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the lock has another name"));
         }
         *self.signed.lock() = signed;
@@ -310,14 +311,14 @@ impl Disk for Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // An open that is refused leaves a directory as it was.
+        // An open that is refused leaves the directory as it was.
         if self.made_lock && self.locked.is_some() && !*self.signed.lock() {
             let _ = self.remove(LOCK);
         }
     }
 }
 
-/// It shows no path.
+/// Doesn't reveal the path.
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Directory").finish_non_exhaustive()
@@ -327,13 +328,13 @@ impl fmt::Debug for Directory {
 struct RealFile {
     file: File,
     process: u32,
-    /// A file that outlives the directory must not keep its lock.
+    /// Weak: a file that outlives the directory must not keep the directory locked.
     kept: Weak<Kept>,
     is_named: Arc<AtomicBool>,
 }
 
 impl RealFile {
-    /// Whether a write that has failed is to be tried again, since the disk has room for it now.
+    /// Whether to retry a failed write, since the reserve has made room for it on the disk.
     fn makes_room(&self, error: &io::Error, bytes: usize) -> bool {
         let may_take = is_full(error) && self.is_named.load(Ordering::Acquire);
         may_take && self.kept.upgrade().is_some_and(|kept| kept.give(bytes as u64))

@@ -1,8 +1,8 @@
-//! Bytes of the disk that the store keeps for itself, so that what was started can be finished on a
-//! disk that is full.
+//! Disk space that the store reserves for itself, so that started operations can be completed on a
+//! full disk.
 //!
-//! They are blocks of the lock's file, behind its first page. A write that finds the disk full gets
-//! some of them: the file is cut, and the write tried again.
+//! The reserve consists of blocks of the lock file, after its first page. When a write finds the
+//! disk full, the lock file is truncated to release some of the blocks, and the write is retried.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use crate::sync::LeafMutex;
 /// Where the blocks begin.
 const KEPT_AT: u64 = 4096;
 
-/// The least that is given to a write at one time.
+/// The least that is released for a write at one time.
 const GIVEN_MIN: u64 = 256 * 1024;
 
 pub(super) struct Kept {
@@ -24,12 +24,13 @@ pub(super) struct Kept {
 #[derive(Clone, Copy)]
 struct Blocks {
     bytes: u64,
-    /// Whether the disk is known to have them: a copy of a store may have a hole there.
+    /// Whether the blocks are known to be allocated: in a copy of a store there may be a hole
+    /// instead.
     are_there: bool,
 }
 
 impl Kept {
-    /// What an earlier run has kept in this file.
+    /// The reserve that an earlier run left in this file.
     pub(super) fn of(file: &File) -> io::Result<Self> {
         let bytes = file.metadata()?.len().saturating_sub(KEPT_AT);
         let blocks = LeafMutex::new(Blocks { bytes, are_there: false });
@@ -40,13 +41,13 @@ impl Kept {
         self.blocks.lock().bytes
     }
 
-    /// Keeps so many. If the disk has no room for more, what was kept still is.
+    /// Reserves `bytes` in all. If the disk has no room for more, the existing reserve stays.
     pub(super) fn keep(&self, bytes: u64) -> io::Result<()> {
         let mut blocks = self.blocks.lock();
         let known = if blocks.are_there { blocks.bytes } else { 0 };
         if known < bytes {
             allocate(&self.file, KEPT_AT + known, bytes - known).inspect_err(|_| {
-                // A part of it may have been found.
+                // It may have allocated some of them.
                 let _ = self.file.set_len(KEPT_AT + blocks.bytes);
             })?;
         }
@@ -57,7 +58,8 @@ impl Kept {
         Ok(())
     }
 
-    /// Gives up some for a write of so many bytes. Whether there was anything to give.
+    /// Releases part of the reserve for a write of `bytes`. Returns whether there was anything to
+    /// release.
     pub(super) fn give(&self, bytes: u64) -> bool {
         let mut blocks = self.blocks.lock();
         let left = blocks.bytes.saturating_sub(bytes.max(GIVEN_MIN));
@@ -77,7 +79,7 @@ fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let allocated =
         rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::empty(), offset, len));
     match allocated {
-        // The file system has no such call.
+        // The file system doesn't support the call.
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => write_zeros(file, offset, len),
         allocated => Ok(allocated?),
     }
@@ -115,7 +117,7 @@ mod tests {
         kept.keep(5 * MIB).expect("there is room");
         kept.keep(3 * MIB).expect("that is less");
         assert_eq!((kept.bytes(), len(&file)), (3 * MIB, KEPT_AT + 3 * MIB));
-        // A short write gets a part that lasts for many.
+        // A short write releases enough for many.
         assert!(kept.give(1));
         assert_eq!(kept.bytes(), 3 * MIB - GIVEN_MIN);
         assert!(kept.give(9 * MIB) && !kept.give(1));

@@ -1,4 +1,4 @@
-//! A directory in memory: a store that ends with its process.
+//! A directory in memory: the store is lost when its process ends.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Disk, DiskFile};
 use crate::sync::{Arc, Mutex};
 
-/// Files in memory. Clones share them.
+/// Files in memory, which clones share.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
     files: Arc<Mutex<BTreeMap<String, Arc<File>>>>,
@@ -16,7 +16,7 @@ pub(crate) struct Memory {
 const BLOCK_LEN: usize = 4096;
 const ZEROS: [u8; BLOCK_LEN] = [0; BLOCK_LEN];
 
-/// A file of which only the blocks are kept that hold more than zeros.
+/// A file that stores only those blocks that have held anything but zeros.
 #[derive(Debug, Default)]
 struct File {
     content: Mutex<Content>,
@@ -28,7 +28,8 @@ struct Content {
     blocks: BTreeMap<u64, Box<[u8]>>,
 }
 
-/// The parts of a range of bytes that lie in one block each: the block, and the place in it.
+/// Splits a range of bytes at block boundaries: the block, the offset in it, and the length of each
+/// part.
 fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     let (mut at, mut left) = (offset, len);
     std::iter::from_fn(move || {
@@ -62,7 +63,7 @@ impl Content {
         for (block, within, step) in parts(offset, bytes.len()) {
             let (part, rest) = bytes.split_at(step);
             bytes = rest;
-            // Equal slices are compared fast, also in a build that is not optimised.
+            // Comparing equal slices is fast, even in an unoptimised build.
             if !self.blocks.contains_key(&block) && ZEROS.starts_with(part) {
                 continue;
             }
@@ -77,7 +78,7 @@ impl Content {
         if len < self.len {
             let within = usize::try_from(len % BLOCK_LEN as u64).expect("it is less than a block");
             let mut cut = self.blocks.split_off(&(len / BLOCK_LEN as u64));
-            // What comes back when the file grows again is zeros.
+            // The bytes must be zeros if the file grows again.
             if let (Some(mut last), true) = (cut.remove(&(len / BLOCK_LEN as u64)), 0 < within) {
                 last.iter_mut().skip(within).for_each(|byte| *byte = 0);
                 self.blocks.insert(len / BLOCK_LEN as u64, last);
@@ -99,7 +100,7 @@ impl Memory {
         memory
     }
 
-    /// Looks at the bytes of a file, or changes them.
+    /// Reads or changes the bytes of a file.
     pub(crate) fn with<T>(&self, name: &str, call: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let file = Arc::clone(self.files.lock().get(name).expect("the file is there"));
         let mut content = file.content.lock();

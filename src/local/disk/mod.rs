@@ -1,7 +1,7 @@
-//! The one seam between the store and the file system, under the log and the vault alike.
+//! The one seam between the store and the file system, used by both the log and the vault.
 //!
-//! It is public only so that the store's own tests can put a simulated disk below it. It is no
-//! part of the API, and changes without notice.
+//! It is public only so that the store's own tests can replace the disk with a simulated one. It
+//! isn't part of the API, and changes without notice.
 
 mod directory;
 mod kept;
@@ -17,11 +17,11 @@ pub use directory::Directory;
 pub(crate) use directory::LOCK;
 pub(crate) use memory::Memory;
 
-/// One directory that holds one store.
+/// A directory that holds one store.
 ///
-/// It is entered first, then looked at, then locked; what is in it is touched after that only.
+/// It is entered first, then inspected, then locked. Files in it are accessed only after that.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
-    /// Opens the directory. If it is missing it is made, if `make` says so.
+    /// Opens the directory. If it is missing and `make` is `true`, creates it first.
     ///
     /// # Errors
     ///
@@ -31,55 +31,57 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// The names of all that is in the directory.
+    /// The names of everything in the directory.
     ///
     /// # Errors
     ///
-    /// As the file system says.
+    /// Any error of the file system.
     fn names(&self) -> io::Result<Vec<String>>;
 
-    /// Takes the exclusive lock of the directory until this is dropped, and says whether it was
-    /// [signed](Disk::sign) before. It waits for so long while another holds the lock.
+    /// Acquires the exclusive lock of the directory, which is held until this value is dropped.
+    /// Returns whether the directory was [signed](Disk::sign) before. Waits up to `wait` while
+    /// another holds the lock.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if another holds the lock.
+    /// `WouldBlock` if another still holds the lock then.
     fn lock(&mut self, wait: Duration) -> io::Result<bool>;
 
-    /// Leaves word in the directory, durably, that it holds a whole store.
+    /// Records durably, in the directory, that it holds a whole store.
     ///
     /// # Errors
     ///
-    /// As the file system says.
+    /// Any error of the file system.
     fn sign(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Whether the directory and each file of it that is open are still where they were.
+    /// Checks that the directory and each of its open files are still where they were.
     ///
     /// # Errors
     ///
-    /// Says what is not.
+    /// Names what was removed, moved or replaced.
     fn check(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Whether others than the owner and the group may read or write what is in the directory.
+    /// Whether users other than the owner and the group can read or write what is in the directory.
     fn is_exposed(&self) -> bool {
         false
     }
 
-    /// Keeps so many bytes of the disk for writes that find it full. What is kept beyond is let go of.
+    /// Reserves `bytes` of the disk, in all, for writes that find it full. Any reserve beyond that
+    /// is released.
     ///
     /// # Errors
     ///
-    /// `StorageFull` if there is no room for more: what was kept still is.
+    /// `StorageFull` if there is no room for more. The existing reserve stays.
     fn keep(&self, bytes: u64) -> io::Result<()> {
         let _ = bytes;
         Ok(())
     }
 
-    /// Bytes that are kept now.
+    /// Bytes that are reserved now.
     fn kept(&self) -> u64 {
         u64::MAX
     }
@@ -88,35 +90,36 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `NotFound` if there is none, `WouldBlock` if another holds its lock.
+    /// `NotFound` if there is no such file, `WouldBlock` if another holds its lock.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Makes a new, empty file and opens it as [`Disk::open`] does. What had the name is gone.
+    /// Creates a new, empty file and opens it as [`Disk::open`] does. It replaces any file of that
+    /// name.
     ///
     /// # Errors
     ///
-    /// As the file system says.
+    /// Any error of the file system.
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Gives a file another name.
+    /// Renames a file.
     ///
     /// # Errors
     ///
-    /// As the file system says.
+    /// Any error of the file system.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Takes a file's name away, if there is one.
+    /// Removes a file from the directory, if it is there.
     ///
     /// # Errors
     ///
-    /// As the file system says.
+    /// Any error of the file system.
     fn remove(&self, name: &str) -> io::Result<()>;
 
     /// Makes names durable.
     ///
     /// # Errors
     ///
-    /// As the file system says.
+    /// Any error of the file system.
     fn sync_names(&self) -> io::Result<()>;
 }
 
@@ -126,52 +129,54 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// As the file system says.
+    /// Any error of the file system.
     fn len(&self) -> io::Result<u64>;
 
-    /// Whether the file has no bytes.
+    /// Whether the file is empty.
     ///
     /// # Errors
     ///
-    /// As the file system says.
+    /// Any error of the file system.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
 
-    /// Reads all of `out`.
+    /// Fills all of `out`.
     ///
     /// # Errors
     ///
-    /// `UnexpectedEof` if the file ends before, or as the file system says.
+    /// `UnexpectedEof` if the file ends too early, or any error of the file system.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
 
     /// Writes all of `bytes`.
     ///
     /// # Errors
     ///
-    /// As the file system says.
+    /// Any error of the file system.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// The same, and takes nothing of what is [kept](Disk::keep).
+    /// Like [`DiskFile::write_at`], but uses none of the [reserve](Disk::keep).
     ///
     /// # Errors
     ///
-    /// `StorageFull` if there is no room but that.
+    /// `StorageFull` if there is no room except for the reserve.
     fn write_if_room_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_at(offset, bytes)
     }
 
-    /// Cuts the file, or makes it longer with zeros.
+    /// Truncates the file, or extends it with zeros.
     ///
     /// # Errors
     ///
-    /// As the file system says.
+    /// Any error of the file system.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Makes what was written durable. What is in a file that has no name any more is not.
+    /// Makes everything written so far durable. Fails for a file that no longer has a name, since
+    /// its contents won't survive.
     ///
     /// # Errors
     ///
-    /// As the file system says. What was written since the last sync is then unknown for ever.
+    /// Any error of the file system. From then on it's unknown, for good, what became of everything
+    /// written since the last sync.
     fn sync(&self) -> io::Result<()>;
 }

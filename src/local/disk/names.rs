@@ -1,16 +1,16 @@
-//! What can be done with the names in one directory.
+//! Operations on the names in one directory.
 //!
-//! On Unix the directory is a descriptor: whatever becomes of its path later (another working
-//! directory, a rename, a link that leads elsewhere, a mount over it), the names are those of the
-//! directory that was opened. Elsewhere it is the path, which is weaker: what moves it takes the
-//! store's names with it.
+//! On Unix the directory is a descriptor: whatever happens to its path later (a new working
+//! directory, a rename, a symbolic link that leads elsewhere, a mount over it), the names are those
+//! of the directory that was opened. On other systems it is the path, which is weaker: if the path
+//! comes to mean another directory, so do the names.
 
 #[cfg(unix)]
 pub(super) use of_descriptor::Names;
 #[cfg(not(unix))]
 pub(super) use of_path::Names;
 
-/// What tells a file from all others of the machine.
+/// Distinguishes a file from all others on the machine.
 #[cfg(unix)]
 pub(super) type Identity = (u64, u64);
 #[cfg(not(unix))]
@@ -37,7 +37,7 @@ mod of_descriptor {
             Ok(Self(rustix::fs::open(path, flags, Mode::empty())?.into()))
         }
 
-        /// All names but `.` and `..`.
+        /// All names except `.` and `..`.
         pub(in super::super) fn list(&self) -> io::Result<Vec<String>> {
             let mut names = Vec::new();
             for entry in rustix::fs::Dir::read_from(&self.0)? {
@@ -50,7 +50,8 @@ mod of_descriptor {
             Ok(names)
         }
 
-        /// Opens a regular file. A link leads out of the store, and a FIFO would wait for ever.
+        /// Opens a regular file. A symbolic link would lead out of the store, and a FIFO would
+        /// block for ever.
         pub(in super::super) fn open(&self, name: &str) -> io::Result<File> {
             let looked_at = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
             if FileType::from_raw_mode(looked_at.st_mode) != FileType::RegularFile {
@@ -58,14 +59,14 @@ mod of_descriptor {
             }
             let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
             let file = File::from(rustix::fs::openat(&self.0, name, flags, Mode::empty())?);
-            // Between the look and the open somebody may have put something else in its place.
+            // Between the two calls someone may have put another file in its place.
             if identity(&file)? != of_stat(&looked_at) {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the file it was"));
             }
             Ok(file)
         }
 
-        /// Makes a file that was not there.
+        /// Creates a file that doesn't exist yet.
         pub(in super::super) fn create(&self, name: &str) -> io::Result<File> {
             let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL;
             Ok(rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?.into())
@@ -83,18 +84,18 @@ mod of_descriptor {
             self.0.sync_all()
         }
 
-        /// The directory that this one is in, wherever that is now.
+        /// The directory that contains this one, wherever it is now.
         pub(in super::super) fn parent(&self) -> io::Result<Self> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             Ok(Self(rustix::fs::openat(&self.0, "..", flags, Mode::empty())?.into()))
         }
 
-        /// Which file has this name.
+        /// The identity of the file with this name.
         pub(in super::super) fn identity(&self, name: &str) -> io::Result<Identity> {
             Ok(of_stat(&rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?))
         }
 
-        /// Whether the directory itself was removed.
+        /// Whether the directory itself has been removed.
         pub(in super::super) fn is_removed(&self) -> io::Result<bool> {
             Ok(self.0.metadata()?.nlink() == 0)
         }
@@ -121,16 +122,16 @@ mod of_descriptor {
         Ok((metadata.dev(), metadata.ino()))
     }
 
-    /// Whether a file has no name any more.
+    /// Whether a file no longer has a name.
     ///
-    /// Nothing else is asked for: a Linux that has told when a file was written must write down the
-    /// time of the next write more exactly, and each sync takes a third longer.
+    /// It requests nothing else: once Linux has reported when a file was written, it must record
+    /// the time of the next write more precisely, and each sync takes a third longer.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(in super::super) fn is_unlinked(file: &File) -> io::Result<bool> {
         use rustix::fs::{StatxFlags, statx};
         match statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::NLINK) {
             Ok(stat) => Ok(stat.stx_nlink == 0),
-            // An old system, or a filter of system calls.
+            // An old kernel, or a system call filter.
             Err(_) => Ok(file.metadata()?.nlink() == 0),
         }
     }
@@ -140,7 +141,7 @@ mod of_descriptor {
         Ok(file.metadata()?.nlink() == 0)
     }
 
-    /// Whether a file has several names.
+    /// Whether a file has more than one name.
     pub(in super::super) fn is_shared(file: &File) -> io::Result<bool> {
         Ok(1 < file.metadata()?.nlink())
     }
@@ -164,7 +165,7 @@ mod of_path {
             if !std::fs::metadata(path)?.is_dir() {
                 return Err(io::ErrorKind::NotADirectory.into());
             }
-            // From here on another working directory makes no difference.
+            // From here on, a change of the working directory makes no difference.
             Ok(Self(std::path::absolute(path)?))
         }
 
@@ -195,7 +196,7 @@ mod of_path {
             std::fs::remove_file(self.0.join(name))
         }
 
-        /// Names are durable with their files here.
+        /// On these systems names become durable with their files.
         #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "as on Unix")]
         pub(in super::super) fn sync(&self) -> io::Result<()> {
             Ok(())

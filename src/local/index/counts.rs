@@ -1,4 +1,4 @@
-//! How many keys of the live table are what.
+//! Counts the keys of the live table by their state.
 
 use super::Shard;
 use super::slot::Slot;
@@ -6,24 +6,24 @@ use crate::clock::Timestamp;
 use crate::rules::Holder;
 use crate::rules::retention::is_live;
 
-/// How many keys are what.
+/// How many keys are in each state.
 #[derive(Default)]
 pub(crate) struct Counts {
     /// Records that have not expired.
     pub(crate) live: usize,
     pub(crate) expired: usize,
-    /// Keys that somebody holds.
+    /// Keys that are held.
     pub(crate) held: usize,
-    /// Keys that somebody waits for.
+    /// Keys that have waiters.
     pub(crate) waited_for: usize,
     /// Live records of operations that were started and not completed.
     started: usize,
-    /// Those of them whose key somebody holds.
+    /// The part of `started` whose keys are held.
     started_held: usize,
 }
 
 impl Counts {
-    /// Keys that were started and that nobody holds.
+    /// Keys whose operation was started and that aren't held.
     pub(crate) fn interrupted(&self) -> usize {
         self.started.saturating_sub(self.started_held)
     }

@@ -4,14 +4,15 @@ use crate::clock::Timestamp;
 use crate::limits::PACKED_BITS;
 use crate::local::change::RecordId;
 
-/// Where a key's record stands, whether its operation is only started, and 31 bits of the key's
+/// The place of a key's record, whether its operation is only started, and 31 bits of the key's
 /// hash. Other bits of the hash choose the shard, so that more than those 31 must agree before a
 /// record is read in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Expiry in the upper 48 bits, the upper 16 bits of the serial number below.
+    /// The expiry in the upper 48 bits, and the upper 16 bits of the serial number below it.
     high: u64,
-    /// The lower 32 bits of the serial number, one bit if started, the lower 31 bits of the hash.
+    /// The lower 32 bits of the serial number, one bit that is set if the operation is started, and
+    /// the lower 31 bits of the hash.
     low: u64,
 }
 
@@ -39,7 +40,7 @@ impl Entry {
         self.is_same_record(Self::new(hash, id, false))
     }
 
-    /// Whether both are entries of one record, started or completed.
+    /// Whether both are entries of the same record, started or completed.
     pub(crate) fn is_same_record(self, other: Self) -> bool {
         self.high == other.high && (self.low ^ other.low) & !STARTED == 0
     }
@@ -55,14 +56,14 @@ impl Entry {
         table_hash(self.low) == table_hash(hash)
     }
 
-    /// The hash by which a table within a shard orders its entries, from the bits that are kept.
+    /// The hash by which a shard's table orders its entries, computed from the bits that are kept.
     pub(crate) fn table_hash(self) -> u64 {
         table_hash(self.low)
     }
 }
 
-/// Spreads the 31 bits that an [`Entry`] keeps of a hash over all 64 (Fibonacci hashing), since
-/// the table looks at both ends of the number.
+/// Spreads the 31 bits that an [`Entry`] keeps of a hash over all 64 (Fibonacci hashing), since the
+/// table uses both ends of the number.
 pub(crate) fn table_hash(hash: u64) -> u64 {
     (hash & HASH_MASK).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }

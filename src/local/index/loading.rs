@@ -1,18 +1,18 @@
-//! How an open fills the live table.
+//! How opening a store fills the live table.
 
 use super::entry::Entry;
 use super::{Index, SHARD_BITS};
 use crate::local::change::RecordId;
 use crate::local::room::Stage;
 
-/// Entries of one shard that are put in together.
+/// Entries of one shard that are inserted together.
 const GATHERED: usize = 64;
 
-/// The live table while the scan at open goes through the vault.
+/// The live table while the scan at open reads through the vault.
 ///
-/// The entries are gathered by shard first. A shard's table is then in the processor's cache for
-/// many of them at once; one by one, in the order of the vault, each waits for main memory, and
-/// all of them together for a third of the open.
+/// The entries are first gathered by shard, so that a shard's table is in the processor's cache for
+/// many of them at once. Inserted one by one, in the order of the vault, each entry would wait for
+/// main memory, and together they would take a third of the open.
 pub(crate) struct Loading {
     index: Index,
     gathered: Vec<Vec<Entry>>,
@@ -20,12 +20,12 @@ pub(crate) struct Loading {
 }
 
 impl Loading {
-    /// Fills an index that was made with room for all that is to come.
+    /// Fills an index that was created with enough room for all entries.
     pub(crate) fn new(index: Index) -> Self {
         Self { index, gathered: vec![Vec::new(); 1 << SHARD_BITS], next_serial: 0 }
     }
 
-    /// Takes in a record that the vault has.
+    /// Adds a record of the vault.
     pub(crate) fn add(&mut self, framed_key: &[u8], id: RecordId, stage: Stage) {
         self.next_serial = self.next_serial.max(id.serial + 1);
         self.index.room.add(framed_key, stage);
@@ -39,7 +39,7 @@ impl Loading {
         }
     }
 
-    /// The table with all that was added.
+    /// The table with everything that was added.
     pub(crate) fn finish(self) -> Index {
         let Self { index, gathered, next_serial } = self;
         for (at, entries) in gathered.into_iter().enumerate().filter(|(_, some)| !some.is_empty()) {

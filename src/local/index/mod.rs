@@ -1,10 +1,11 @@
-//! The live table: what is true now of every key, in memory.
+//! The live table: the current state of every key, in memory.
 //!
-//! It has an *entry* for each durable record, 16 bytes that say where the record stands, and a
-//! *slot* for each key that somebody holds or whose record the vault does not have yet. A slot
-//! knows more than the entry of the same key and is asked first.
+//! It has an *entry* for each durable record, 16 bytes that say where the record is, and a *slot*
+//! for each key that is held or whose record the vault doesn't have yet. A slot knows more than the
+//! entry of the same key, and takes precedence.
 //!
-//! All of a key is under one lock, that of its shard. No file is touched under it.
+//! All of a key's state is under one lock, the lock of its shard. No file is accessed under that
+//! lock.
 
 mod counts;
 mod entry;
@@ -39,11 +40,12 @@ pub(crate) use waiters::{Outcome, Waiters};
 
 const SHARD_BITS: u32 = 8;
 
-/// The hash of the live table: SipHash-1-3, with a key of the store's, so that no client can choose
-/// keys that collide. It is the same for each version and each machine, so that it can be stored.
+/// The hash of the live table: SipHash-1-3 with the store's own key, so that no client can choose
+/// idempotency keys that collide. It's the same for each version and each machine, so that it can
+/// be stored.
 pub(crate) struct Hash {
     hasher: SipHasher13,
-    /// The bits that are used: all of them, unless a test wants keys to collide.
+    /// The bits of the hash that are used: all of them, unless a test wants keys to collide.
     mask: u64,
 }
 
@@ -60,7 +62,7 @@ impl Hash {
 pub(crate) struct Index {
     hash: Hash,
     shards: Vec<Mutex<Shard>>,
-    /// What the entries of all shards take, and the slots that have no record yet.
+    /// The room that the entries of all shards take up, and the slots that have no record yet.
     room: Room,
     next_serial: AtomicU64,
     helper: Arc<Helper>,
@@ -71,9 +73,9 @@ struct Shard {
     entries: HashTable<Entry>,
     slots: HashTable<Slot>,
     /// The latest time at which a key was asked for. A caller may have read the clock long before
-    /// it has the lock: what has expired for one of them has expired for all that come after it.
+    /// it acquires the lock: what has expired for one caller has expired for every later one.
     latest: Timestamp,
-    /// Counts the changes made durable, so that a reader who let go of the lock can tell whether
+    /// Counts the durable changes, so that a reader that has released the lock can tell whether
     /// what it has read since may be out of date.
     version: u64,
 }
@@ -101,19 +103,19 @@ impl Located<&Key> {
     }
 }
 
-/// What a rule says of a key, from what is known of it in memory.
+/// The result of applying a rule to a key, from what is known of the key in memory.
 pub(crate) enum Asked<T> {
-    /// This is its answer, and the key is held as it says.
+    /// The rule's answer. The key is now held if the rule said so.
     Answered(T),
-    /// The key would be held, and there is no room for it.
+    /// The key would be held, but there is no room for it.
     Full(Bound),
-    /// One of these records may be of this key: read them, then call [`Index::claim`].
+    /// One of these records may belong to this key: read them, then call [`Index::claim`].
     Read(Candidates),
-    /// The key has moved on: ask again.
+    /// The state of the key has changed: ask again.
     Changed,
 }
 
-/// Records at rest whose keys may be the one that was asked for, all of them live.
+/// Live records at rest that may belong to the key that was asked for.
 pub(crate) struct Candidates {
     pub(crate) ids: Vec<RecordId>,
     version: u64,
@@ -152,7 +154,7 @@ impl Index {
         usize::try_from(hash >> (u64::BITS - SHARD_BITS)).expect("a shard's bits fit into a number")
     }
 
-    /// A number that no record and no transaction has had.
+    /// A number that no record and no transaction has ever had.
     pub(crate) fn take_serial(&self) -> Result<u64, Error> {
         const END: u64 = 1 << PACKED_BITS;
         let serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
@@ -160,7 +162,7 @@ impl Index {
         if serial < END { Ok(serial) } else { Err(overloaded) }
     }
 
-    /// The number that the next record gets at the earliest.
+    /// The lowest number that the next record can get.
     pub(crate) fn next_serial(&self) -> u64 {
         self.next_serial.load(Ordering::Relaxed)
     }
@@ -169,12 +171,12 @@ impl Index {
         self.next_serial.fetch_max(next, Ordering::Relaxed);
     }
 
-    /// What the keys take.
+    /// The room that the keys take up.
     pub(crate) fn room(&self) -> &Room {
         &self.room
     }
 
-    /// Puts in entries of one shard, whose room is counted already.
+    /// Inserts entries of one shard whose room is already counted.
     #[expect(clippy::indexing_slicing, reason = "it is the number of a shard")]
     fn insert_all(&self, at: usize, entries: impl IntoIterator<Item = Entry>) {
         let mut shard = self.shards[at].lock();
@@ -183,7 +185,7 @@ impl Index {
         }
     }
 
-    /// Takes in a record that only the log has, before anybody can ask for its key.
+    /// Adds a record that only the log has, before anyone can ask for its key.
     pub(crate) fn put_at_rest(&self, record: &Record) {
         let hash = self.hash(record.key.framed());
         let entry = Entry::new(hash, RecordId::of(record), record.state.is_started());
@@ -192,7 +194,7 @@ impl Index {
         self.skip_serials_to(record.serial + 1);
     }
 
-    /// Forgets a record of the vault that the log knows better.
+    /// Removes a record of the vault for which the log has a newer change.
     pub(crate) fn remove_at_rest(&self, framed_key: &[u8], id: RecordId, stage: Stage) {
         let hash = self.hash(framed_key);
         if self.shard(hash).lock().remove_entry(hash, id) {
@@ -200,7 +202,7 @@ impl Index {
         }
     }
 
-    /// Asks a rule about a key, and lets the caller hold the key if the rule says so.
+    /// Applies a rule to a key, and lets the caller hold the key if the rule says so.
     pub(crate) fn ask<T>(
         &self,
         at: Located<&Key>,
@@ -222,8 +224,8 @@ impl Index {
         }
     }
 
-    /// Asks a rule about a key at rest once its candidates are read: `record` is the one of them
-    /// that is its own.
+    /// Applies a rule to a key at rest after its candidates have been read. `record` is the
+    /// candidate that belongs to the key.
     pub(crate) fn claim<T>(
         &self,
         at: Located<&Key>,
@@ -263,17 +265,17 @@ impl Index {
         Asked::Answered(answer)
     }
 
-    /// Since when somebody holds a key, or has held it last, if the table knows.
+    /// Since when the key has been held, or was last held, if the table knows.
     pub(crate) fn since(&self, at: Located<&Key>) -> Option<Timestamp> {
         self.shard(at.hash).lock().slot(at).map(|slot| slot.since)
     }
 
-    /// Whether this record counts.
+    /// Whether the table has this record.
     pub(crate) fn has(&self, hash: u64, id: RecordId) -> bool {
         self.shard(hash).lock().entry(hash, id).is_some()
     }
 
-    /// What is true once this change is durable.
+    /// Updates the table for a change that has just become durable.
     pub(crate) fn apply(&self, change: &Change) {
         let Change { hash, kind } = change;
         let mut shard = self.shard(*hash).lock();
@@ -289,7 +291,8 @@ impl Index {
                 let is_started = record.state.is_started();
                 shard.insert_entry(Entry::new(*hash, RecordId::of(record), is_started));
                 let slot = shard.slot(at).expect("a key that changes is held");
-                // Its holder has the room of its record: from `begin` on, if it had none.
+                // The key's holder already has room for the record, since `begin` if there was
+                // none.
                 let known = slot.record.as_ref();
                 let before = known.map_or(Stage::Reserved, |known| Stage::of(known));
                 self.room.change(record.key.framed(), before, Stage::of(record));
@@ -305,7 +308,7 @@ impl Index {
         }
     }
 
-    /// The vault has this record now: a slot that was only there for its sake can go.
+    /// The vault has this record now. A slot that was kept only until then is removed.
     pub(crate) fn settled(&self, hash: u64, record: &Arc<Record>) {
         let mut shard = self.shard(hash).lock();
         if let Some(mut slot) = shard.slot_entry(Located { key: &record.key, hash })
@@ -316,7 +319,7 @@ impl Index {
         }
     }
 
-    /// The holder of the key has let go of it: what is durable decides from now on.
+    /// The holder has released the key: from now on the durable state decides.
     pub(crate) fn let_go(&self, at: Located<&Key>) {
         let mut shard = self.shard(at.hash).lock();
         if let Some(mut slot) = shard.slot_entry(at) {
@@ -329,13 +332,13 @@ impl Index {
         }
     }
 
-    /// The execution goes on without a handle.
+    /// The execution continues without a handle.
     pub(crate) fn detach(&self, at: Located<&Key>) {
         let mut shard = self.shard(at.hash).lock();
         shard.slot(at).expect("an execution holds its key").passes_on(Event::Detached);
     }
 
-    /// Joins those who wait for the key, if somebody holds it.
+    /// Joins the waiters of the key, if it is held.
     pub(crate) fn join_waiters(&self, at: Located<&Key>) -> Option<Arc<Waiters>> {
         let mut shard = self.shard(at.hash).lock();
         let slot = shard.slot(at).filter(|slot| slot.holder != Holder::Nobody)?;
@@ -344,26 +347,27 @@ impl Index {
         Some(Arc::clone(waiters))
     }
 
-    /// Stops waiting. With the last who does, the waiters of the key are freed.
+    /// Stops waiting. When the last waiter leaves, the key's waiters are freed.
     pub(crate) fn leave_waiters(&self, at: Located<&Key>, left: Arc<Waiters>) {
         let mut shard = self.shard(at.hash).lock();
         drop(left);
         if let Some(slot) = shard.slot(at)
-            // Under this lock nobody joins.
+            // Nobody can join under this lock.
             && slot.waiters.as_ref().is_some_and(|waiters| Arc::strong_count(waiters) == 1)
         {
             slot.waiters = None;
         }
     }
 
-    /// Wakes all who wait for any key, to ask again.
+    /// Wakes everyone who waits for any key, to ask again.
     pub(crate) fn wake_all(&self) {
         for shard in &self.shards {
             shard.lock().slots.iter_mut().for_each(|slot| slot.wake(Outcome::Gone));
         }
     }
 
-    /// Forgets an expired record, unless somebody holds its key.
+    /// Removes an expired record, unless its key is held. Returns whether the record can be
+    /// deleted.
     pub(crate) fn expire(
         &self,
         framed_key: &[u8],
@@ -378,7 +382,7 @@ impl Index {
             .find(table_hash(hash), |slot| slot.at.key.framed() == framed_key && slot.is_of(id))
             .filter(|_| !canary::sings("sweeps what is held"))
             .map_or(Holder::Nobody, |slot| slot.holder);
-        // A row that the vault is behind with would be there again after the next settle.
+        // If the vault's row is out of date, the next settle would bring it back.
         let is_started = shard.entry(hash, id).map(|entry| entry.is_started());
         let is_behind = is_started.is_some_and(|started| started != (stage == Stage::Started));
         if is_behind || !is_sweepable(id.expires_at, holder, now) {
@@ -390,7 +394,7 @@ impl Index {
         true
     }
 
-    /// What the table has, counted shard by shard.
+    /// Counts the keys of the table, shard by shard.
     pub(crate) fn count(&self, now: Timestamp) -> Counts {
         let mut counts = Counts::default();
         for shard in &self.shards {
@@ -401,7 +405,7 @@ impl Index {
 }
 
 impl Shard {
-    /// This time, or the latest one that was asked for if that is later.
+    /// This time, or the latest time at which a key was asked for if that is later.
     fn not_before(&mut self, now: Timestamp) -> Timestamp {
         self.latest = self.latest.max(now);
         match self.latest {
@@ -421,14 +425,14 @@ impl Shard {
         self.slots.find_entry(table_hash(at.hash), |slot| slot.at.is(at)).ok()
     }
 
-    /// Lets the caller hold a key that nobody holds and the table knows nothing of.
+    /// Lets the caller hold a key that nobody holds and that has no slot.
     fn hold(&mut self, at: Located<&Key>, now: Timestamp, record: Option<Arc<Record>>) {
         let slot = Slot::claimed(at.to_owned(), now, record);
         self.slots.insert_unique(table_hash(at.hash), slot, |slot| table_hash(slot.at.hash));
     }
 
-    /// The records that may be of a key with this hash that has no slot. A record that a slot
-    /// knows is of another key, and the vault may not have it yet.
+    /// The records that may belong to a key that has this hash and no slot. A record that a slot
+    /// knows belongs to another key, and the vault may not have it yet, so it is left out.
     fn candidates(&self, hash: u64, now: Timestamp) -> Option<Candidates> {
         let ids: Vec<_> = self
             .entries

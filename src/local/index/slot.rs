@@ -1,4 +1,4 @@
-//! What the live table knows of a key that somebody holds, or that the vault is behind on.
+//! What the live table knows of a key that is held, or for which the vault is out of date.
 
 use hashbrown::hash_table::OccupiedEntry;
 
@@ -19,14 +19,14 @@ pub(super) struct Slot {
     pub(super) at: Located,
     pub(super) holder: Holder,
     pub(super) since: Timestamp,
-    /// What is durable of the key, if anything is.
+    /// The durable record of the key, if there is one.
     pub(super) record: Option<Arc<Record>>,
     /// Whether the vault has that record.
     pub(super) settled: bool,
     pub(super) waiters: Option<Arc<Waiters>>,
 }
 
-/// Removes a slot that says no more than the entry does.
+/// Removes a slot that says no more than the key's entry does.
 pub(super) fn remove_at_rest(slot: OccupiedEntry<'_, Slot>) {
     let Slot { holder, record, settled, .. } = slot.get();
     if *holder == Holder::Nobody && (*settled || record.is_none()) {
@@ -39,10 +39,10 @@ pub(super) fn remove(slot: OccupiedEntry<'_, Slot>) -> Slot {
 }
 
 impl Slot {
-    /// One that was just claimed, of a key that had none.
+    /// The slot of a key that was just claimed and had none.
     pub(super) fn claimed(at: Located, since: Timestamp, record: Option<Arc<Record>>) -> Self {
         let holder = Holder::Nobody.after(Event::Claimed);
-        // Only the vault can have told of a record that had no slot.
+        // A record without a slot can only have come from the vault.
         let settled = record.is_some();
         Self { at, holder, since, record, settled, waiters: None }
     }
@@ -52,7 +52,7 @@ impl Slot {
         Known { holder: *holder, since: *since, record: record.as_ref(), now }
     }
 
-    /// Whether its record stands there.
+    /// Whether its record is at this place.
     pub(super) fn is_of(&self, id: RecordId) -> bool {
         self.record.as_ref().is_some_and(|record| RecordId::of(record) == id)
     }
@@ -61,11 +61,11 @@ impl Slot {
     pub(super) fn claim(&mut self, claim: Claim, now: Timestamp, room: &Room) -> Result<(), Bound> {
         if claim == Claim::Free {
             room.take(self.at.key.framed())?;
-            // The record that is left, if any, has expired: it is the sweeper's now.
+            // Any record that is left has expired: the sweeper deletes it.
             self.record = None;
             self.settled = false;
         }
-        // An execution that was detached has been held all the time.
+        // A detached execution has held the key all the time.
         if self.holder == Holder::Nobody {
             self.since = now;
         }
@@ -77,7 +77,7 @@ impl Slot {
         self.holder = self.holder.after(event);
     }
 
-    /// A new record of the key is durable.
+    /// Takes over a new record of the key, which is now durable.
     pub(super) fn put(&mut self, record: &Arc<Record>) {
         self.record = Some(Arc::clone(record));
         self.settled = false;

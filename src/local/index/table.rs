@@ -1,17 +1,18 @@
-//! How a shard's tables give back room that they no longer need.
+//! How a shard's tables give back memory that they no longer need.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::OccupiedEntry;
 
-/// A table with room for no more keeps it.
+/// A table with room for this many entries or fewer never shrinks.
 const ROOM_MIN: usize = 28;
 
-/// Takes an entry out. A table that is more than three quarters empty by then gives half of its room
-/// back.
+/// Removes an entry. If the table is then more than three quarters empty, it gives back half of its
+/// room.
 ///
-/// It does so again when half of what is left has gone, and grows again when twice as many are there.
-/// So a removal moves less than one entry on average, and a number that goes up and down by less than
-/// that moves none. What moves at once is half of what the table moved when it grew.
+/// It shrinks again once half of the remaining entries are gone, and grows again once there are
+/// twice as many. So a removal moves less than one entry on average, and a count that rises and
+/// falls by less than that moves none. One shrink moves half as many entries as the table moved
+/// when it grew.
 pub(super) fn take_out<T>(entry: OccupiedEntry<'_, T>, hash: impl Fn(&T) -> u64) -> T {
     let (gone, vacant) = entry.remove();
     give_back(vacant.into_table(), hash);
@@ -19,7 +20,8 @@ pub(super) fn take_out<T>(entry: OccupiedEntry<'_, T>, hash: impl Fn(&T) -> u64)
 }
 
 fn give_back<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
-    // A table takes seven entries for eight places. Its own `capacity` is less where entries have gone.
+    // A table holds seven entries for every eight buckets. Its own `capacity` is lower where
+    // entries were removed.
     let room = table.num_buckets() / 8 * 7;
     if ROOM_MIN < room && table.len() < room / 4 {
         table.shrink_to(2 * table.len(), hash);
@@ -36,12 +38,12 @@ mod tests {
 
     const MOST: u64 = 100_000;
 
-    /// A table with these numbers in it, first in first out.
+    /// A table of these numbers, first in, first out.
     #[derive(Default)]
     struct Numbers {
         table: HashTable<u64>,
         range: Range<u64>,
-        /// How often one of them has moved.
+        /// How often a number has been moved.
         moved: Cell<u64>,
     }
 
@@ -104,7 +106,7 @@ mod tests {
                 while numbers.table.num_buckets() == room {
                     numbers.remove(1);
                 }
-                // Right after room was given back.
+                // Right after it gave back room.
                 let len = numbers.len();
                 for swing in [1, len / 4, len / 2] {
                     numbers.moved.take();

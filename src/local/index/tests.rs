@@ -1,4 +1,4 @@
-//! The live table where keys collide, and where the world moves on meanwhile.
+//! The live table when keys collide, and when the state changes in the meantime.
 
 use super::*;
 use crate::key::Fingerprint;
@@ -48,7 +48,7 @@ fn claim(
     index.claim(located(key), read, record, at(0), rule)
 }
 
-/// Starts a key whose hash is that of all others here.
+/// Starts a key. All keys here have the same hash.
 fn start(index: &Index, key: &Key, serial: u64) -> Arc<Record> {
     assert!(matches!(begin(index, key), Asked::Answered(Answer::Fresh(_))));
     let record = started(key, serial);
@@ -61,7 +61,7 @@ fn a_key_with_the_hash_of_one_that_is_not_settled_is_free() {
     let index = index();
     let (one, other) = (Key::new("one").expect("a key"), Key::new("other").expect("a key"));
     start(&index, &one, 1);
-    // The vault does not have that record, so there is nothing to read.
+    // The vault doesn't have that record, so there is nothing to read.
     assert!(matches!(begin(&index, &other), Asked::Answered(Answer::Fresh(_))));
     assert!(matches!(begin(&index, &one), Asked::Answered(Answer::InFlight { .. })));
 }
@@ -87,7 +87,7 @@ fn what_was_read_before_a_change_is_not_acted_on() {
     index.settled(HASH, &record);
     index.let_go(located(&one));
     let Asked::Read(read) = begin(&index, &one) else { panic!("the record is of this key") };
-    // Meanwhile somebody else has taken it over and given it up.
+    // In the meantime another caller has taken the key over and given it up.
     let taken = claim(&index, &one, &read, Some(&record));
     assert!(matches!(taken, Asked::Answered(Answer::Interrupted(_))));
     index.apply(&Change { hash: HASH, kind: ChangeKind::Remove(Arc::clone(&record)) });
@@ -107,7 +107,7 @@ fn an_open_leaves_out_no_record_of_the_vault() {
     }
     let index = loading.finish();
     assert_eq!(index.room().keys(), 40_000);
-    // 128 bytes and the key of each, and the result or the longest there is.
+    // 128 bytes and the key for each record, and its result or the longest possible one.
     assert_eq!(index.room().bytes(), 40_000 * (128 + 8) + 20_000 * (5 + 1_000));
     assert_eq!(index.next_serial(), 40_000);
     assert!(ids().all(|id| index.has(index.hash(&key(id)), id)));
@@ -117,7 +117,7 @@ fn an_open_leaves_out_no_record_of_the_vault() {
     assert_eq!(index.shards.iter().map(started).sum::<usize>(), 20_000);
 }
 
-/// It may be stored: it must be the same for each version, toolchain and machine.
+/// The hash may be stored, so it must be the same for each version, toolchain and machine.
 #[test]
 fn the_hash_of_a_key_stays_what_it_is() {
     let of = |key: &[u8; 16], framed: &[u8]| Hash::new(key, u64::MAX).of(framed);
@@ -128,6 +128,6 @@ fn the_hash_of_a_key_stays_what_it_is() {
     assert_eq!(of(&counted, &[0xFF; 511]), GOLDEN[3]);
 }
 
-/// Computed by another implementation, which gives the reference's values.
+/// Computed by another implementation, which reproduces the reference values.
 const GOLDEN: [u64; 4] =
     [0xD1FB_A762_150C_532C, 0xC977_77B8_CE74_DC1E, 0x8ABB_64F3_D2E5_1A10, 0xD556_CD9B_DB54_B8A8];

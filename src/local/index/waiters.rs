@@ -9,20 +9,20 @@ use crate::local::wakers::Wakers;
 use crate::rules::record::Done;
 use crate::sync::{Arc, Condvar, Mutex};
 
-/// What a waiter is woken with.
+/// The outcome that a waiter is woken with.
 #[derive(Clone)]
 pub(crate) enum Outcome {
-    /// The operation was completed. This is the answer even if its retention is over by now:
+    /// The operation was completed. This is the answer even if its retention is over by now, since
     /// the waiter was there before.
     Completed(Done),
-    /// The holder is gone without a result: ask again.
+    /// The holder is gone and has left no result: ask again.
     Gone,
 }
 
-/// Made by the first waiter of a key, dropped with the last.
+/// Created by the first waiter of a key, and dropped with the last.
 pub(crate) struct Waiters {
     state: Mutex<State>,
-    /// Signalled to those who block.
+    /// Signalled to the waiters that block.
     changed: Condvar,
     helper: Arc<Helper>,
 }
@@ -30,7 +30,7 @@ pub(crate) struct Waiters {
 #[derive(Default)]
 struct State {
     outcome: Option<Outcome>,
-    /// Those of the futures that wait.
+    /// The wakers of the futures that wait.
     wakers: Wakers,
 }
 
@@ -50,7 +50,7 @@ impl Waiters {
         }
     }
 
-    /// The outcome, if it is known. If not, the waker is kept in this place among all.
+    /// The outcome, if it is known. If not, keeps the waker at `place`.
     pub(crate) fn poll(&self, waker: Waker, place: &mut Option<Place>) -> Option<Outcome> {
         let mut state = self.state.lock();
         if state.outcome.is_some() {
@@ -62,13 +62,13 @@ impl Waiters {
         None
     }
 
-    /// The future at this place waits no longer. Its waker is given back, to be dropped after all
-    /// locks.
+    /// Removes the future at this place, which no longer waits. Returns its waker, which must be
+    /// dropped after all locks are released.
     pub(crate) fn leave(&self, place: Place) -> Option<Waker> {
         self.state.lock().wakers.leave(place)
     }
 
-    /// Waits for the outcome; `None` if the deadline came first.
+    /// Waits for the outcome. Returns `None` if the deadline comes first.
     pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> Option<Outcome> {
         let mut state = self.state.lock();
         while state.outcome.is_none() {

@@ -1,8 +1,8 @@
-//! What a journal has done, in numbers.
+//! Counts what a journal has done.
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// What has been done since the store was opened.
+/// Totals since the store was opened.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) batches: AtomicU64,
@@ -13,7 +13,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// One more batch, of so many changes.
+    /// Counts one more batch.
     pub(super) fn count(&self, changes: u64) {
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.changes.fetch_add(changes, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What the queue holds of a change.
+//! How a change is kept in the queue.
 
 use super::reserve::Promise;
 use crate::error::Error;
@@ -8,32 +8,32 @@ use crate::local::log::commit::{Place, Queued};
 use crate::local::log::frame::{self, Put};
 use crate::sync::Arc;
 
-/// A change on its way into the log. It is encoded when it is written: until then its record is the
-/// one copy of its bytes.
+/// A change on its way into the log. It's encoded only when it is written, so that until then its
+/// record is the only copy of its bytes.
 pub(crate) struct Item {
     pub(super) change: Change,
-    /// Bytes of the change once it is encoded.
+    /// Length of the encoded change.
     encoded_len: usize,
     claim: Claim,
-    /// Until a start is durable.
+    /// Held by a start until it is durable.
     pub(super) promise: Option<Promise>,
 }
 
-/// What a change has a claim to.
+/// What a change is entitled to.
 #[derive(Clone)]
 pub(crate) enum Claim {
-    /// A start has its scope's share of the queue, and is refused if that is full.
+    /// A start uses its scope's share of the queue, and is refused if that is full.
     Start,
-    /// What ends an operation, or is a checkpoint of it, is always taken: long bytes have their place
-    /// already.
+    /// A change that ends an operation, or a checkpoint, is always accepted. A long one already has
+    /// its place.
     End { _place: Option<Arc<Place>> },
 }
 
-/// A change that is handed in.
+/// A change that is submitted.
 pub(crate) type Submission = (Change, Claim);
 
 impl Item {
-    /// The item; a start has room promised to it.
+    /// Creates the item. A start is promised room on the disk.
     pub(super) fn new(
         (change, claim): Submission,
         promise: impl FnOnce(&[u8]) -> Result<Promise, Error>,
@@ -47,7 +47,7 @@ impl Item {
         Ok(Self { change, encoded_len, claim, promise })
     }
 
-    /// Bytes that it takes in a frame.
+    /// Bytes that it takes up in a frame.
     pub(super) fn len(&self) -> usize {
         frame::change_len(self.encoded_len)
     }

@@ -1,13 +1,13 @@
-//! The journal: what must survive. A change is durable once the log has it; the vault gets it
-//! later, in bulk, and then its place in the log is free again.
+//! The journal: what must survive. A change is durable once the log has it. The vault gets it
+//! later, in bulk, and its place in the log is then free again.
 //!
-//! Data flows one way: a call hands in a change; the leader of its batch writes the log, then
-//! updates the live table, then wakes the call. A segment that is full is *sealed* and settled
-//! into the vault while the other one fills; if that one is full too before the settle is done,
-//! the leader waits for it, and with the leader all who write.
+//! Data flows one way: a call submits a change, and the leader of its batch writes the log, then
+//! updates the live table, then wakes the call. A full segment is *sealed* and settled into the
+//! vault while the other one fills. If the other one is full too before the settle is done, the
+//! leader waits for the settle, and all writers wait with it.
 //!
-//! Lock order: that of copies, then `settling`, then `tail`, then `sealed`, then `active`, `disk` or
-//! a shard of the live table.
+//! Lock order: the lock of copies, then `settling`, then `tail`, then `sealed`, then `active`,
+//! `disk` or a shard of the live table.
 
 mod counters;
 mod item;
@@ -52,18 +52,20 @@ pub(crate) struct Journal {
     reserve: Arc<Reserve>,
     /// `None` once closed.
     tail: Mutex<Option<Tail>>,
-    /// What the tail holds, for those who look at it while its lock is held over a write.
+    /// What the tail holds, for readers that cannot wait for the tail's lock, which is held during
+    /// a write.
     active: Mutex<Unsettled>,
-    /// Bytes of both segments.
+    /// Length of both segments in bytes.
     log_bytes: AtomicU64,
-    /// Bytes that a segment has at least, for the longest result.
+    /// The least length of a segment, so that the longest result fits.
     segment_len: u64,
     sealed: Mutex<Option<Arc<Sealed>>>,
-    /// Held while the vault is written. It is fair: a leader waits for one slice of a sweep, not for all.
+    /// Held while the vault is written. It is fair, so that a leader waits for one slice of a sweep
+    /// and not for all of them.
     settling: FairMutex<Settled>,
     /// Keeps the store's directory locked. `None` once closed.
     disk: Mutex<Option<Arc<dyn Disk>>>,
-    /// Why no call that writes is taken any more. `ended` says without a lock whether there is a
+    /// Why calls that write are no longer accepted. `ended` tells without a lock whether there is a
     /// reason at all.
     end: Mutex<Option<Error>>,
     ended: AtomicBool,
@@ -72,7 +74,7 @@ pub(crate) struct Journal {
     vault: Vault,
     index: Arc<Index>,
     time: Arc<Time>,
-    /// Tells the background thread that there is something to settle.
+    /// Wakes the background thread when there is something to settle.
     wake: Arc<Wake>,
     helper: Arc<Helper>,
     counters: Counters,
@@ -81,50 +83,50 @@ pub(crate) struct Journal {
 /// The part of the log that is being written.
 struct Tail {
     log: Log,
-    /// What the active segment holds, oldest first.
+    /// The changes in the active segment, oldest first.
     changes: Vec<Change>,
-    /// Their bytes.
+    /// The bytes of these changes.
     bytes: u64,
 }
 
-/// A segment that waits to be settled.
+/// A segment that is waiting to be settled.
 struct Sealed {
     changes: Vec<Change>,
     bytes: u64,
     last: FrameNumber,
     /// Whether there was no room for another frame.
     is_full: bool,
-    /// When the first of them was written.
+    /// When the first of its changes was written.
     since: Option<Instant>,
-    /// When the first of their records expires.
+    /// When the first of its records expires.
     expires_first: Option<Timestamp>,
 }
 
-/// What the log holds that the vault does not have.
+/// What the log holds and the vault doesn't have.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Unsettled {
     pub(crate) changes: usize,
-    /// Bytes of the segment that is being written.
+    /// Bytes used in the active segment.
     pub(crate) bytes: u64,
     /// When the oldest of the changes was written.
     pub(crate) since: Option<Instant>,
-    /// When the first of the records expires that the changes are of.
+    /// When the first of the changed records expires.
     pub(crate) expires_first: Option<Timestamp>,
 }
 
 impl Unsettled {
-    /// The earlier of two times, of which there may be none.
+    /// The earlier of two optional times.
     fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
         one.into_iter().chain(other).min()
     }
 }
 
-/// What each place holds in the end, in the order of the vault.
+/// The final content of each place, in the order of the vault.
 fn latest<'r>(
     changes: impl Iterator<Item = (RecordId, Option<&'r Record>)>,
 ) -> impl Iterator<Item = (RecordId, Option<&'r Record>)> {
     let mut changes: Vec<_> = changes.collect();
-    // The sort is stable: of one place, the last stays last.
+    // The sort is stable: the last change of a place stays last.
     changes.sort_by_key(|(id, _)| *id);
     let mut changes = changes.into_iter().peekable();
     std::iter::from_fn(move || {
@@ -137,8 +139,8 @@ fn latest<'r>(
 }
 
 impl Journal {
-    /// Goes on with what was found, in segments that are so long at least, with so many starts in the
-    /// queue at most. This is the first write of an open.
+    /// Continues from what was found on the disk, with segments of at least `segment_len` bytes and
+    /// at most `starts_max` starts in the queue. This is the first write of an open.
     pub(crate) fn open(
         mut found: Found,
         time: Arc<Time>,
@@ -186,19 +188,20 @@ impl Journal {
         &self.index
     }
 
-    /// The lock of the directory, for a handle that must have ended before another open gets it.
+    /// The lock of the directory. A handle keeps it, so that no other open gets the lock before the
+    /// handle is gone.
     pub(crate) fn lock(&self) -> Option<Arc<dyn Disk>> {
         self.disk.lock().clone()
     }
 
-    /// A place for bytes that are to be copied for the log, which is to be waited for; `None` if they
-    /// are few.
+    /// A place for bytes that are to be copied for the log, which the caller must wait for; `None`
+    /// if the bytes are too few to need one.
     pub(crate) fn place(&self, bytes: usize) -> Result<Option<Place>, Error> {
         self.check_caller()?;
         Ok(self.places.take(bytes))
     }
 
-    /// Returns once the change is durable and true in the live table.
+    /// Returns once the change is durable and visible in the live table.
     pub(crate) fn append(&self, change: Submission) -> Result<(), Error> {
         self.check_caller()?;
         self.commit.submit(self.item(change)?, |batch| self.write(batch))
@@ -208,7 +211,7 @@ impl Journal {
         Item::new(change, |scope| self.promise(scope))
     }
 
-    /// Returns once each change is durable and true, or refused. They wait together.
+    /// Returns once each change is durable and visible, or refused. The changes wait together.
     pub(crate) fn append_many(&self, changes: Vec<Submission>) -> Vec<Result<(), Error>> {
         if let Err(error) = self.check_caller() {
             return vec![Err(error); changes.len()];
@@ -217,7 +220,7 @@ impl Journal {
         self.commit.submit_many(items, |batch| self.write(batch))
     }
 
-    /// Hands a change in for a future, which waits for it.
+    /// Submits a change for a future, which waits for the outcome.
     pub(crate) fn submit(self: &Arc<Self>, change: Submission) -> Pending {
         let item = self.check_caller().and_then(|()| self.item(change));
         match item.and_then(|item| self.spawn_helper().map(|()| item)) {
@@ -226,7 +229,7 @@ impl Journal {
         }
     }
 
-    /// Hands in changes that wait together.
+    /// Submits changes that wait together, for futures.
     pub(crate) fn submit_many(self: &Arc<Self>, changes: Vec<Submission>) -> Vec<Pending> {
         if let Err(error) = self.check_caller().and_then(|()| self.spawn_helper()) {
             return changes.iter().map(|_| Pending::refused(error.clone())).collect();
@@ -235,7 +238,7 @@ impl Journal {
         self.commit.hand_in_many(items)
     }
 
-    /// A future that waits calls this first.
+    /// Must be called first by every future that waits.
     pub(crate) fn spawn_helper(self: &Arc<Self>) -> Result<(), Error> {
         self.check_process()?;
         let lead = || {
@@ -245,7 +248,8 @@ impl Journal {
         self.helper.spawn(lead).map_err(|error| Error::Thread(error.into()))
     }
 
-    /// Makes a batch durable, then true. Whether it was written is unknown only if the log failed.
+    /// Makes a batch durable, then visible. Only if writing the log fails is it unknown whether the
+    /// batch was written.
     fn write(&self, mut batch: Vec<Item>) -> Result<(), Error> {
         let payload = batch.iter().map(Item::len).sum();
         let (work, changes) = (Work::commit(batch.len(), payload), batch.len());
@@ -280,8 +284,8 @@ impl Journal {
         written
     }
 
-    /// Writes into the log what the wall shows, if it has moved: a retention must not be cut short
-    /// by a jump that nothing was written after.
+    /// Records the wall clock in the log if it has moved: a retention must not be cut short by a
+    /// jump after which nothing was written.
     pub(crate) fn note_clock(&self) -> Result<(), Error> {
         if !self.time.has_drifted() {
             return Ok(());
@@ -295,13 +299,13 @@ impl Journal {
         noted
     }
 
-    /// Poisons the store after a write of the log that may be durable or not.
+    /// Poisons the store after a write to the log that may or may not be durable.
     fn unknown(&self, error: StorageError) -> Error {
         self.poison(&error);
         Error::OutcomeUnknown(error)
     }
 
-    /// Calls `write` once the active segment has room for a frame of this payload.
+    /// Calls `write` once the active segment has room for a frame with this payload.
     fn with_room(
         &self,
         payload: usize,
@@ -317,15 +321,16 @@ impl Journal {
             {
                 return write(open);
             }
-            // Both segments are full. The lock must be free for the thread that settles now.
+            // Both segments are full. The thread that is settling needs the lock.
             drop(tail);
             self.settle_full()?;
         }
     }
 
-    /// Goes on in the other segment, if that one is free.
+    /// Continues in the other segment, if that one is free.
     fn seal(&self, tail: &mut Tail, is_full: bool) -> Result<bool, StorageError> {
-        // It stays `None`: nobody else has the tail. And nobody who looks waits for the disk.
+        // It stays `None`, since only this thread has the tail. The lock is released so that
+        // readers don't wait for the disk.
         if self.sealed.lock().is_some() {
             return Ok(false);
         }
@@ -343,17 +348,17 @@ impl Journal {
         Ok(true)
     }
 
-    /// How long the oldest change that is not sealed has been in the log, and whether a sealed
-    /// segment waits.
+    /// How long the oldest unsealed change has been in the log, and whether a sealed segment is
+    /// waiting.
     pub(crate) fn unsettled_for(&self) -> (Option<Duration>, bool) {
         let sealed = self.sealed.lock();
         let since = self.active.lock().since;
         (since.map(|since| since.elapsed()), sealed.is_some())
     }
 
-    /// What the vault does not have yet.
+    /// What the vault doesn't have yet.
     pub(crate) fn unsettled(&self) -> Unsettled {
-        // Both at once: what is sealed is counted in one of them.
+        // Lock both at once, so that a segment that is being sealed is counted exactly once.
         let sealed = self.sealed.lock();
         let mut unsettled = *self.active.lock();
         if let Some(sealed) = &*sealed {
@@ -365,22 +370,22 @@ impl Journal {
         unsettled
     }
 
-    /// Bytes of all files; 0 if they are closed.
+    /// Length of all files in bytes; 0 if they are closed.
     pub(crate) fn file_bytes(&self) -> u64 {
         self.vault.file_bytes().map_or(0, |vault| vault + self.log_bytes.load(Ordering::Relaxed))
     }
 
-    /// The first records of the vault behind this place.
+    /// The first records in the vault after this place.
     pub(crate) fn list(&self, after: Option<RecordId>, max: usize) -> Result<Vec<Listed>, Error> {
         self.vault.list(after, max)
     }
 
-    /// The record at this place of the vault.
+    /// The record at this place in the vault.
     pub(crate) fn read(&self, id: RecordId) -> Result<Option<Record>, Error> {
         self.vault.read(id)
     }
 
-    /// Whether the store's files are still where they were. What is not could be replaced by
+    /// Checks that the store's files are still where they were. A missing file could be replaced by
     /// another store, which would know nothing of what is written here.
     fn check_place(&self) -> Result<(), StorageError> {
         match &*self.disk.lock() {
@@ -389,12 +394,12 @@ impl Journal {
         }
     }
 
-    /// Whether the store is this process's.
+    /// Checks that this process opened the store.
     pub(crate) fn check_process(&self) -> Result<(), Error> {
         if self.origin.is_elsewhere() { Err(Error::OtherProcess) } else { Ok(()) }
     }
 
-    /// Whether the store takes calls that write.
+    /// Checks that the store accepts calls that write.
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.check_process()?;
         if self.ended.load(Ordering::Acquire) {
@@ -404,14 +409,14 @@ impl Journal {
         }
     }
 
-    /// Whether the caller may call: in the process that opened the store, and not from within a
-    /// transaction of its own.
+    /// Checks that the caller may call: in the process that opened the store, and not from within
+    /// one of the store's transactions.
     #[cfg(not(feature = "transaction"))]
     pub(crate) fn check_caller(&self) -> Result<(), Error> {
         self.check_process()
     }
 
-    /// A transaction to read the caller's own tables with.
+    /// A transaction for reading the caller's own tables.
     #[cfg(feature = "transaction")]
     pub(crate) fn read_transaction(&self) -> Result<redb::ReadTransaction, Error> {
         self.check_process()?;
@@ -422,14 +427,14 @@ impl Journal {
         &self.counters
     }
 
-    /// After a failed write nothing is taken any more: what the file system kept of it is not
-    /// known, and a second fsync would not tell.
+    /// Stops the store after a failed write: it's unknown what the file system kept of the write,
+    /// and a second fsync wouldn't tell.
     fn poison(&self, error: &StorageError) {
         observe::poisoned(error);
         self.end(Error::Poisoned(error.clone()));
     }
 
-    /// Takes nothing any more. The first reason stays, except that a failure tells more than a close.
+    /// Accepts no more changes. The first reason stays, except that a failure replaces a close.
     fn end(&self, reason: Error) {
         let reason = self.hand_out_nothing(reason);
         self.commit.refuse(&reason);
@@ -437,12 +442,12 @@ impl Journal {
         self.index.wake_all();
     }
 
-    /// Lets no call begin any more, and says why.
+    /// Lets no new call begin, and returns the reason.
     fn hand_out_nothing(&self, reason: Error) -> Error {
         let mut end = self.end.lock();
         let tells_more = match &*end {
             None => true,
-            // A failure on the way to the end.
+            // A failure while closing.
             Some(Error::Closed) => matches!(reason, Error::Poisoned(_)),
             Some(_) => false,
         };
@@ -453,10 +458,11 @@ impl Journal {
         end.clone().unwrap_or(reason)
     }
 
-    /// Settles what was taken, takes nothing any more, and lets go of all files. It says how many
+    /// Settles what was accepted, accepts nothing more, and closes all files. Returns how many
     /// handles of started operations keep the directory locked.
     pub(crate) fn close(&self) -> Result<usize, Error> {
-        // Before a change is refused, which lets go of its key: nobody is to get that.
+        // Comes before a change is refused, because that releases the change's key, which no caller
+        // may get.
         let reason = self.hand_out_nothing(Error::Closed);
         self.places.refuse(&reason);
         self.commit.close(|batch| self.write(batch));
@@ -465,7 +471,7 @@ impl Journal {
         let settling = self.settling.lock();
         let closed = self.vault.close().map_err(Error::OutcomeUnknown);
         *self.tail.lock() = None;
-        // The lock of the directory goes last.
+        // The lock of the directory is released last.
         let disk = self.disk.lock().take();
         let left = disk.map_or(0, |disk| Arc::strong_count(&disk) - 1);
         drop(settling);
@@ -474,7 +480,7 @@ impl Journal {
     }
 }
 
-/// After a panic of the writer it is not known what was written.
+/// If the writer panics, it's unknown what was written.
 struct PoisonIfPanicking<'j>(&'j Journal);
 
 impl Drop for PoisonIfPanicking<'_> {

@@ -1,4 +1,4 @@
-//! What an open finds on the disk, before anything is written.
+//! What opening a store finds on the disk, before it writes anything.
 
 use super::{latest, reserve};
 use crate::clock::{Stamp, Time};
@@ -15,7 +15,7 @@ use crate::observe::Work;
 use crate::rules::record::Record;
 use crate::sync::Arc;
 
-/// All that a journal is made of, as it was found on the disk. Nothing has been written yet.
+/// All parts of a journal, as found on the disk. Nothing has been written yet.
 pub(crate) struct Found {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) vault: Vault,
@@ -27,7 +27,7 @@ pub(crate) struct Found {
     pub(super) work: Work,
 }
 
-/// Looks at log and vault, and loads the live table from both.
+/// Reads the log and the vault, and loads the live table from both.
 pub(crate) fn find(
     disk: Arc<dyn Disk>,
     cache: usize,
@@ -37,9 +37,9 @@ pub(crate) fn find(
     let work = Work::open();
     let (vault, mut meta) = Vault::open(&*disk, cache)?;
     let (log, recovered) = Log::open(&*disk, &meta.secrets.key, meta.settled)?;
-    // redb names its last commit with one bit that no checksum covers, and the commit before it is
-    // whole as well. What a settle has moved out of the log would leave a gap there. A transaction
-    // was never in it, so that it left a mark.
+    // redb selects its last commit by one bit that no checksum covers, and the commit before it is
+    // intact too. If that bit rots, what a lost settle had moved out of the log leaves a gap there.
+    // A lost transaction was never in the log, so it left a mark there instead.
     if meta.next_serial < recovered.given_out {
         let detail = "a transaction is missing".to_owned();
         return Err(OpenError::Corrupt { file: VAULT, detail });
@@ -47,7 +47,7 @@ pub(crate) fn find(
     let serials = recovered.changes.iter().map(|(id, _)| id.serial + 1);
     meta.next_serial = serials.max().unwrap_or(0).max(meta.next_serial);
     meta.stamp = meta.stamp.max(recovered.stamp);
-    // One past the last: see `Log::open`.
+    // One past the last frame: see `Log::open`.
     meta.settled = recovered.last + 1;
     let helper = Arc::<Helper>::default();
     let hash = Hash::new(&meta.secrets.hash_key, hash_mask);
@@ -59,14 +59,14 @@ pub(crate) fn find(
         keeps |= row.keep;
         loading.add(row.framed_key, id, row.stage);
     })?;
-    // A sweep of this version would not keep them.
+    // This version's sweep would delete them.
     if keeps {
         let detail = "it has records that only a later version keeps".to_owned();
         return Err(OpenError::Corrupt { file: VAULT, detail });
     }
     let index = loading.finish();
     for (id, record) in latest(recovered.places()) {
-        // What the vault does not have was not loaded.
+        // A record that the vault doesn't have was not loaded.
         if record.is_none_or(|record| index.has(index.locate(&record.key).hash, id)) {
             vault.with_row(id, |row| index.remove_at_rest(row.framed_key, id, row.stage))?;
         }
@@ -84,23 +84,23 @@ impl Found {
         self.index.room().result_len_max()
     }
 
-    /// What the store has written last.
+    /// The last stamp that the store has written.
     pub(crate) fn stamp(&self) -> Stamp {
         self.meta.stamp
     }
 
-    /// The most bytes of the log, as the store was made with.
+    /// The limit on the log's length that the store was created with.
     pub(crate) fn log_bytes_max(&self) -> u64 {
         self.log.bytes_max()
     }
 
-    /// Makes the vault have all that the log has. So every open writes the vault, and finds out at
+    /// Brings the vault up to date with the log. So every open writes the vault, and finds out at
     /// once if it cannot.
     pub(super) fn settle(&mut self, time: &Time) -> Result<(), OpenError> {
         self.meta.stamp = time.stamp();
         let (needed, kept) = (self.needed(), self.disk.kept());
         if kept < needed {
-            // A disk that is full has what an earlier run has kept.
+            // On a full disk, the reserve of an earlier run may do.
             let _ = self.disk.keep(needed);
         }
         let settled = self
@@ -113,7 +113,8 @@ impl Found {
         })
     }
 
-    /// Bytes of the disk that may be written before all is settled that is there and that is started.
+    /// Bytes that may be written to the disk before everything in the log, and everything that
+    /// started operations may still store, is settled.
     fn needed(&self) -> u64 {
         let bytes = |record: &Record| {
             let result_len = match Stage::of(record) {

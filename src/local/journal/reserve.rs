@@ -1,9 +1,9 @@
-//! Room on the disk for what is started: a start is refused when there is none, so that its
-//! completion never is.
+//! Disk space for started operations: a start is refused if there is none, so that its completion
+//! never is.
 //!
-//! The store keeps bytes of the disk for itself, as many as its settles may need for all that is in
-//! the log and for the longest result of each operation that is started. It keeps more than that
-//! ahead. When the disk has no more to keep, what is left is shared: a scope may take as much of it as
+//! The store reserves disk space for itself: as much as its settles may need for everything in the
+//! log and for the longest result of each started operation. It reserves more than that in advance.
+//! Once the disk has no more to reserve, what is left is shared: a scope may take as much of it as
 //! it leaves for others.
 
 use std::collections::HashMap;
@@ -21,25 +21,26 @@ const ROUNDED_UP: u64 = 2;
 
 #[derive(Default)]
 pub(super) struct Reserve {
-    /// Starts that are not durable yet.
+    /// Starts that aren't durable yet.
     pending: AtomicU64,
-    /// Bytes in the log that the vault does not have.
+    /// Bytes in the log that the vault doesn't have.
     unsettled: AtomicU64,
-    /// Bytes of the vault's file when it was written last.
+    /// Length of the vault's file when it was last written.
     file_bytes: AtomicU64,
-    /// Bytes of the disk that were kept when they were looked at last.
+    /// Bytes that were reserved when that was last checked.
     kept: AtomicU64,
     /// Whether the disk had no room for more.
     is_short: AtomicBool,
-    /// Whether a sweep has freed something, so that the vault's file may have become shorter.
+    /// Whether a sweep has freed something, so that the vault's file may be able to shrink.
     was_swept: AtomicBool,
-    /// What each scope was promised since the disk is short.
+    /// What each scope has been promised since the disk ran short.
     taken: Mutex<HashMap<Box<[u8]>, u64>>,
-    /// Held over each promise, so that none counts that is not given. It comes before all others.
+    /// Held during each promise, so that a promise counts only if it's given. Acquired before all
+    /// other locks.
     granting: Mutex<()>,
 }
 
-/// Room for one start, until it is durable and counts by itself.
+/// Room for one start, until the start is durable and counts by itself.
 pub(crate) struct Promise(Arc<Reserve>);
 
 impl Drop for Promise {
@@ -62,14 +63,14 @@ impl Reserve {
         self.unsettled.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// A sweep has made room in the vault, which is shared anew.
+    /// A sweep has made room in the vault, which is now shared anew.
     pub(super) fn swept(&self) {
         self.was_swept.store(true, Ordering::Relaxed);
         self.taken.lock().clear();
     }
 
-    /// The vault was written. If that took of what is kept, the disk is full; if not, what is left is
-    /// shared anew.
+    /// The vault was written. If that used some of the reserve, the disk is full; if not, what is
+    /// left is shared anew.
     fn written(&self, disk: &dyn Disk, file_bytes: u64) {
         self.file_bytes.store(file_bytes, Ordering::Relaxed);
         let kept = disk.kept();
@@ -80,8 +81,9 @@ impl Reserve {
         }
     }
 
-    /// Keeps so many bytes of the disk, and twice as many more ahead, so that few starts have to ask it,
-    /// and so that there is much left to share when it has not so many: then it keeps all that there is.
+    /// Reserves `needed` bytes of the disk, and twice that again in advance, so that few starts
+    /// have to ask the disk. If the disk has less, tries smaller and smaller advances, so that a
+    /// lot is left to share.
     fn keep(&self, disk: &dyn Disk, needed: u64) -> io::Result<()> {
         const STEPS: u32 = 5;
         let ahead = needed.saturating_mul(3).min(KEPT_BYTES_MAX);
@@ -103,11 +105,11 @@ impl Reserve {
         kept
     }
 
-    /// Whether a scope may take so many bytes more of what is left on a disk that is short.
+    /// Whether a scope may take `bytes` more of what is left on a disk that is short of space.
     fn take_share(&self, scope: &[u8], bytes: u64, left: u64) -> bool {
         let mut taken = self.taken.lock();
         let before = taken.get(scope).copied().unwrap_or_default();
-        // One that has had nothing may have the last.
+        // A scope that has had nothing may take the last.
         let has_share = before == 0 || before + bytes <= left;
         if has_share {
             taken.insert(scope.into(), before + bytes);
@@ -116,13 +118,13 @@ impl Reserve {
     }
 }
 
-/// Bytes of the disk that may be written for the longest result of one operation.
+/// Bytes that may be written to the disk for the longest result of one operation.
 fn of_one(result_len_max: usize) -> u64 {
     ROUNDED_UP * (result_len_max + CHANGE_OVERHEAD_MAX) as u64
 }
 
-/// Bytes of the disk that may be written before all is settled that the log has, and that `started`
-/// operations may still store.
+/// Bytes that may be written to the disk before everything in the log, and everything that
+/// `started` operations may still store, is settled.
 pub(super) fn needed(file_bytes: u64, unsettled: u64, started: u64, result_len_max: usize) -> u64 {
     let results = started.saturating_mul(of_one(result_len_max));
     let settles = unsettled.saturating_mul(ROUNDED_UP);
@@ -131,7 +133,7 @@ pub(super) fn needed(file_bytes: u64, unsettled: u64, started: u64, result_len_m
 }
 
 impl Journal {
-    /// Bytes that are needed for what is started, and for so many more.
+    /// Bytes that are needed for the started operations, and for `more` of them.
     fn needed(&self, more: u64) -> u64 {
         let room = self.index.room();
         let unsettled = self.reserve.unsettled.load(Ordering::Relaxed);
@@ -140,21 +142,22 @@ impl Journal {
         needed(file_bytes, unsettled, started + more, room.result_len_max())
     }
 
-    /// To be called when the vault was written.
+    /// Must be called after each write to the vault.
     pub(super) fn look_at_reserve(&self) {
         if let Some(disk) = self.lock() {
             self.reserve.written(&*disk, self.vault.file_bytes().unwrap_or_default());
         }
     }
 
-    /// Promises room to one more start of this scope.
+    /// Promises room for one more start in this scope.
     pub(super) fn promise(&self, scope: &[u8]) -> Result<Promise, Error> {
         let Some(disk) = self.lock() else { return Err(Error::Closed) };
         let _alone = self.reserve.granting.lock();
         if self.is_granted(&*disk, scope) || self.find_room(&*disk, scope) {
             return Ok(self.reserve.grant());
         }
-        // The disk is short. What a settle writes counts twice while it runs, so it is waited for.
+        // The disk is short of space. What a settle writes counts twice while the settle runs, so
+        // wait for it to finish.
         let granted = self.tend(|settled| {
             if self.find_room(&*disk, scope) {
                 return Ok(true);
@@ -170,10 +173,11 @@ impl Journal {
         if granted { Ok(self.reserve.grant()) } else { Err(refused) }
     }
 
-    /// Asks the disk for room for one more start of this scope.
+    /// Asks the disk for room for one more start in this scope.
     fn find_room(&self, disk: &dyn Disk, scope: &[u8]) -> bool {
         match self.reserve.keep(disk, self.needed(1)) {
-            // A disk that keeps nothing promises nothing, and the write itself tells.
+            // A disk that cannot reserve space cannot promise any. A write that finds no room fails
+            // then.
             Err(error) if !is_full(&error) => true,
             _ => self.is_granted(disk, scope),
         }
@@ -183,7 +187,7 @@ impl Journal {
         of_one(self.index.room().result_len_max())
     }
 
-    /// Whether there is room for one more start of this scope.
+    /// Whether there is room for one more start in this scope.
     fn is_granted(&self, disk: &dyn Disk, scope: &[u8]) -> bool {
         let (needed, kept) = (self.needed(1), disk.kept());
         let is_ample = needed.saturating_mul(2).min(KEPT_BYTES_MAX) <= kept;
@@ -194,17 +198,17 @@ impl Journal {
         }
     }
 
-    /// Keeps as much of the disk as is needed now, if it has that much room again, and lets go of what
-    /// is far more.
+    /// Reserves as much disk space as is needed now, if there is room for it again, and releases a
+    /// reserve that is far too large.
     pub(crate) fn tend_reserve(&self) {
         let Some(disk) = self.lock() else { return };
-        // Nothing is taken away that is just being promised.
+        // Don't release what is being promised right now.
         let _alone = self.reserve.granting.lock();
         let needed = self.needed(1);
         let kept = disk.kept();
         let is_far_more = needed.saturating_mul(6) < kept && kept != u64::MAX;
         if kept < needed || is_far_more || self.reserve.is_short.load(Ordering::Relaxed) {
-            // A disk that is full still is.
+            // An error means that the disk is still full.
             let _ = self.reserve.keep(&*disk, needed);
         }
     }

@@ -1,4 +1,5 @@
-//! What a writer waits for that finds the log full. Nothing is timed: what is done meanwhile is counted.
+//! What a writer waits for when it finds the log full. Nothing is timed: the tests count what is
+//! done in the meantime.
 
 use std::thread;
 
@@ -10,7 +11,7 @@ use crate::{Begin, Store};
 
 const RETENTION: Duration = Duration::from_secs(1);
 
-/// A store in whose vault so many records have expired, and whose log is small and empty.
+/// A store with `records` expired records in its vault, and a small, empty log.
 pub(crate) fn store_with_expired(records: usize) -> Store {
     let clock = ManualClock::new(Timestamp::from_unix_ms(1_000_000));
     let builder =
@@ -35,7 +36,7 @@ fn key(name: &str) -> Key {
     Key::new(name).expect("it is a key")
 }
 
-/// Completes new keys for as long as this is true.
+/// Completes new keys for as long as `go_on` returns `true`.
 pub(crate) fn write_while(store: &Store, go_on: impl Fn() -> bool) {
     let written = store.stats().changes;
     for number in written.. {
@@ -56,7 +57,7 @@ fn a_writer_that_finds_the_log_full_waits_for_one_slice_and_one_settle() {
     let settles = || journal.counters.settles.load(Ordering::Relaxed);
     for _ in 0..3 {
         let before = settles();
-        // As the slice has it that has begun before.
+        // Hold the lock, as a slice does that began earlier.
         let slice = journal.settling.lock();
         thread::scope(|scope| {
             scope.spawn(|| write_while(&store, || settles() == before));
@@ -64,7 +65,7 @@ fn a_writer_that_finds_the_log_full_waits_for_one_slice_and_one_settle() {
                 thread::yield_now();
             }
             drop(slice);
-            // The next slice begins at once, and comes after the settle that the writer waits for.
+            // The next slice begins at once, but runs after the settle that the writer waits for.
             assert_eq!(journal.sweep().expect("there is room").records, SWEEP_RECORDS_MAX);
             assert_eq!(settles(), before + 1);
         });

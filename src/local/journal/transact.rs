@@ -1,4 +1,4 @@
-//! A settle that the caller's own writes are part of.
+//! A settle that includes the caller's own writes.
 
 use std::cell::RefCell;
 use std::mem;
@@ -12,11 +12,11 @@ use crate::observe::Work;
 use crate::sync::thread_local;
 
 impl Journal {
-    /// Commits what `own` writes, the change that it gives, and all that the log holds, in one
-    /// transaction of the vault; or nothing of it.
+    /// Commits what `own` writes, the change that it returns, and everything in the log, in one
+    /// transaction of the vault, or none of it.
     ///
-    /// Each takes a serial number, so that the vault has given that one out exactly if this
-    /// transaction, or a later commit, is in it; and leaves a mark in the log that says so.
+    /// Each transaction takes a serial number. So the vault has given out that number exactly if
+    /// the transaction, or a later commit, is in the vault. A mark in the log records the number.
     pub(crate) fn transact<T, E>(
         &self,
         scope: &[u8],
@@ -52,7 +52,7 @@ impl Journal {
         if let Some(sealed) = sealed {
             self.free_sealed(&mut settled, &sealed);
         }
-        // Before anybody is told of what was committed.
+        // Before any caller can see what was committed.
         self.mark(mark);
         if let Some(change) = change {
             self.index.apply(&change);
@@ -62,10 +62,10 @@ impl Journal {
     }
 
     /// Writes a mark into the log. If that fails, the transaction is durable all the same, and its
-    /// caller is told so; but what the log holds is not known any more.
+    /// caller gets its result, but the contents of the log are no longer known.
     fn mark(&self, mark: Vec<u8>) {
         let Some(tail) = &mut *self.tail.lock() else { return };
-        // To a log that has failed nothing is written any more.
+        // Nothing is written to a log that has failed.
         if matches!(self.check(), Err(Error::Poisoned(_))) {
             return;
         }
@@ -76,8 +76,8 @@ impl Journal {
         mem::forget(unwinding);
     }
 
-    /// Whether the caller may call: in the process that opened the store, and not from within a
-    /// transaction of its own, where the call would wait for itself.
+    /// Checks that the caller may call: in the process that opened the store, and not from within
+    /// one of the store's transactions, where the call would wait for itself.
     pub(crate) fn check_caller(&self) -> Result<(), Error> {
         self.check_process()?;
         let is_inside = INSIDE.with(|inside| inside.borrow().contains(&self.address()));
@@ -90,7 +90,7 @@ impl Journal {
 }
 
 thread_local! {
-    /// The journals whose transactions this thread runs, the innermost last.
+    /// The journals whose transactions are running on this thread, innermost last.
     static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -1,5 +1,5 @@
-//! What is done to the vault: settling the log, sweeping, copying, compacting. The thread that does it holds
-//! the lock `settling` meanwhile.
+//! Upkeep of the vault: settling the log, sweeping, copying, compacting. The thread that does any
+//! of these holds the lock `settling` while it does.
 
 use std::mem;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::observe::Work;
 use crate::rules::record::Record;
 use crate::sync::{MutexGuard, Ordering};
 
-/// What the thread that writes the vault knows of it.
+/// What the thread that writes the vault knows about it.
 pub(super) struct Settled {
     pub(super) last: FrameNumber,
     /// Where the last slice of a sweep was cut off, if it was.
@@ -32,28 +32,28 @@ impl Settled {
     }
 }
 
-/// What one slice of a sweep has done.
+/// The result of one slice of a sweep.
 pub(crate) struct Swept {
-    /// Records that it has deleted.
+    /// Records that were deleted.
     pub(crate) records: usize,
-    /// Whether it began with the first that had expired, and not behind another slice.
+    /// Whether the slice began with the first expired record, and not after another slice.
     pub(crate) is_first: bool,
-    /// Whether it was cut off, so that more may have expired behind it.
+    /// Whether the slice was cut off, so that more expired records may follow.
     pub(crate) is_cut: bool,
 }
 
 impl Journal {
-    /// Settles all that the log holds now.
+    /// Settles everything that is in the log now.
     pub(crate) fn settle(&self) -> Result<(), Error> {
         self.tend_vault(|settled| self.settle_all(settled))
     }
 
-    /// Settles the segment that is full, if one is.
+    /// Settles the sealed segment, if there is one.
     pub(crate) fn settle_full(&self) -> Result<(), Error> {
         self.tend_vault(|settled| self.settle_sealed(settled))
     }
 
-    /// Deletes one slice of expired records, the next one behind the last.
+    /// Deletes the next slice of expired records, after the last one.
     pub(crate) fn sweep(&self) -> Result<Swept, Error> {
         self.tend_vault(|settled| {
             let (work, now) = (Work::sweep(), self.time.now());
@@ -73,12 +73,13 @@ impl Journal {
         })
     }
 
-    /// Deletes a slice of expired records, and says how many those were; 0 if there is none.
+    /// Deletes a slice of expired records, and returns how many it deleted; 0 if there are none to
+    /// delete.
     pub(crate) fn sweep_some(&self) -> Result<usize, Error> {
         let mut from_the_first = false;
         loop {
             let swept = self.sweep()?;
-            // Slices may meet only records of keys that somebody holds, and pass over them.
+            // A slice may contain only records whose keys are held, and skip them all.
             from_the_first |= swept.is_first;
             if 0 < swept.records || from_the_first && !swept.is_cut {
                 return Ok(swept.records);
@@ -86,8 +87,8 @@ impl Journal {
         }
     }
 
-    /// Deletes a slice of what has expired by now, and says whether anything had: so a key finds room
-    /// that only expired ones have taken.
+    /// Deletes a slice of the records that have expired by now, and returns whether it deleted any.
+    /// A key thus finds room that only expired keys took up.
     pub(crate) fn make_room(&self) -> Result<bool, Error> {
         let now = self.time.now();
         if self.unsettled().expires_first.is_some_and(|first| first <= now) {
@@ -96,7 +97,7 @@ impl Journal {
         Ok(self.vault.has_expired(now)? && 0 < self.sweep_some()?)
     }
 
-    /// Only one thread at a time looks after the vault, and it poisons the store if that fails.
+    /// Runs `write` on one thread at a time, and poisons the store if it fails.
     fn tend_vault<T>(
         &self,
         write: impl FnOnce(&mut Settled) -> Result<T, StorageError>,
@@ -106,7 +107,7 @@ impl Journal {
         self.tend(write)
     }
 
-    /// The same for a store that is being closed, and takes no other calls.
+    /// The same, also for a store that is being closed and accepts no other calls.
     pub(super) fn tend<T>(
         &self,
         write: impl FnOnce(&mut Settled) -> Result<T, StorageError>,
@@ -119,7 +120,7 @@ impl Journal {
         written.map_err(|error| self.poisoned(error))
     }
 
-    /// Whether the files can be written: they are open, and no write of them has failed.
+    /// Checks that the files can be written: they are open, and no write to them has failed.
     pub(super) fn check_files(&self) -> Result<(), Error> {
         match self.check() {
             Err(Error::Closed) if self.disk.lock().is_some() => Ok(()),
@@ -127,7 +128,7 @@ impl Journal {
         }
     }
 
-    /// Poisons the store, and says so to the caller that met the failure.
+    /// Poisons the store, and returns the error for the caller that met the failure.
     pub(super) fn poisoned(&self, error: StorageError) -> Error {
         self.poison(&error);
         Error::Poisoned(error)
@@ -138,7 +139,7 @@ impl Journal {
         self.settle_sealed(settled)
     }
 
-    /// Leaves one segment at most to settle, the sealed one.
+    /// Leaves at most one segment to settle, the sealed one.
     pub(super) fn seal_all(&self, settled: &mut Settled) -> Result<(), StorageError> {
         self.settle_sealed(settled)?;
         if let Some(tail) = &mut *self.tail.lock()
@@ -149,7 +150,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Settles the sealed segment, if there is one, and frees it.
+    /// Settles and frees the sealed segment, if there is one.
     fn settle_sealed(&self, settled: &mut Settled) -> Result<(), StorageError> {
         let Some(sealed) = self.sealed.lock().clone() else { return Ok(()) };
         if canary::sings("frees a segment before its settle") {
@@ -166,9 +167,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes the sealed segment longer, of which the vault has everything. Nobody goes on in it until
-    /// it is freed, and writers have the other one meanwhile. Without room on the disk it stays as it
-    /// is: a short log costs more settles, and nothing else.
+    /// Extends the sealed segment, whose changes are all in the vault. Nothing is written to it
+    /// until it is freed, and writers use the other segment in the meantime. If the disk has no
+    /// room, the segment keeps its length: a short log costs more settles, and nothing else.
     fn grow_sealed(&self) -> Result<(), StorageError> {
         let sealed = self.tail.lock().as_mut().map(|tail| tail.log.idle().clone());
         let Some(mut sealed) = sealed else { return Ok(()) };
@@ -183,7 +184,7 @@ impl Journal {
         }
     }
 
-    /// The vault has all that the sealed segment holds.
+    /// The vault has everything that the sealed segment holds.
     pub(super) fn free_sealed(&self, settled: &mut Settled, sealed: &Sealed) {
         assert!(settled.last <= sealed.last, "segments are settled in the order of the log");
         settled.last = sealed.last;
@@ -205,7 +206,7 @@ impl Journal {
         }
     }
 
-    /// When the next record expires.
+    /// How long until the next record expires.
     pub(crate) fn next_expiry(&self) -> Result<Option<Duration>, Error> {
         self.tend_vault(|_| {
             let now = self.time.now();
@@ -213,7 +214,7 @@ impl Journal {
         })
     }
 
-    /// Writes a store into an empty directory that is what this one is now.
+    /// Writes a copy of this store as it is now, into an empty directory.
     pub(crate) fn backup(&self, to: &dyn Disk) -> Result<(), CopyError> {
         self.check_caller()?;
         self.check()?;
@@ -223,7 +224,7 @@ impl Journal {
         let part = Temporary::Part;
         Log::create(to, part, &secrets.key, bytes_max, self.segment_len).map_err(CopyError::of)?;
         let copying = self.vault.copy(alone, to, Temporary::Part)?;
-        // A copy that fails is no failure of this store.
+        // A copy that fails isn't a failure of this store.
         let (settled, caught_up) = self.tend_vault(|settled| {
             self.settle_all(settled)?;
             Ok((settled.last, copying.catch_up()))
@@ -234,7 +235,7 @@ impl Journal {
         Ok(Temporary::Part.name_all(to)?)
     }
 
-    /// Makes the vault's file as small as it can be, and says by how many bytes it shrank.
+    /// Makes the vault's file as small as possible, and returns by how many bytes it shrank.
     pub(crate) fn compact(&self) -> Result<u64, CopyError> {
         self.check_caller()?;
         let alone = self.vault.lock_copies();
@@ -246,19 +247,20 @@ impl Journal {
             let (copying, compacted) = match self.compacted(alone, &*disk, settled.last) {
                 Ok(compacted) => compacted,
                 Err(error) => {
-                    // It should take no room. What cannot be removed is removed by the next open.
+                    // The unfinished copy shouldn't take up room. If it cannot be removed now, the
+                    // next open removes it.
                     let _ = disk.remove(&Temporary::Compact.of(VAULT));
                     return Ok(Err(error));
                 }
             };
-            // From here on the store has one vault or the other, and a failure leaves open which.
+            // From here on a failure leaves it unknown which of the two vaults the store has.
             Temporary::Compact.name_all(&*disk)?;
             copying.replace(compacted);
             Ok(Ok(before.saturating_sub(file_bytes())))
         })?
     }
 
-    /// A copy of the vault that is as small as it can be.
+    /// A copy of the vault that is as small as possible.
     fn compacted<'j>(
         &'j self,
         alone: MutexGuard<'j, ()>,
@@ -273,7 +275,7 @@ impl Journal {
 }
 
 impl Sealed {
-    /// What each place holds in the end.
+    /// The final content of each place.
     pub(super) fn places(&self) -> impl Iterator<Item = (RecordId, Option<&Record>)> {
         latest(self.changes.iter().flat_map(|change| change.kind.places()))
     }

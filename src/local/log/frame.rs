@@ -1,4 +1,4 @@
-//! Frames: what one batch is in the log.
+//! Frames: the form of a batch in the log.
 //!
 //! | bytes | what, little-endian |
 //! |---|---|
@@ -8,26 +8,26 @@
 //! | 16..24 | number of the frame: one more than the frame before it, never used twice |
 //! | 24..32 | the store's time when it was written, Unix milliseconds |
 //! | 32..48 | BLAKE3 over bytes 0..32 and the payload, keyed with the store's own key |
-//! | 48.. | marks, the wall and changes, each behind its length in four bytes; then zeros up to a multiple of 8 |
+//! | 48.. | marks, the wall and changes, each preceded by its length in four bytes; then zeros up to a multiple of 8 |
 //!
-//! A frame is written only when the one before it is durable. So a valid frame *proves* that all
-//! before it were acknowledged: what is invalid with a valid frame behind it has rotted, and only
-//! what is invalid at the very end is the torn tail that nobody was told of.
+//! A frame is written only once the one before it is durable. So a valid frame *proves* that all
+//! frames before it were acknowledged. If invalid bytes are followed by a valid frame, they have
+//! rotted. Only invalid bytes at the very end are the torn tail, which was never acknowledged.
 //!
-//! A mark's frame is the only one that is written without a sync, so it belongs to that torn tail: the next
-//! frame overwrites it, with the same number, and repeats its mark.
+//! A mark's frame is the only one that is written without a sync, so it belongs to that torn tail:
+//! the next frame overwrites it, with the same number, and repeats its mark.
 
 use crate::clock::Timestamp;
 
 pub(crate) const HEADER_LEN: usize = 48;
 pub(super) const MAGIC: [u8; 4] = *b"ifrm";
-/// Frames start at multiples of it.
+/// Frames start at multiples of this.
 pub(super) const ALIGN: usize = 8;
 
-/// The number of a frame. It is never 0, so that a new store has settled a frame before its first.
+/// The number of a frame. It is never 0, so that 0 can be the last settled frame of a new store.
 pub(crate) type FrameNumber = u64;
 
-/// What the header of a frame says.
+/// The contents of a frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) number: FrameNumber,
@@ -37,8 +37,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// What these bytes say, if they are the header of a frame. Only its checksum tells whether it
-    /// is true.
+    /// Decodes the header of a frame. Only the checksum shows whether it's valid.
     pub(super) fn decode(header: &[u8; HEADER_LEN]) -> Option<Self> {
         let (magic, fields) = header.split_first_chunk::<4>()?;
         if *magic != MAGIC {
@@ -56,7 +55,7 @@ impl Head {
         })
     }
 
-    /// Bytes that the frame takes in its segment.
+    /// Bytes that the frame takes up in its segment.
     pub(crate) fn frame_len(&self) -> u64 {
         frame_len(self.payload_len as usize) as u64
     }
@@ -70,7 +69,8 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The encoded marks and changes, in order; `None` instead of one whose length does not fit.
+    /// The encoded items (marks, the wall and changes), in order; `None` for an item whose length
+    /// doesn't fit.
     pub(crate) fn changes(&self) -> impl Iterator<Item = Option<&[u8]>> {
         let mut rest = self.payload.as_slice();
         std::iter::from_fn(move || {
@@ -99,9 +99,9 @@ pub(crate) fn frame_len(payload: usize) -> usize {
     (HEADER_LEN + payload).next_multiple_of(ALIGN)
 }
 
-/// What can stand in a frame.
+/// An item of a frame.
 pub(crate) trait Put {
-    /// Writes its bytes behind what is there.
+    /// Appends its bytes to `out`.
     fn put(self, out: &mut Vec<u8>);
 }
 
@@ -111,7 +111,7 @@ impl Put for &[u8] {
     }
 }
 
-/// Writes the frame of a batch into `out`, instead of what it held.
+/// Encodes the frame of a batch into `out`, replacing its contents.
 pub(crate) fn encode<P: Put>(
     out: &mut Vec<u8>,
     key: &[u8; 32],
@@ -140,7 +140,7 @@ pub(crate) fn encode<P: Put>(
     out.resize(out.len().next_multiple_of(ALIGN), 0);
 }
 
-/// A change, with its length in front.
+/// Appends a change, with its length in front.
 fn put_with_len(out: &mut Vec<u8>, change: impl Put) {
     let before = out.len();
     out.extend([0; 4]);
@@ -150,10 +150,10 @@ fn put_with_len(out: &mut Vec<u8>, change: impl Put) {
     out.iter_mut().skip(before).zip(len.to_le_bytes()).for_each(|(to, from)| *to = from);
 }
 
-/// The checksum of a frame, of which the payload comes in parts.
+/// The checksum of a frame whose payload is read in parts.
 pub(super) struct Checksum {
     hasher: blake3::Hasher,
-    /// As the header has it.
+    /// The checksum in the header.
     written: [u8; 16],
 }
 
@@ -171,7 +171,7 @@ impl Checksum {
         self.hasher.update(payload);
     }
 
-    /// Whether the header has the checksum of what came.
+    /// Whether the header has the checksum of everything that was added.
     pub(super) fn is_right(&self) -> bool {
         finish(&self.hasher) == self.written
     }

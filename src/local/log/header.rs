@@ -1,10 +1,10 @@
-//! What the first page of a segment says: its format, its store, and its lengths.
+//! The first page of a segment: its format, its store, and its lengths.
 //!
-//! It is said twice, in two sectors. A segment that grows has the new length written over the older
-//! of the two, when the bytes are durable that make the file so long. So whatever a crash leaves of
-//! that sector, the other copy is as it was, and what it says is still true: the file is *at least*
-//! so long. And a copy that is none is no sign of a crash unless the file is longer than the other
-//! one says: else it is damaged.
+//! The header is stored twice, in two sectors. When a segment grows, the bytes that make the file
+//! longer are made durable first; then the new length overwrites the older of the two copies. So
+//! whatever a crash leaves of that sector, the other copy is intact and still true: the file is *at
+//! least* that long. An invalid copy is a sign of a crash only if the file is longer than the other
+//! copy says; otherwise the header is damaged.
 
 use super::segment::{FRAMES_AT, StoreSecret};
 use crate::error::OpenError;
@@ -12,11 +12,12 @@ use crate::limits::LOG_BYTES_MAX;
 
 const MAGIC: [u8; 8] = *b"idemlog\0";
 const VERSION: u32 = 2;
-/// A segment of this version has one copy, and is as long as it can be.
+/// A segment of this version has only one copy of the header, and has its greatest length from the
+/// start.
 const VERSION_WHOLE: u32 = 1;
-/// Magic, version, length at most, length so far, and the owner's mark.
+/// Magic, version, maximum length, length so far, and the owner's mark.
 pub(super) const LEN: usize = 8 + 4 + 8 + 8 + 32;
-/// Where the copies stand.
+/// The offsets of the copies.
 pub(super) const PLACES: [usize; 2] = [0, PAGE_LEN / 2];
 pub(super) const PAGE_LEN: usize = 4096;
 const _: () = assert!(PAGE_LEN as u64 == FRAMES_AT);
@@ -24,11 +25,11 @@ const _: () = assert!(PAGE_LEN as u64 == FRAMES_AT);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) len_max: u64,
-    /// Where frames end that are yet to be written.
+    /// The end of the space for frames.
     pub(super) len: u64,
 }
 
-/// A header, and which of the copies has it.
+/// A header, and the copy it was found in.
 pub(super) struct Found {
     pub(super) header: Header,
     pub(super) place: usize,
@@ -51,7 +52,7 @@ impl Header {
         half.repeat(2)
     }
 
-    /// What a copy says, if it is whole and of this store.
+    /// Decodes a copy, if it is intact and belongs to this store.
     fn decode(copy: &[u8], key: &StoreSecret) -> Option<Self> {
         let (magic, rest) = copy.split_first_chunk::<8>()?;
         let (version, rest) = rest.split_first_chunk::<4>()?;
@@ -67,7 +68,7 @@ impl Header {
     }
 }
 
-/// What the first page says of a file of this length.
+/// Reads the header from the first page of a file of this length.
 pub(super) fn find(
     page: &[u8; PAGE_LEN],
     file_len: u64,
@@ -101,7 +102,7 @@ pub(super) fn find(
 fn check_lengths(header: Header, file_len: u64) -> Result<(), &'static str> {
     let Header { len_max, len } = header;
     if file_len < len {
-        // It would have lost frames without a trace.
+        // Frames could be missing without a trace.
         Err("it is shorter than it was")
     } else if len_max < file_len {
         Err("it is longer than it can be")
@@ -112,14 +113,14 @@ fn check_lengths(header: Header, file_len: u64) -> Result<(), &'static str> {
     }
 }
 
-/// The version that a copy says it is of, if it is a header at all.
+/// The version in a copy, if it is a header at all.
 fn version(copy: &[u8]) -> Option<u32> {
     let (magic, rest) = copy.split_first_chunk::<8>()?;
     let version = rest.first_chunk::<4>()?;
     (*magic == MAGIC).then_some(u32::from_le_bytes(*version))
 }
 
-/// A segment that was made as long as it can be.
+/// Reads the header of a segment that had its greatest length from the start.
 fn find_whole(
     copy: &[u8],
     file_len: u64,
@@ -136,7 +137,7 @@ fn find_whole(
     Ok(Found { header: Header { len_max: file_len, len: file_len }, place: 0 })
 }
 
-/// What only the store with this key can have written into the header.
+/// The part of the header that only the store with this key can have written.
 fn mark(key: &StoreSecret, lens: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_keyed(key);
     hasher.update(b"idemstore log segment").update(lens);

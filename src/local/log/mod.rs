@@ -1,4 +1,4 @@
-//! The log: durability of single calls. What is in it is settled into the vault later, in bulk.
+//! The log: it makes single calls durable. Its contents are later settled into the vault in bulk.
 
 pub(crate) mod commit;
 pub(crate) mod frame;
@@ -24,31 +24,31 @@ use crate::rules::record::Record;
 use frame::{Frame, FrameNumber, Put};
 use segment::{FRAMES_AT, Segment, StoreSecret};
 
-/// Bytes of the longest mark, and of a wall, within a payload.
+/// Most bytes of a mark and a wall time within a payload.
 const PRELUDE_LEN: usize = 2 * frame::change_len(codec::NUMBER_LEN_MAX);
 
-/// A buffer with room for more is not kept. No batch of several changes makes it as large.
+/// A larger buffer isn't kept. No batch of several changes makes it this large.
 const BUFFER_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 
-/// Writes frames into two segments by turns.
+/// Writes frames into two segments alternately.
 #[derive(Debug)]
 pub(crate) struct Log {
     segments: [Segment; 2],
-    /// The one that is written, and the bytes it holds.
+    /// The segment that is being written, and how many bytes of frames it holds.
     active: usize,
     used: u64,
     salt: u64,
     next: FrameNumber,
-    /// The mark that the next frame must start with. It is in the file already, unsynced, as a frame that
-    /// the next one overwrites.
+    /// The mark that the next frame must start with. It's already in the file, unsynced, as a frame
+    /// that the next one overwrites.
     mark: Option<Vec<u8>>,
     key: StoreSecret,
     buffer: Vec<u8>,
 }
 
-/// A part of a payload.
+/// An item of a payload.
 enum Part<'p, P> {
-    /// The mark or the wall.
+    /// The mark or the wall time.
     Prelude(&'p [u8]),
     Change(P),
 }
@@ -62,26 +62,26 @@ impl<P: Put> Put for Part<'_, P> {
     }
 }
 
-/// What the log holds that the vault may not have yet.
+/// What the log holds and the vault may not have yet.
 #[derive(Default)]
 pub(crate) struct Recovered {
-    /// What each frame says of each place, oldest first.
+    /// The content of each place after each change, oldest first.
     pub(crate) changes: Vec<(RecordId, Option<Record>)>,
-    /// The last frame that is there.
+    /// The last frame in the log.
     pub(crate) last: FrameNumber,
-    /// The latest that the frames say of the time.
+    /// The latest time stamp in the frames.
     pub(crate) stamp: Stamp,
-    /// The vault has given out all serial numbers below this one, as the marks say.
+    /// The vault has given out all serial numbers below this one, according to the marks.
     pub(crate) given_out: u64,
 }
 
 impl Recovered {
-    /// What each change makes of its place.
+    /// The place of each change, and what it holds afterwards.
     pub(crate) fn places(&self) -> impl Iterator<Item = (RecordId, Option<&Record>)> {
         self.changes.iter().map(|(id, record)| (*id, record.as_ref()))
     }
 
-    /// Takes the next frame, or says what is wrong with it.
+    /// Adds the next frame, or returns what is wrong with it.
     fn take(&mut self, frame: &Frame) -> Result<(), &'static str> {
         if frame.head.number != self.last + 1 && !canary::sings("takes stale frames") {
             return Err("an acknowledged frame is missing");
@@ -108,8 +108,8 @@ impl Recovered {
 }
 
 impl Log {
-    /// Writes the two empty segments of a new store or of a copy, which get their names later. They
-    /// start with so many bytes each, and grow up to half of `bytes_max`.
+    /// Creates the two empty segments of a new store or of a copy, under temporary names. Each
+    /// starts with `segment_len` bytes and grows up to half of `bytes_max`.
     pub(crate) fn create(
         disk: &dyn Disk,
         names: Temporary,
@@ -123,9 +123,9 @@ impl Log {
         Ok(())
     }
 
-    /// Opens the log, and reads all that came after the frame `settled`. New frames are numbered
-    /// from `last + 2`: the one number left out is that of a frame that was perhaps written
-    /// without anyone being told, and that must count for nothing if it ever shows up.
+    /// Opens the log, and reads everything after the frame `settled`. New frames are numbered from
+    /// `last + 2`. The number that is left out may be the number of a frame that was written but
+    /// never acknowledged, and that must not count if it ever shows up.
     pub(crate) fn open(
         disk: &dyn Disk,
         key: &StoreSecret,
@@ -147,14 +147,14 @@ impl Log {
         Ok((log, recovered))
     }
 
-    /// Whether the active segment has room for a frame with this payload and a mark, and for the
-    /// frame of a mark behind it. So there is room for a mark at any time.
+    /// Whether the active segment has room for a frame with this payload and a mark, and for a
+    /// mark's frame after it. So there is always room for a mark.
     pub(crate) fn has_room(&self, payload: usize) -> bool {
         let len = frame::frame_len(PRELUDE_LEN + payload) + frame::frame_len(PRELUDE_LEN);
         self.used + len as u64 <= self.active_segment().capacity()
     }
 
-    /// The longest payload that either segment has room for when it is empty. Neither ever gets
+    /// The longest payload that fits into either segment when it is empty. Segments never get
     /// shorter.
     pub(crate) fn payload_max(&self) -> usize {
         let capacity = self.segments.iter().map(Segment::capacity).min().expect("there are two");
@@ -167,28 +167,29 @@ impl Log {
         self.used
     }
 
-    /// Bytes of both segments, with what of them is not used.
+    /// Length of both segments in bytes, including unused space.
     pub(crate) fn file_bytes(&self) -> u64 {
         self.segments.iter().map(Segment::file_len).sum()
     }
 
-    /// Bytes that both segments can grow to.
+    /// The total length to which the segments can grow.
     pub(crate) fn bytes_max(&self) -> u64 {
         self.segments.iter().map(Segment::len_max).sum()
     }
 
-    /// Makes both segments so long, if they are shorter. The vault must have all that they hold.
+    /// Extends both segments to this length, if they are shorter. The vault must already have
+    /// everything that they hold.
     pub(crate) fn lengthen(&mut self, segment_len: u64) -> io::Result<()> {
         self.segments.iter_mut().try_for_each(|segment| segment.grow(&self.key, segment_len))
     }
 
-    /// The segment that is not written now. It can grow while nobody goes on in it.
+    /// The segment that isn't being written. It can grow as long as writing doesn't switch to it.
     pub(crate) fn idle(&mut self) -> &mut Segment {
         let [first, second] = &mut self.segments;
         if self.active == 0 { second } else { first }
     }
 
-    /// Writes one batch as one frame, with one sync.
+    /// Writes a batch as one frame, with one sync.
     pub(crate) fn append<P: Put>(
         &mut self,
         stamp: Stamp,
@@ -201,16 +202,16 @@ impl Log {
         self.active_segment().sync()?;
         self.used += buffer.len() as u64;
         self.next += 1;
-        // One long result is no reason to keep so much for ever.
+        // One long result is no reason to keep a large buffer for ever.
         if buffer.capacity() <= BUFFER_BYTES_MAX {
             self.buffer = buffer;
         }
         Ok(())
     }
 
-    /// Writes a mark, and does not sync it: after a kill it is there, and after a power cut perhaps.
-    /// The next frame is written over it, and says the same. A mark that was written before and that
-    /// no frame has said yet is replaced: it said less.
+    /// Writes a mark without a sync: it survives a kill, and may survive a power cut. The next
+    /// frame overwrites it and repeats the mark. An earlier mark that no frame has repeated yet is
+    /// replaced, since the new one says more.
     #[cfg(any(feature = "transaction", test, fuzzing))]
     pub(crate) fn mark(&mut self, stamp: Stamp, mark: Vec<u8>) -> io::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -221,7 +222,7 @@ impl Log {
         Ok(())
     }
 
-    /// The next frame: the mark, the wall, the changes.
+    /// Encodes the next frame: the mark, the wall time, the changes.
     fn encode<P: Put>(
         &self,
         buffer: &mut Vec<u8>,
@@ -240,14 +241,14 @@ impl Log {
         self.next - 1
     }
 
-    /// Goes on in the other segment, instead of what that one held.
+    /// Continues in the other segment, and overwrites its contents.
     ///
-    /// A mark that no frame has said yet stays where it is, and its frame becomes one like any
-    /// other: durable, before the one with the next number is written. To leave it and say it again
-    /// in the other segment would not do. Its number would be there twice, and a power cut may
-    /// leave either of the two, so that recovery could take no number for proof. This is the one
-    /// sync that a mark can cost, and it is seldom: a call that seals the log has most often
-    /// written to it after the mark.
+    /// If there is a mark that no frame has repeated yet, it stays where it is, and its frame
+    /// becomes an ordinary one: it is made durable before the frame with the next number is
+    /// written. Leaving it there and repeating the mark in the other segment would not do. Its
+    /// number would then be used twice, and a power cut could leave either frame, so that frame
+    /// numbers would no longer prove anything to recovery. This is the only sync that a mark can
+    /// cost, and it's rare: a call that seals the log has usually written to it since the mark.
     pub(crate) fn switch(&mut self) -> io::Result<()> {
         if self.mark.take().is_some() {
             self.active_segment().sync()?;
@@ -278,7 +279,8 @@ fn recover(
         let first = reader.head(FRAMES_AT).map_err(unreadable)?;
         uses.extend(first.map(|first| (first.number, reader)));
     }
-    // Numbers rise within the use of a segment, so all of it is before or behind the other's.
+    // Numbers rise within each use of a segment, so all frames of one use come before all frames of
+    // the other.
     uses.sort_by_key(|(first, _)| *first);
     let mut recovered = Recovered { last: settled, ..Recovered::default() };
     for frame in uses.into_iter().flat_map(|(_, reader)| reader.frames(FRAMES_AT)) {
@@ -287,7 +289,8 @@ fn recover(
             recovered.take(&frame).map_err(corrupt)?;
         }
     }
-    // A frame behind the last one of an unbroken row proves that something before it has rotted.
+    // A later frame after the end of the unbroken sequence proves that something before it has
+    // rotted.
     for segment in segments {
         let (mut reader, mut at) = (segment.reader(key), FRAMES_AT);
         while let Some((stray, end)) = reader.find(at).map_err(unreadable)? {

@@ -1,5 +1,5 @@
-//! Reads the frames of a segment in parts, so that an open takes the memory of one part and of one
-//! frame, however long the segment is.
+//! Reads the frames of a segment in parts, so that opening a store takes memory for one part and
+//! one frame, however long the segment is.
 
 use std::io;
 
@@ -13,10 +13,10 @@ const PART_LEN: usize = 64 * 1024;
 
 pub(crate) struct Reader<'l> {
     file: &'l dyn DiskFile,
-    /// Where the frames end at the latest.
+    /// The end of the space for frames.
     end: u64,
     key: &'l StoreSecret,
-    /// What was read last, and where it begins.
+    /// The part that was read last, and its offset.
     part: Vec<u8>,
     part_at: u64,
 }
@@ -26,8 +26,8 @@ impl<'l> Reader<'l> {
         Self { file, end, key, part: Vec::new(), part_at: 0 }
     }
 
-    /// What was read at one time from this place on: at least so many bytes, if a part and the file
-    /// have them.
+    /// The bytes from this offset on that are in memory, after reading a part if necessary: at
+    /// least `len`, if a part and the file have that many.
     fn bytes(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
         let skipped = |part_at: u64| usize::try_from(at.checked_sub(part_at)?).ok();
         let is_there = |skip: usize| skip.saturating_add(len) <= self.part.len();
@@ -40,8 +40,8 @@ impl<'l> Reader<'l> {
         Ok(skipped(self.part_at).and_then(|skip| self.part.get(skip..)).unwrap_or_default())
     }
 
-    /// The header of the frame at this place, if that is valid. A length that it only claims to
-    /// have costs no memory.
+    /// The header of the frame at this offset, if the frame is valid. A false length costs no
+    /// memory.
     pub(crate) fn head(&mut self, at: u64) -> io::Result<Option<Head>> {
         let Some(header) = self.bytes(at, HEADER_LEN)?.first_chunk().copied() else {
             return Ok(None);
@@ -61,7 +61,7 @@ impl<'l> Reader<'l> {
         Ok(checksum.is_right().then_some(head))
     }
 
-    /// The whole frame at this place, if it is valid.
+    /// The whole frame at this offset, if it is valid.
     fn frame(&mut self, at: u64) -> io::Result<Option<Frame>> {
         let Some(head) = self.head(at)? else { return Ok(None) };
         let (from, len) = (at + HEADER_LEN as u64, head.payload_len as usize);
@@ -75,7 +75,7 @@ impl<'l> Reader<'l> {
         Ok(Some(Frame { head, payload }))
     }
 
-    /// The frames of one use of a segment: from this place, one after the other with nothing between.
+    /// The frames of one use of a segment, starting at this offset, with nothing in between.
     pub(crate) fn frames(mut self, mut at: u64) -> impl Iterator<Item = io::Result<Frame>> {
         let mut before: Option<Head> = None;
         std::iter::from_fn(move || {
@@ -95,7 +95,8 @@ impl<'l> Reader<'l> {
         })
     }
 
-    /// The first valid frame from this place on, whatever lies before it, and where it ends.
+    /// The first valid frame at or after this offset, whatever comes before it, and where the frame
+    /// ends.
     pub(crate) fn find(&mut self, mut at: u64) -> io::Result<Option<(Head, u64)>> {
         while at < self.end {
             let bytes = self.bytes(at, ALIGN)?;
@@ -104,7 +105,7 @@ impl<'l> Reader<'l> {
                 at += zeros as u64;
                 continue;
             }
-            // Most of a segment is no frame, and is passed over eight bytes at a time.
+            // Most of a segment isn't the start of a frame, and is skipped eight bytes at a time.
             let Some(place) = bytes.chunks_exact(ALIGN).position(|it| it.starts_with(&MAGIC))
             else {
                 at += (bytes.len() / ALIGN).max(1) as u64 * ALIGN as u64;
@@ -120,8 +121,8 @@ impl<'l> Reader<'l> {
     }
 }
 
-/// How many bytes are whole pages of zeros, of which a segment mostly consists. Equal slices are
-/// compared fast, also in a build that is not optimised.
+/// How many bytes at the start are whole pages of zeros, which make up most of a segment. Comparing
+/// equal slices is fast, even in an unoptimised build.
 fn zeros(bytes: &[u8]) -> usize {
     const ZEROS: [u8; 4096] = [0; 4096];
     bytes.chunks_exact(ZEROS.len()).take_while(|page| *page == ZEROS).count() * ZEROS.len()

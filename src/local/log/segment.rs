@@ -1,8 +1,8 @@
-//! A segment: one prewritten file of the log.
+//! A segment: one file of the log, filled with zeros in advance.
 //!
-//! Every byte that a frame can take was written and synced before, so that later an fdatasync has no
-//! new block and no new length to record. A segment starts short and grows when it was filled fast.
-//! Its first page names format, store and lengths; frames start at the second.
+//! Every byte that a frame can occupy has been written and synced before, so that a later fdatasync
+//! has no new block and no new length to record. A segment starts short, and grows after it has
+//! been filled. Its first page holds format, store and lengths. Frames start at the second page.
 
 use std::io;
 
@@ -13,11 +13,11 @@ use crate::error::{OpenError, is_full};
 use crate::local::disk::{Disk, DiskFile};
 use crate::sync::Arc;
 
-/// Where frames start.
+/// The offset of the first frame.
 pub(crate) const FRAMES_AT: u64 = 4096;
 
-/// The secret of one store: it tells its log from another store's, and nobody who only chooses
-/// what is stored can make a frame.
+/// The secret of one store. It distinguishes the store's log from any other log, and without it
+/// nobody can forge a frame just by choosing what is stored.
 pub(crate) type StoreSecret = [u8; 32];
 
 #[derive(Clone, Debug)]
@@ -26,12 +26,12 @@ pub(crate) struct Segment {
     header: Header,
     /// Which of the two copies of the header is the newer.
     place: usize,
-    /// A growth that came to nothing may have left more than the header says.
+    /// Length of the file. After a failed growth, it may be more than the header says.
     file_len: u64,
 }
 
 impl Segment {
-    /// Writes a new segment, and makes it durable.
+    /// Creates a new segment, and makes it durable.
     pub(crate) fn create(
         disk: &dyn Disk,
         name: &str,
@@ -48,7 +48,7 @@ impl Segment {
         written().map_err(|error| OpenError::io("create the log", error))
     }
 
-    /// Opens a segment, if it is there.
+    /// Opens an existing segment.
     pub(crate) fn open(
         disk: &dyn Disk,
         name: &'static str,
@@ -72,28 +72,28 @@ impl Segment {
         Ok(Self { file, header, place, file_len })
     }
 
-    /// Bytes that frames can take.
+    /// Bytes available for frames.
     pub(crate) fn capacity(&self) -> u64 {
         self.header.len - FRAMES_AT
     }
 
-    /// Bytes of the file.
+    /// Length of the file in bytes.
     pub(crate) fn file_len(&self) -> u64 {
         self.file_len
     }
 
-    /// Bytes that it can grow to.
+    /// The greatest length to which it can grow.
     pub(crate) fn len_max(&self) -> u64 {
         self.header.len_max
     }
 
-    /// Reads the frames. It goes on to the end of the file: should a header with a greater length
-    /// have rotted, then what is behind the other one's length still counts.
+    /// Reads the frames, up to the end of the file: if the header copy with the greater length has
+    /// rotted, the frames beyond the other copy's length still count.
     pub(crate) fn reader<'l>(&'l self, key: &'l StoreSecret) -> Reader<'l> {
         Reader::new(&*self.file, self.file_len, key)
     }
 
-    /// Writes one frame, `offset` bytes behind the place where frames start.
+    /// Writes a frame, `offset` bytes after the first frame.
     pub(crate) fn write(&self, offset: u64, frame: &[u8]) -> io::Result<()> {
         self.file.write_at(FRAMES_AT + offset, frame)
     }
@@ -103,16 +103,16 @@ impl Segment {
         if canary::sings("answers before the fsync") { Ok(()) } else { self.file.sync() }
     }
 
-    /// Makes it twice as long, if it can be.
+    /// Doubles the length, up to the greatest length.
     pub(crate) fn double(&mut self, key: &StoreSecret) -> io::Result<()> {
         self.grow(key, self.header.len * 2)
     }
 
-    /// Makes it so long, or as long as it can be, if it is shorter. Nobody may write it meanwhile,
-    /// and the vault must have what it holds.
+    /// Extends the segment to this length, or to its greatest length if that is less. It must not
+    /// be written in the meantime, and the vault must have everything that it holds.
     ///
-    /// A failure for [want of room](is_want_of_room) leaves it as long as it was, and gives back
-    /// what was taken: the vault may need that.
+    /// If it fails for [lack of room](is_want_of_room), the segment keeps its length, and the space
+    /// that was allocated is given back: the vault may need it.
     pub(crate) fn grow(&mut self, key: &StoreSecret, len: u64) -> io::Result<()> {
         let grown = Header { len: len.min(self.header.len_max), ..self.header };
         if grown.len <= self.header.len {
@@ -127,7 +127,7 @@ impl Segment {
             }
             return Err(error);
         }
-        // The file stays so long from here on, since the header may say so.
+        // The file keeps this length from here on, since the header may already say so.
         self.file_len = self.file_len.max(grown.len);
         let place = 1 - self.place;
         let at = if place == 0 { header::PLACES[0] } else { header::PLACES[1] };
@@ -138,7 +138,7 @@ impl Segment {
     }
 }
 
-/// Whether a file cannot grow, and is well otherwise.
+/// Whether the file cannot grow, but is otherwise fine.
 pub(crate) fn is_want_of_room(error: &io::Error) -> bool {
     is_full(error) || error.kind() == io::ErrorKind::FileTooLarge
 }

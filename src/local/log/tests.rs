@@ -17,14 +17,14 @@ fn frame_of(salt: u64, number: FrameNumber, changes: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-/// Reads a file of these bytes.
+/// Reads a file with these bytes.
 fn read<T>(bytes: &[u8], key: &StoreSecret, read: impl FnOnce(Reader<'_>) -> T) -> T {
     let disk = Memory::holding([(LOG, bytes.to_vec())]);
     let file = disk.open(LOG).expect("it is there");
     read(Reader::new(&*file, bytes.len() as u64, key))
 }
 
-/// The frames from the beginning on.
+/// The frames from the beginning of the file.
 fn frames(bytes: &[u8], key: &StoreSecret) -> Vec<Frame> {
     read(bytes, key, |reader| {
         reader.frames(0).map(|frame| frame.expect("memory does not fail")).collect()
@@ -45,7 +45,7 @@ fn strays(bytes: &[u8]) -> Vec<FrameNumber> {
 
 #[test]
 fn a_frame_comes_back_as_it_was() {
-    // The last is longer than what is read at one time.
+    // The last one is longer than the part that is read at one time.
     let long = vec![0x5A; 300_001];
     for changes in [&[&b"one"[..], b"", b"three"][..], &[], &[&long, b"behind"]] {
         let bytes = frame_of(5, 9, changes);
@@ -89,8 +89,8 @@ fn frames_are_found_behind_rot() {
 
 #[test]
 fn frames_are_found_wherever_parts_of_the_file_are_read_apart() {
-    // Zeros, frames that lie across the ends of parts, what only begins like a frame, and a rest that
-    // is shorter than eight bytes.
+    // Zeros, frames that cross the boundaries between parts, bytes that only begin like a frame,
+    // and a rest that is shorter than eight bytes.
     let long = vec![0x5A; 100_000];
     for gap in (0..3_000).map(|step| step * 8).chain([65_528, 65_536, 200_000]).step_by(97) {
         let mut bytes = vec![0; 4096 * 17 + gap];
@@ -115,7 +115,7 @@ fn frames_end_where_another_use_of_the_segment_shows_through() {
     assert_eq!(numbers([(1, 5), (1, 5), (1, 6)]), [5]);
 }
 
-/// A segment of 8 KiB, which can grow to 20.
+/// A segment of 8 KiB that can grow to 20 KiB.
 fn made() -> (Memory, Segment) {
     let disk = Memory::default();
     Segment::create(&disk, LOG, &KEY, 20 * 1024, 8 * 1024).expect("memory does not fail");
@@ -186,7 +186,7 @@ fn every_cut_of_a_segment_that_has_grown_is_noticed() {
     assert!(is_corrupt(opened(&disk), "it is longer than it can be"));
 }
 
-/// What is left of a copy counts as what a crash has left if the file has grown by then.
+/// A damaged copy is taken for the result of a crash if the file has grown by then.
 #[test]
 fn a_header_that_was_being_written_costs_nothing_and_one_that_has_rotted_is_noticed() {
     let (disk, mut segment) = made();
@@ -200,14 +200,14 @@ fn a_header_that_was_being_written_costs_nothing_and_one_that_has_rotted_is_noti
     for place in [0, 1] {
         assert!(is_corrupt(damage(place), "its header is damaged"));
     }
-    // What the older copy says is not needed any more, and it is not what was written last.
+    // The older copy isn't needed any longer, but it isn't the one that was written last.
     for (kib, newer, older) in [(16, 1, 0), (20, 0, 1)] {
         segment.double(&KEY).expect("memory does not fail");
         let before = lens(&damage(newer).expect("it is whole"));
         assert_eq!(before, [if kib == 16 { 8 } else { 16 }, kib, 20]);
         assert!(is_corrupt(damage(older), "its header is damaged"));
     }
-    // It grows again from what is left.
+    // The segment grows again from what is left.
     disk.with(LOG, |file| file[PLACES[0]..][..512].fill(0xAA));
     let mut segment = opened(&disk).expect("it is whole");
     segment.double(&KEY).expect("memory does not fail");
@@ -220,7 +220,7 @@ fn a_flipped_bit_of_a_header_is_noticed_or_costs_nothing() {
     segment.double(&KEY).expect("memory does not fail");
     let mut seen = [0, 0];
     let copy_with = |bit| PLACES.iter().position(|at| (*at..at + HEADER_LEN).contains(&(bit / 8)));
-    // Every bit of the two copies, and some of those that say nothing.
+    // Every bit of the two copies, and some of the unused bits.
     let bits = (0..PAGE_LEN * 8).filter(|bit| copy_with(*bit).is_some() || bit % 61 == 0);
     for bit in bits {
         disk.with(LOG, |file| file[bit / 8] ^= 1 << (bit % 8));

@@ -1,4 +1,4 @@
-//! What the background thread does first, and how it paces what can wait.
+//! The order of the background thread's work, and how it paces work that can wait.
 
 use super::*;
 use crate::limits::SWEEP_RECORDS_MAX;
@@ -17,11 +17,11 @@ fn a_pause_is_a_multiple_of_its_slice_and_shrinks_as_the_sweep_goes_on() {
     assert_eq!(pause(SLICE, Duration::MAX), Duration::ZERO);
 }
 
-/// Records that expire in a second.
+/// Records that expire per second.
 const EXPIRE: f64 = 60_000.0;
 
-/// The largest backlog of a sweep beside which so many records expire each second, if it comes to its
-/// end.
+/// The largest backlog of a sweep while `expire` records expire each second, or `None` if the sweep
+/// never ends.
 fn largest_backlog(slice: Duration, expire: f64) -> Option<f64> {
     let (mut sweeping, mut backlog) = (Duration::ZERO, expire * SWEEP_EVERY.as_secs_f64());
     let (mut largest, slice_records) = (backlog, u32::try_from(SWEEP_RECORDS_MAX));
@@ -40,7 +40,7 @@ fn largest_backlog(slice: Duration, expire: f64) -> Option<f64> {
 
 #[test]
 fn a_sweep_that_could_keep_up_without_pauses_does_so_with_them() {
-    // In slices that would delete six, three and two times as many records as expire.
+    // With slices that could delete six, three and two times as many records as expire.
     for (milliseconds, seconds) in [(11, 2.0), (22, 10.0), (34, 24.0)] {
         let largest = largest_backlog(Duration::from_millis(milliseconds), EXPIRE);
         let bound = seconds * EXPIRE;
@@ -55,7 +55,7 @@ fn a_sealed_segment_is_settled_before_the_next_slice() {
     let mut upkeep = Upkeep::new(journal);
     for slice in 1..=3 {
         write_while(&store, || !journal.unsettled_for().1);
-        // The slice is due as well.
+        // A slice is due as well.
         upkeep.sweep_at = Instant::now();
         let before = store.stats();
         upkeep.step().expect("there is room");

@@ -11,24 +11,24 @@ use crate::canary;
 use crate::local::disk::DiskFile;
 use crate::sync::{Arc, LeafMutex};
 
-/// The unit in which changes are noted.
+/// The unit in which changes are recorded.
 const BLOCK_LEN: usize = 4096;
 
-/// Locking is left to [`crate::local::disk::Disk`], which locks the directory and each file before redb
-/// sees it, so that redb finds no lock to take.
+/// Locking is left to [`crate::local::disk::Disk`], which locks the directory and each file before
+/// redb opens the file, so that redb doesn't have to lock anything.
 #[derive(Clone, Debug)]
 pub(crate) struct Backend {
     file: Arc<dyn DiskFile>,
     held: Arc<Held>,
-    /// Blocks written since a copy of the file was begun; `None` while nobody copies.
+    /// Blocks written since a copy of the file began; `None` while there is no copy.
     changed: Arc<LeafMutex<Option<BTreeSet<u64>>>>,
 }
 
-/// Writes that are kept from a file until they are let through: an open that is refused leaves it as
-/// it was.
+/// Writes that are held back from a file until they are let through: an open that is refused leaves
+/// the file as it was.
 #[derive(Debug, Default)]
 struct Held {
-    /// Not one of [`crate::sync`]: it is asked for under the locks of redb.
+    /// Not the one in [`crate::sync`], since it is read under redb's locks.
     is_on: AtomicBool,
     steps: LeafMutex<Vec<Step>>,
 }
@@ -54,14 +54,14 @@ impl Held {
         })
     }
 
-    /// What a read of the file would see.
+    /// What a read of the file would return.
     fn read(&self, file: &dyn DiskFile, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let (end, mut file_len) = (offset + out.len() as u64, file.len()?);
         if self.len(file_len) < end {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let steps = self.steps.lock();
-        // A file that is cut and grows again has zeros there.
+        // A file that is truncated and grows again has zeros there.
         for step in &*steps {
             if let Step::SetLen(len) = step {
                 file_len = file_len.min(*len);
@@ -95,19 +95,20 @@ impl Held {
             Step::Sync => file.sync(),
         });
         if done.is_err() {
-            // redb knows nothing of that, and writes as it closes: over what a sync may have lost.
+            // redb doesn't know of the failure, and would still write when it closes, over data
+            // that a sync may have lost.
             self.is_on.store(true, Ordering::Release);
         }
         done
     }
 }
 
-/// This number, or `max` if that is less.
+/// `number`, or `max` if that is less.
 fn within(number: u64, max: usize) -> usize {
     usize::try_from(number).unwrap_or(max).min(max)
 }
 
-/// Puts the bytes that were written at one place over what was read from another.
+/// Copies the bytes written at `at` over what was read from `offset`.
 fn overlay(offset: u64, out: &mut [u8], at: u64, bytes: &[u8]) {
     let skipped = within(offset.saturating_sub(at), bytes.len());
     let from = within(at.saturating_sub(offset), out.len());
@@ -121,17 +122,18 @@ impl Backend {
         Self { file, held: Arc::default(), changed: Arc::default() }
     }
 
-    /// From now on nothing is written before [`Backend::let_through`].
+    /// From now on, nothing is written until [`Backend::let_through`].
     pub(super) fn hold(&self) {
         self.held.is_on.store(true, Ordering::Release);
     }
 
-    /// Writes what was held, in its order and with its syncs, and holds nothing from now on.
+    /// Writes what was held back, in its order and with its syncs, and holds nothing back from now
+    /// on.
     pub(super) fn let_through(&self) -> io::Result<()> {
         self.held.let_through(&*self.file)
     }
 
-    /// Does a step, or keeps it for later.
+    /// Performs a step, or keeps it for later.
     fn step(
         &self,
         step: impl FnOnce() -> Step,
@@ -144,17 +146,17 @@ impl Backend {
         now(&*self.file)
     }
 
-    /// Bytes of the file.
+    /// Length of the file in bytes.
     pub(super) fn file_len(&self) -> io::Result<u64> {
         self.file.len()
     }
 
-    /// Begins to note which blocks change.
+    /// Starts recording which blocks change.
     pub(super) fn watch(&self) {
         *self.changed.lock() = Some(BTreeSet::new());
     }
 
-    /// Ends noting, and gives out what has changed; `None` if that was not noted.
+    /// Stops recording, and returns the changed blocks; `None` if nothing was being recorded.
     pub(super) fn unwatch(&self) -> Option<BTreeSet<u64>> {
         self.changed.lock().take()
     }
@@ -165,7 +167,7 @@ impl Backend {
         }
     }
 
-    /// Copies the file while it may change, a part at a time. What changes meanwhile is noted.
+    /// Copies the file in parts, while it may change. Changes in the meantime are recorded.
     pub(super) fn copy_all(&self, to: &dyn DiskFile) -> io::Result<()> {
         const PART_LEN: usize = 1024 * 1024;
         let mut part = vec![0; PART_LEN];
@@ -175,7 +177,7 @@ impl Backend {
             let part = part.get_mut(..step).expect("a step has at most as many bytes");
             match self.file.read_at(offset, part) {
                 Ok(()) => to.write_at(offset, part)?,
-                // It has been cut meanwhile: what is there in the end is copied again.
+                // The file has been truncated in the meantime: copy the end of it again later.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     self.note(offset, len - offset);
                     break;
@@ -187,7 +189,8 @@ impl Backend {
         Ok(())
     }
 
-    /// Copies these blocks once more, while nobody writes the file, and gives the copy its length.
+    /// Copies these blocks again, while nothing writes to the file, and sets the length of the
+    /// copy.
     pub(super) fn copy_blocks(&self, blocks: &BTreeSet<u64>, to: &dyn DiskFile) -> io::Result<()> {
         let len = self.file.len()?;
         to.set_len(len)?;
@@ -203,9 +206,9 @@ impl Backend {
     }
 }
 
-/// Runs a call that redb makes, and makes an error of a panic in it. redb holds locks of its own
-/// meanwhile; a panic would poison them, and redb panics again when it is dropped with such a lock,
-/// which ends the process.
+/// Runs a call that redb makes, and turns a panic in it into an error. redb holds its own locks
+/// during the call. A panic would poison them, and redb panics again when it is dropped with a
+/// poisoned lock, which aborts the process.
 fn contained<T>(call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     catch_unwind(AssertUnwindSafe(call))
         .unwrap_or_else(|_| Err(io::Error::other("the file has panicked")))
@@ -241,8 +244,9 @@ impl StorageBackend for Backend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         contained(|| {
-            // Noted before it is done: a copy that reads in between has the block noted. And after: a
-            // copy that was begun in between has thrown that note away, and read what was before.
+            // Recorded before the write, so that a copy that reads in between has the block
+            // recorded. Recorded again after it, since a copy that began in between has discarded
+            // that record, and read the old bytes.
             self.note(offset, data.len() as u64);
             let held = || Step::Write(offset, data.to_vec());
             let written = self.step(held, |file| file.write_at(offset, data));
@@ -294,7 +298,7 @@ mod tests {
         assert_eq!(disk.with("file", |bytes| bytes.clone()), disk.with("written", |b| b.clone()));
     }
 
-    /// A file to which a copy is begun in the middle of each write, before its bytes are there.
+    /// A file of which a copy begins in the middle of each write, before the bytes are there.
     #[derive(Debug)]
     struct CopiedMidway {
         file: Arc<dyn DiskFile>,

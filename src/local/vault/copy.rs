@@ -1,4 +1,4 @@
-//! The vault's file as a whole: a copy of it, and making it smaller.
+//! The vault's file as a whole: copying and compacting it.
 
 use std::io;
 
@@ -9,11 +9,11 @@ use crate::local::files::Temporary;
 use crate::local::files::VAULT;
 use crate::sync::{Arc, MutexGuard};
 
-/// Most memory for redb's page cache while it checks a copy or makes it smaller, beside the vault's. A
-/// larger one makes neither faster.
+/// Most memory for redb's page cache while it checks or compacts a copy, in addition to the
+/// vault's. A larger cache makes neither faster.
 const COPY_CACHE_BYTES: usize = 8 * 1024 * 1024;
 
-/// A copy of the vault's file that is being made.
+/// A copy of the vault's file, in progress.
 pub(crate) struct Copying<'v> {
     vault: &'v Vault,
     file: Arc<dyn DiskFile>,
@@ -21,18 +21,18 @@ pub(crate) struct Copying<'v> {
 }
 
 impl Vault {
-    /// Bytes of the vault's file, if it is open.
+    /// Length of the vault's file in bytes, if it is open.
     pub(crate) fn file_bytes(&self) -> Option<u64> {
         self.open.read().as_ref().map(|open| open.backend.file_len().unwrap_or_default())
     }
 
-    /// The right to copy, which one has at a time. It comes before the lock of those who write the
-    /// vault.
+    /// Acquires the right to copy, which only one caller has at a time. It is acquired before the
+    /// lock under which the vault is written.
     pub(crate) fn lock_copies(&self) -> MutexGuard<'_, ()> {
         self.copying.lock()
     }
 
-    /// Begins a copy, and copies the whole file while the store goes on.
+    /// Begins a copy, and copies the whole file while the store stays in use.
     pub(crate) fn copy<'v>(
         &'v self,
         alone: MutexGuard<'v, ()>,
@@ -55,7 +55,7 @@ impl Copying<'_> {
         call(open.as_ref().ok_or_else(|| io::Error::other("the store is closed"))?)
     }
 
-    /// Copies what has changed since. Nobody must write the vault while this runs.
+    /// Copies what has changed since then. The vault must not be written in the meantime.
     pub(crate) fn catch_up(&self) -> io::Result<()> {
         self.with_open(|open| {
             let changed = open.backend.unwatch().expect("a copy is watched until it catches up");
@@ -63,7 +63,7 @@ impl Copying<'_> {
         })
     }
 
-    /// Lets redb read the whole copy, and makes it a store's of its own.
+    /// Lets redb check the whole copy, and turns it into the vault of a separate store.
     pub(crate) fn finish(&self, meta: &Meta) -> Result<(), StorageError> {
         let finished = contained(|| {
             let open = self.open()?;
@@ -83,16 +83,16 @@ impl Copying<'_> {
         Backend::new(Arc::clone(&self.file))
     }
 
-    /// Opens the copy and makes it as small as it can be. The vault itself is left alone: not all
-    /// of the commits that redb makes on the way are two-phase.
+    /// Opens the copy and makes it as small as possible. The vault itself is left alone, since not
+    /// all of the commits that redb makes for this are two-phase.
     ///
-    /// Then it is closed, which is when redb cuts off all that is free at the end of a large file, and
-    /// opened once more with the cache of a vault.
+    /// Then closes it, which is when redb cuts off all free space at the end of a large file, and
+    /// opens it again with the cache of a vault.
     pub(crate) fn compact(&self, meta: &Meta) -> Result<Compacted, StorageError> {
         let compacted = contained(|| {
             let mut open = self.open()?;
             open.database.compact()?;
-            // With quick-repair again, which the commits of the compaction were without.
+            // With quick-repair again, which the commits of the compaction lacked.
             open.commit(safest(&open.database)?, meta)?;
             open.close()?;
             let open = Open::trusted(self.backend(), self.vault.cache)?;
@@ -102,24 +102,24 @@ impl Copying<'_> {
         Ok(compacted?)
     }
 
-    /// From now on the vault is in the copy, which has its name already.
+    /// Replaces the vault with the copy, which has its final name already.
     pub(crate) fn replace(self, compacted: Compacted) {
         let before = self.vault.open.write().replace(compacted.0);
         if let Some(before) = &before {
-            // Nobody will read what redb writes as it closes a file that has no name any more.
+            // Nobody will read what redb writes when it closes a file that no longer has a name.
             before.backend.hold();
         }
-        // Nothing is lost with it, whatever it says.
+        // Nothing is lost with the old file, even if closing it fails.
         let _ = contained(|| before.map_or(Ok(()), Open::close));
     }
 }
 
-/// A vault that was made smaller.
+/// A compacted vault.
 pub(crate) struct Compacted(Open);
 
 impl Drop for Copying<'_> {
     fn drop(&mut self) {
-        // A copy that was given up need not be kept up to date.
+        // An abandoned copy need not be kept up to date.
         if let Some(open) = &*self.vault.open.read() {
             open.backend.unwatch();
         }

@@ -1,6 +1,6 @@
-//! The first page of redb's file, looked at before redb does.
+//! Checks the first page of redb's file before redb reads it.
 //!
-//! redb allocates what the numbers of pages in it ask for, before it reads the pages.
+//! redb allocates what the page numbers in the first page ask for, before it reads those pages.
 
 use std::io;
 
@@ -9,11 +9,11 @@ use crate::local::disk::DiskFile;
 const LEN: usize = 64 + 2 * SLOT_LEN;
 const SLOT_LEN: usize = 128;
 const PAGE_SIZE_AT: usize = 12;
-/// Places within a slot: whether there is a root, and its number.
+/// Offsets within a slot: whether there is a root, and its page number.
 const ROOTS: [(usize, usize); 2] = [(1, 8), (2, 40)];
 
-/// Whether each root page that the header names can be within a file of this length. What is no
-/// header of redb's at all is left to redb to refuse.
+/// Whether each root page that the header names can be within a file of this length. A file without
+/// a header of redb is left to redb to refuse.
 pub(super) fn is_within(file: &dyn DiskFile) -> io::Result<bool> {
     let mut header = [0; LEN];
     let len = file.len()?;
@@ -32,8 +32,8 @@ pub(super) fn is_within(file: &dyn DiskFile) -> io::Result<bool> {
     Ok(slots.chunks(SLOT_LEN).all(in_slot))
 }
 
-/// A page is 2^order times as long as the smallest. The order is in the upper five bits of its
-/// number.
+/// A page is 2^order times as long as the smallest page. The order is in the upper five bits of the
+/// page number.
 fn order(number: u64) -> u64 {
     number >> 59
 }

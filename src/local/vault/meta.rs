@@ -14,15 +14,15 @@ use crate::local::secret;
 
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const FIELDS: [&str; 5] = ["format", "key", "settled", "high_water", "next_serial"];
-/// What format 3 added.
+/// The fields that format 3 added.
 const FIELDS_3: [&str; 5] = ["wall", "commit", "identity", "hash_key", "callee_key"];
 /// The version of the tables and rows. Version 1 had no checkpoints and no digests, and version 2
-/// no notes, no walls and fewer secrets. Both are read as they are; the first write makes them this
-/// one.
+/// no notes, no walls and fewer secrets. Both are read as they are; the first write converts them
+/// to this version.
 const FORMAT: u32 = 3;
 const FORMAT_OLDEST: u32 = 1;
 
-/// No store counts so far, and none that counts on from here meets the end of its numbers.
+/// No store reaches this number, and none that starts below it reaches the end of its numbers.
 const COUNT_MAX: u64 = 1 << 62;
 
 #[derive(Clone)]
@@ -30,23 +30,23 @@ pub(crate) struct Meta {
     pub(crate) secrets: Secrets,
     /// The last frame of the log whose changes the vault has.
     pub(crate) settled: FrameNumber,
-    /// The store's time when this was written, and the wall.
+    /// The store's time when this was written, and the wall clock.
     pub(crate) stamp: Stamp,
     pub(crate) next_serial: u64,
-    /// Whether the tables of this format are there already.
+    /// Whether the tables of this format exist already.
     pub(crate) is_current: bool,
 }
 
-/// What is drawn once, and told to nobody.
+/// Secrets that are drawn once and never revealed.
 #[derive(Clone)]
 pub(crate) struct Secrets {
-    /// Ties the log to the vault. A copy has another.
+    /// Ties the log to the vault. A copy has a different key.
     pub(crate) key: StoreSecret,
-    /// Tells this store and its copies from all others.
+    /// Distinguishes this store and its copies from all others.
     identity: [u8; 16],
     /// The key of the live table's hash.
     pub(crate) hash_key: [u8; 16],
-    /// From which keys for callees are derived. A copy has the same.
+    /// The secret from which keys for callees are derived. A copy has the same one.
     pub(crate) callee_key: [u8; 32],
 }
 
@@ -60,7 +60,7 @@ impl Secrets {
         })
     }
 
-    /// Those of a copy: nothing of its log fits this store, nor the other way round.
+    /// The secrets of a copy: nothing in its log fits this store, and vice versa.
     pub(crate) fn of_copy(&self) -> io::Result<Self> {
         Ok(Self { key: secret::bytes()?, ..self.clone() })
     }
@@ -80,7 +80,7 @@ impl Meta {
         let wall = self.stamp.wall.unwrap_or(self.stamp.at);
         let values_3: [&[u8]; FIELDS_3.len()] = [
             &wall.as_unix_ms().to_le_bytes(),
-            // Another with each commit of whatever kind.
+            // Different in each commit of any kind.
             &secret::bytes::<16>()?,
             identity,
             hash_key,
@@ -96,7 +96,7 @@ impl Meta {
     pub(super) fn read(database: &Database) -> Result<Self, OpenError> {
         let read = contained(|| {
             let table = match database.begin_read()?.open_table(META) {
-                // A file of redb's, but none of ours.
+                // A file of redb, but not a vault.
                 Err(TableError::TableDoesNotExist(_) | TableError::TableTypeMismatch { .. }) => {
                     return Ok(None);
                 }
@@ -148,7 +148,7 @@ fn all<const LEN: usize>(fields: Vec<Option<Vec<u8>>>) -> Result<[Vec<u8>; LEN],
         .ok_or_else(|| corrupt("a field of `meta` is missing"))
 }
 
-/// A number that was counted up to, and that is counted on from.
+/// A number from which the store continues to count.
 fn counted(bytes: &[u8]) -> Result<u64, OpenError> {
     let number = u64::from_le_bytes(fixed(bytes)?);
     if number < COUNT_MAX { Ok(number) } else { Err(corrupt("a number of `meta` is too large")) }

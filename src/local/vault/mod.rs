@@ -1,10 +1,11 @@
-//! The vault: where records live, in redb. The only folder that calls redb.
+//! The vault: where records live, in redb. The only module that calls redb.
 //!
-//! Four tables (`docs/FORMAT.md`): `records` by expiry and serial number, so that new records go
-//! in at the right edge and expired ones are cut off at the left; `results` by serial number, for
-//! those too long to stand in their record; `meta`; and one that a later version will fill. Every commit
-//! is redb's safest: two-phase, so that a failed fsync never costs the file, and quick-repair, so that a
-//! kill costs no walk through it. Dear for a single call, cheap for the thousands that one settle takes.
+//! It has four tables (`docs/FORMAT.md`): `records` by expiry and serial number, so that new
+//! records go in at the right edge and expired ones are cut off at the left; `results` by serial
+//! number, for those too long to be stored in their record; `meta`; and one that a later version
+//! will fill. Every commit is redb's safest: two-phase, so that a failed fsync never costs the
+//! file, and with quick-repair, so that a kill doesn't cost a walk through it. That is expensive
+//! for a single call, but cheap for the thousands of changes that one settle takes.
 
 mod backend;
 mod copy;
@@ -45,24 +46,24 @@ pub use transaction::Transaction;
 #[cfg(feature = "transaction")]
 pub(crate) use transaction::Uncommitted;
 
-/// The last serial number that there is.
+/// The greatest serial number.
 const PACKED_MAX: u64 = (1 << PACKED_BITS) - 1;
 
 /// Expiry in Unix milliseconds, and serial number.
 type RowKey = (u64, u64);
 const RECORDS: TableDefinition<RowKey, &[u8]> = TableDefinition::new("records");
 const RESULTS: TableDefinition<u64, &[u8]> = TableDefinition::new("results");
-/// Records that are kept past their retention. Nothing is put there yet. It came later than tables of
-/// callers, which may have any short name.
+/// Records that are kept past their retention. Nothing is stored there yet. Its name is long
+/// because callers could create tables before it existed, under any short name.
 const DOUBTS: TableDefinition<RowKey, &[u8]> = TableDefinition::new("idemstore-doubts");
 
-/// The fewest bytes that a record takes in the file, with its place.
+/// The fewest bytes that a record takes up in the file, including its place.
 const RECORD_LEN_MIN: u64 = 64;
 
 pub(crate) struct Vault {
     /// `None` once closed.
     open: RwLock<Option<Open>>,
-    /// Held while the file is copied.
+    /// Held while the file is being copied.
     copying: Mutex<()>,
     cache: usize,
     origin: Origin,
@@ -71,23 +72,23 @@ pub(crate) struct Vault {
 impl Drop for Vault {
     fn drop(&mut self) {
         if self.origin.is_elsewhere() {
-            // redb would write as it is dropped. A forked child has nothing to write.
+            // redb would write when it is dropped. A forked child has nothing to write.
             std::mem::forget(self.open.get_mut().take());
         }
     }
 }
 
-/// A record at rest, as a listing meets it.
+/// A record at rest, as returned by a listing.
 pub(crate) struct Listed {
     pub(crate) id: RecordId,
     pub(crate) key: Key,
     pub(crate) begun_at: Timestamp,
-    /// Whether it was started and not completed when the vault got it.
+    /// Whether it was started and not completed when it was settled.
     pub(crate) started: bool,
 }
 
 impl Vault {
-    /// Makes an empty vault, which gets its name last, when all of the store is durable.
+    /// Creates an empty vault, which gets its final name last, when the whole store is durable.
     pub(crate) fn create(
         disk: &dyn Disk,
         names: Temporary,
@@ -110,14 +111,14 @@ impl Vault {
         file.sync().map_err(|error| OpenError::io("create the vault", error))
     }
 
-    /// Opens the vault, once redb has read the whole file and found each page as it was written.
-    /// Nothing is written to the file before [`Vault::let_through`].
+    /// Opens the vault, after redb has read the whole file and verified every page. Nothing is
+    /// written to the file before [`Vault::let_through`].
     ///
-    /// A missing record would mean a second execution, and only a check of the whole file can
-    /// tell that nothing is missing (`docs/ARCHITECTURE.md` has the measurement).
+    /// A missing record would mean a second execution, and only a check of the whole file can tell
+    /// that nothing is missing (`docs/ARCHITECTURE.md` has the measurement).
     pub(crate) fn open(disk: &dyn Disk, cache: usize) -> Result<(Self, Meta), OpenError> {
         let file = disk.open(VAULT).map_err(open_failed)?;
-        // redb would make a new database of an empty file.
+        // redb would create a new database in an empty file.
         if file.is_empty().map_err(open_failed)? {
             return Err(corrupt("it is empty"));
         }
@@ -138,12 +139,12 @@ impl Vault {
         Ok((vault, meta))
     }
 
-    /// From now on the file is written, beginning with what redb has written while it was opened.
+    /// From now on the file is written, beginning with what redb wrote while opening it.
     pub(crate) fn let_through(&self) -> Result<(), StorageError> {
         Ok(self.with(|open| Ok(open.backend.let_through()?))?)
     }
 
-    /// Records that the vault says it has, as far as its file has room for them.
+    /// The number of records that the vault claims to have, if its file is long enough for them.
     pub(crate) fn records(&self) -> Result<usize, OpenError> {
         let records = self.look(|tables| Ok(tables.records.len()?))?;
         let room = self.with(|open| Ok(open.backend.file_len()?))? / RECORD_LEN_MIN;
@@ -153,7 +154,7 @@ impl Vault {
         Ok(usize::try_from(records).unwrap_or(usize::MAX))
     }
 
-    /// Shows every record to `each`.
+    /// Calls `each` with every record.
     pub(crate) fn scan(
         &self,
         mut each: impl FnMut(RecordId, Scanned<'_>),
@@ -175,7 +176,7 @@ impl Vault {
         Ok(scanned?)
     }
 
-    /// Shows the record at this place to `look`, if there is one.
+    /// Calls `look` with the record at this place, if there is one.
     pub(crate) fn with_row(
         &self,
         id: RecordId,
@@ -217,7 +218,7 @@ impl Vault {
         })
     }
 
-    /// The first records behind this place.
+    /// The first records after this place.
     pub(crate) fn list(&self, after: Option<RecordId>, max: usize) -> Result<Vec<Listed>, Error> {
         let listed = self.look(|tables| {
             let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(row_key(id)));
@@ -238,7 +239,7 @@ impl Vault {
         Ok(listed?)
     }
 
-    /// Lets go of the file. What is durable stays so, whatever this says.
+    /// Closes the file. What is durable stays durable, whatever this returns.
     pub(crate) fn close(&self) -> Result<(), StorageError> {
         let open = self.open.write().take();
         let closed = contained(|| open.map_or(Ok(()), Open::close));
@@ -272,13 +273,13 @@ impl Vault {
     }
 }
 
-/// Why the vault did not do what it was asked.
+/// Why a call to the vault failed.
 enum Failure {
     Closed,
     Redb(redb::Error),
 }
 
-/// Runs a call into redb. A panic in it is taken for what it most likely is, a damaged file, and
+/// Runs a call into redb. A panic in it is treated as what it most likely is, a damaged file, and
 /// never reaches the store's caller.
 fn contained<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(call))
@@ -297,7 +298,7 @@ fn malformed(_: Malformed) -> redb::Error {
 type Records<'t> = Table<'t, RowKey, &'static [u8]>;
 type Results<'t> = Table<'t, u64, &'static [u8]>;
 
-/// Makes a place hold this record, or none.
+/// Stores this record at a place, or removes what is there.
 fn place(
     records: &mut Records<'_>,
     results: &mut Results<'_>,
@@ -333,8 +334,8 @@ fn is_apart(id: RecordId, row: &[u8]) -> bool {
     codec::scan_row(id, row).is_ok_and(|row| row.apart.is_some())
 }
 
-/// Where the rows of a table stand: each behind the one before it, unless a page of it has strayed
-/// and leads back.
+/// Checks the places of a table's rows: each comes after the one before it, unless a misplaced page
+/// leads back.
 struct Places {
     last: Option<RowKey>,
 }
@@ -344,7 +345,7 @@ impl Places {
         Self { last: id.map(row_key) }
     }
 
-    /// The next row, if it is whole and stands where a record can.
+    /// The next row, if it is intact and at a place where a record can be.
     fn scan<'r>(
         &mut self,
         place: RowKey,
@@ -359,7 +360,7 @@ impl Places {
     }
 }
 
-/// The tables that each store has from the beginning.
+/// Creates the tables that each store has from the beginning.
 fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(RECORDS)?;
     transaction.open_table(RESULTS)?;
@@ -398,7 +399,7 @@ impl From<Failure> for OpenError {
         match failure {
             Failure::Redb(redb::Error::DatabaseAlreadyOpen) => Self::Locked,
             Failure::Redb(redb::Error::Corrupted(detail)) => Self::Corrupt { file: VAULT, detail },
-            // What redb says of a file that does not start as its own do.
+            // redb's error for a file that doesn't begin like one of its own.
             Failure::Redb(redb::Error::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 Self::NotAStore { file: VAULT }
             }

@@ -9,14 +9,14 @@ use crate::error::OpenError;
 use crate::sync::{Arc, Mutex};
 
 pub(super) struct Open {
-    /// The tables as they were last committed, cached at the first read. A commit clears this before its
-    /// caller returns, so that later reads see the change.
+    /// The tables as they were last committed, cached at the first read. A commit clears this
+    /// before its caller returns, so that later reads see the change.
     tables: Mutex<Option<Arc<Tables>>>,
     pub(super) database: Database,
     pub(super) backend: Backend,
 }
 
-/// The tables as of one commit. To open them takes as long as to read a record from them.
+/// The tables as of one commit. Opening them takes as long as reading a record from them.
 pub(super) struct Tables {
     pub(super) records: ReadOnlyTable<RowKey, &'static [u8]>,
     pub(super) results: ReadOnlyTable<u64, &'static [u8]>,
@@ -28,7 +28,8 @@ impl Open {
         Self::new(redb::Builder::new().set_check_integrity_on_open(true), backend, cache)
     }
 
-    /// Opens the vault in a file that was just checked, and that nobody else has written since.
+    /// Opens the vault in a file that was just checked, and that only this process has written
+    /// since.
     pub(super) fn trusted(backend: Backend, cache: usize) -> Result<Self, redb::Error> {
         Self::new(&mut redb::Builder::new(), backend, cache)
     }
@@ -42,8 +43,8 @@ impl Open {
         Ok(Self { tables: Mutex::new(None), database, backend })
     }
 
-    /// Whether all tables are there that a store has. One that is missing would be made anew, empty,
-    /// and each key would be free.
+    /// Checks that all tables of a store exist. A missing table would be created again, empty, and
+    /// every key would be free.
     pub(super) fn check_tables(&self, meta: &Meta) -> Result<(), OpenError> {
         let looked = contained(|| {
             let transaction = self.database.begin_read()?;

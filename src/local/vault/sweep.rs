@@ -1,4 +1,4 @@
-//! What has expired is at the left edge of the table, and is cut off there, slice by slice.
+//! Expired records are at the left edge of the table, and are cut off there, slice by slice.
 
 use std::ops::Bound;
 
@@ -9,32 +9,32 @@ use crate::limits::{SWEEP_BYTES_MAX, SWEEP_RECORDS_MAX};
 use crate::local::change::RecordId;
 use crate::local::codec::Scanned;
 
-/// The next expired records, as far as one sweep looks.
+/// The next expired records, as many as one slice looks at.
 #[derive(Default)]
 pub(crate) struct Slice {
-    /// Those that are deleted.
+    /// The records to delete.
     chosen: Vec<Expired>,
-    /// How many it has looked at, and the last of them.
+    /// How many records it has looked at, and the last of them.
     looked_at: usize,
     last: Option<RecordId>,
-    /// Bytes of results of those that are deleted, if they have rows of their own.
+    /// Bytes of results that have a separate row, for the records to delete.
     bytes: u64,
 }
 
-/// An expired record, as a sweep meets it.
+/// An expired record, as found by a sweep.
 struct Expired {
     id: RecordId,
-    /// Whether its result has a row of its own.
+    /// Whether its result has a separate row.
     apart: bool,
 }
 
 impl Slice {
-    /// How many records are deleted.
+    /// How many records to delete.
     pub(crate) fn len(&self) -> usize {
         self.chosen.len()
     }
 
-    /// Where it has ended, if that was for its bounds and not for want of expired records.
+    /// Where the slice ended, if it ended because it was full and not for lack of expired records.
     pub(crate) fn cut(&self) -> Option<RecordId> {
         self.last.filter(|_| self.is_full())
     }
@@ -54,8 +54,7 @@ impl Slice {
 }
 
 impl Vault {
-    /// The next expired records behind this place, oldest first, and those of them for which
-    /// `choose` says yes.
+    /// The next expired records after this place, oldest first, and which of them `choose` selects.
     pub(crate) fn expired(
         &self,
         after: Option<RecordId>,
@@ -85,14 +84,14 @@ impl Vault {
         Ok(self.look(|tables| Ok(tables.records.range(expired)?.next().transpose()?.is_some()))?)
     }
 
-    /// Deletes what was chosen of this slice, in one transaction.
+    /// Deletes the chosen records of this slice, in one transaction.
     pub(crate) fn delete(&self, slice: &Slice, meta: &Meta) -> Result<(), StorageError> {
         let chosen = &slice.chosen;
         let (Some(first), Some(last)) = (chosen.first(), chosen.last()) else { return Ok(()) };
         let range = row_key(first.id)..=row_key(last.id);
         self.write(meta, |records, results| {
             // Both run in the same order, so that one step of each decides about a row. Cutting a
-            // range is several times faster than to look for its rows one by one.
+            // range is several times faster than looking its rows up one by one.
             let mut next = chosen.iter().map(|expired| row_key(expired.id)).peekable();
             records.retain_in(range, |key, _| next.next_if_eq(&key).is_none())?;
             for expired in chosen.iter().filter(|expired| expired.apart) {
@@ -102,8 +101,8 @@ impl Vault {
         })
     }
 
-    /// Gives the end of the file back to the disk, if it is free. redb does so with a commit, a part of
-    /// it at a time, and not before the commit after the one that has freed it.
+    /// Gives free space at the end of the file back to the disk. redb does this with each commit, a
+    /// part at a time, and not before the commit after the one that freed the space.
     pub(crate) fn shrink(&self, meta: &Meta) -> Result<(), StorageError> {
         const COMMITS_MAX: usize = 16;
         let len = || self.with(|open| Ok(open.backend.file_len()?));
@@ -119,7 +118,7 @@ impl Vault {
         Ok(())
     }
 
-    /// When the first record expires that has not done so yet.
+    /// When the next record expires.
     pub(crate) fn next_expiry(&self, now: Timestamp) -> Result<Option<Timestamp>, StorageError> {
         let expiry = self.look(|tables| {
             let row = tables.records.range((now.as_unix_ms() + 1, 0)..)?.next().transpose()?;

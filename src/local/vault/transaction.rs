@@ -17,22 +17,22 @@ use crate::rules::record::Record;
 /// A write transaction of the store's own redb file, for the caller's own tables.
 ///
 /// [`Permit::complete_with`](crate::Permit::complete_with) and
-/// [`Store::transaction`](crate::Store::transaction) give it to a closure, and commit it when the closure
-/// returns `Ok`. The tables `records`, `results`,
-/// `idemstore-doubts` and `meta` are the store's, and are refused.
+/// [`Store::transaction`](crate::Store::transaction) pass it to a closure, and commit it when the
+/// closure returns `Ok`. The tables `records`, `results`, `idemstore-doubts` and `meta` belong to
+/// the store, and cannot be opened or deleted.
 pub struct Transaction<'t> {
     inner: &'t WriteTransaction,
-    /// Whether one of the store's own tables was asked for.
+    /// Whether the caller asked for one of the store's own tables.
     reserved: Cell<bool>,
 }
 
 impl Transaction<'_> {
-    /// Opens a table, and makes it if it is not there.
+    /// Opens a table, and creates it if it doesn't exist.
     ///
     /// # Errors
     ///
-    /// As redb says. A table of the store's is already open to it, and fails as such; the
-    /// transaction is not committed then, whatever the closure returns.
+    /// Any error of redb. For one of the store's own tables it is `TableAlreadyOpen`, and the
+    /// transaction isn't committed then, whatever the closure returns.
     #[track_caller]
     pub fn open_table<'txn, K: Key + 'static, V: Value + 'static>(
         &'txn self,
@@ -42,7 +42,7 @@ impl Transaction<'_> {
         self.inner.open_table(definition)
     }
 
-    /// Opens a multimap table, and makes it if it is not there.
+    /// Opens a multimap table, and creates it if it doesn't exist.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Transaction<'_> {
         self.inner.open_multimap_table(definition)
     }
 
-    /// Deletes a table, and says whether there was one.
+    /// Deletes a table, and returns whether it existed.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Transaction<'_> {
         self.inner.delete_table(definition)
     }
 
-    /// Deletes a multimap table, and says whether there was one.
+    /// Deletes a multimap table, and returns whether it existed.
     ///
     /// # Errors
     ///
@@ -100,15 +100,15 @@ impl std::fmt::Debug for Transaction<'_> {
 
 /// Why a shared transaction was not committed.
 pub(crate) enum Uncommitted<E> {
-    /// The caller said so.
+    /// The caller returned an error.
     Caller(E),
-    /// The caller asked for a table of the store's.
+    /// The caller asked for one of the store's own tables.
     Reserved,
-    /// The caller left a table open, or went on after redb had failed it.
+    /// The caller left a table open, or continued after a call to redb had failed.
     Unfinished,
-    /// redb failed before.
+    /// redb failed before the commit.
     Failed(StorageError),
-    /// redb failed while it was committed: whether it is durable is not known.
+    /// redb failed during the commit, so it's unknown whether the transaction is durable.
     Unknown(StorageError),
 }
 
@@ -119,16 +119,16 @@ impl<E> From<Failure> for Uncommitted<E> {
 }
 
 impl Vault {
-    /// A transaction to read the caller's own tables with.
+    /// A transaction for reading the caller's own tables.
     pub(crate) fn read_transaction(&self) -> Result<ReadTransaction, Error> {
         Ok(self.with(|open| Ok(open.database.begin_read()?))?)
     }
 
-    /// Settles these changes, what `own` writes into the caller's tables, and the change that it
-    /// gives, in one transaction, or nothing of it.
+    /// Settles these changes, what `own` writes into the caller's tables, and the caller's own
+    /// change, in one transaction, or none of it.
     ///
-    /// If redb fails, `poison` is called before anything of the caller's is dropped: what that
-    /// lets go of must not be given out as if nothing were known of it.
+    /// If redb fails, `poison` is called before anything of the caller's is dropped: a key that
+    /// this releases must not be given out as if nothing were known of it.
     pub(crate) fn settle_with<'r, R, E>(
         &self,
         changes: impl IntoIterator<Item = (RecordId, Option<&'r Record>)>,
@@ -149,7 +149,8 @@ impl Vault {
         let written = match run(&transaction, own) {
             Ok(written) => written,
             Err(refusal) => {
-                // Not left to a drop, which leaks the transaction's pages while a panic unwinds.
+                // Don't leave this to a drop, which leaks the transaction's pages while a panic
+                // unwinds.
                 let aborted = contained(|| Ok(transaction.abort()?)).map_err(poisoned);
                 return Err(match refusal {
                     Refusal::Panic(panic) => resume_unwind(panic),
@@ -174,8 +175,8 @@ impl Vault {
         });
         match committed {
             Ok(()) => Ok(written),
-            // redb has rolled it back. A table that was leaked still holds the right to write, for
-            // good, so nobody must ask for that again.
+            // redb has rolled the transaction back. A leaked table holds the write lock for good,
+            // so nobody may ask for that lock again.
             Err(failure @ Failure::Redb(redb::Error::TransactionPoisoned)) => {
                 poisoned(failure);
                 Err(Uncommitted::Unfinished)
@@ -185,7 +186,7 @@ impl Vault {
     }
 }
 
-/// Why the caller's part of a transaction is not to be committed.
+/// Why the caller's part of a transaction must not be committed.
 enum Refusal<E> {
     Caller(E),
     Reserved,

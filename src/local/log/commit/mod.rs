@@ -1,12 +1,14 @@
 //! Group commit: callers that wait at the same time share one fsync.
 //!
-//! A caller that finds no leader leads: it takes the first batch, writes it and makes it durable,
-//! while the next batch fills. A caller that is alone so pays for no hand-over to another thread.
-//! When its batch is done the leader passes the lead to a caller of the next batch, *before* it
-//! wakes those of its own, so that the disk is never idle while threads wake up. Batches are
-//! written in the order in which they were filled, and each has its own end: nobody starves.
+//! A caller that finds no leader becomes the leader: it takes the first batch, writes it and makes
+//! it durable, while the next batch fills. So a lone caller doesn't pay for a hand-over to another
+//! thread. When its batch is done, the leader passes the lead to a caller of the next batch
+//! *before* it wakes the callers of its own, so that the disk is never idle while threads wake up.
+//! Batches are written in the order in which they were filled, and each is finished separately, so
+//! no caller starves.
 //!
-//! A future cannot lead. A batch that nobody blocks for is led by the [helper](crate::local::helper).
+//! A future cannot lead. A batch for which no caller blocks is led by the
+//! [helper](crate::local::helper).
 
 mod pending;
 mod places;
@@ -28,40 +30,40 @@ use starts::Starts;
 use turn::Turn;
 
 pub(crate) struct GroupCommit<T> {
-    /// Most bytes of one batch of several items.
+    /// Most bytes of a batch with more than one item.
     batch_bytes_max: usize,
     queue: Mutex<Queue<T>>,
-    /// Signalled when nobody leads any more, and when the helper is called.
+    /// Signalled when there is no leader any longer, and when the helper is called.
     idle: Condvar,
     helper: Arc<Helper>,
 }
 
 struct Queue<T> {
     batches: VecDeque<Batch<T>>,
-    /// The starts among them.
+    /// The starts in the queue.
     starts: Starts,
     lead: Lead,
-    /// Why nothing is taken any more.
+    /// Why nothing is accepted any longer.
     refusal: Option<Error>,
 }
 
-/// Who leads.
+/// The state of the lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lead {
     Nobody,
-    /// A caller of the first batch, or the helper, is about to.
+    /// A caller of the first batch, or the helper, is about to lead.
     Due,
-    /// Somebody writes a batch, and will pass the lead on.
+    /// A leader is writing a batch, and will then pass the lead on.
     Writing,
 }
 
-/// What can be queued.
+/// An item that can be queued.
 pub(crate) trait Queued {
-    /// Bytes that it takes in its batch.
+    /// Bytes that it takes up in its batch.
     fn len(&self) -> usize;
 
-    /// The scope of a start, which has its share of the queue; `None` for what is always taken, since
-    /// it ends what was started.
+    /// The scope of a start, which uses its scope's share of the queue. `None` for an item that is
+    /// always accepted, since it ends what was started.
     fn starts_in(&self) -> Option<&[u8]>;
 }
 
@@ -69,7 +71,7 @@ struct Batch<T> {
     items: Vec<T>,
     bytes: usize,
     turn: Arc<Turn>,
-    /// Whether a caller blocks until it is done, and so can lead it.
+    /// Whether a caller blocks until the batch is done, and so can lead it.
     blocks: bool,
 }
 
@@ -84,8 +86,8 @@ impl<T: Queued> GroupCommit<T> {
         Self { batch_bytes_max, queue: Mutex::new(queue), idle: Condvar::new(), helper }
     }
 
-    /// Returns once the item is durable. `write` makes a whole batch durable; it is called by
-    /// the leader, so all callers must pass the same.
+    /// Returns once the item is durable. `write` makes a whole batch durable. The leader calls it
+    /// for all callers, so they must all pass the same function.
     ///
     /// # Errors
     ///
@@ -104,11 +106,11 @@ impl<T: Queued> GroupCommit<T> {
     }
 
     /// Submits items that wait together, and returns once each is durable or refused. They are
-    /// neighbours in the queue, so that they share as few batches as they fit in.
+    /// adjacent in the queue, so that they share as few batches as they fit in.
     ///
     /// # Errors
     ///
-    /// Of each item, as [`GroupCommit::submit`].
+    /// For each item, as [`GroupCommit::submit`].
     pub(crate) fn submit_many(
         &self,
         items: Vec<Result<T, Error>>,
@@ -119,14 +121,14 @@ impl<T: Queued> GroupCommit<T> {
             items.into_iter().map(|item| self.enqueue(&mut queue, item?, true)).collect();
         let mut lead = turns.iter().any(Result::is_ok) && queue.claim_lead();
         drop(queue);
-        // In the order of the batches: the lead of each is handed on by the one before it.
+        // In the order of the batches: each batch's leader passes the lead on to the next.
         turns
             .into_iter()
             .map(|turn| turn.and_then(|turn| self.follow(&turn, mem::take(&mut lead), &write)))
             .collect()
     }
 
-    /// Hands an item in for a caller that does not block.
+    /// Submits an item for a caller that doesn't block.
     pub(crate) fn hand_in(&self, item: T) -> Pending {
         let mut queue = self.queue.lock();
         let pending = self.enqueue_pending(&mut queue, item);
@@ -134,7 +136,7 @@ impl<T: Queued> GroupCommit<T> {
         pending
     }
 
-    /// Hands in items for callers that do not block. They are neighbours in the queue, as those of
+    /// Submits items for callers that don't block. They are adjacent in the queue, as with
     /// [`GroupCommit::submit_many`].
     pub(crate) fn hand_in_many(&self, items: Vec<Result<T, Error>>) -> Vec<Pending> {
         let mut queue = self.queue.lock();
@@ -156,20 +158,20 @@ impl<T: Queued> GroupCommit<T> {
         }
     }
 
-    /// Has the helper lead what was queued, if nobody does.
+    /// Makes the helper lead what was queued, if there is no leader.
     fn call_to_lead(&self, queue: &mut Queue<T>) {
         if !queue.batches.is_empty() && queue.claim_lead() {
             self.call_helper();
         }
     }
 
-    /// Leaves the next batch to the helper, or to the thread that closes the store.
+    /// Leaves the next batch to the helper, or to the thread that is closing the store.
     fn call_helper(&self) {
         self.helper.call();
         self.idle.notify_all();
     }
 
-    /// Waits for the outcome of a batch, and leads when it is this caller's turn to.
+    /// Waits for the outcome of a batch, and leads when it's this caller's turn.
     fn follow(
         &self,
         turn: &Turn,
@@ -261,7 +263,8 @@ impl<T: Queued> GroupCommit<T> {
         self.idle.notify_all();
     }
 
-    /// Ends a batch with this error. Those behind it were never written, whatever is known of it.
+    /// Finishes a batch with this error. The batches behind it were never written, whatever is
+    /// known of this one.
     fn fail(&self, turn: &Turn, error: Error) {
         self.refuse(&match &error {
             Error::OutcomeUnknown(source) => Error::Poisoned(source.clone()),
@@ -272,8 +275,8 @@ impl<T: Queued> GroupCommit<T> {
         turn.announce();
     }
 
-    /// Takes nothing any more, and ends what waits unwritten with the same error. The first
-    /// reason stays, except that a failure tells more than a close.
+    /// Accepts nothing more, and finishes every unwritten batch with the same error. The first
+    /// reason stays, except that a failure replaces a close.
     ///
     /// The caller may hold locks.
     pub(crate) fn refuse(&self, reason: &Error) {
@@ -288,14 +291,14 @@ impl<T: Queued> GroupCommit<T> {
                 self.helper.send(Box::new(move || batch.turn.announce()));
             }
         }
-        // A caller that was about to lead finds nothing left to write.
+        // A caller that was about to lead will find nothing to write.
         if queue.lead == Lead::Due {
             self.retire(&mut queue);
         }
     }
 
-    /// Takes nothing any more, and returns when what was taken is written. It leads instead of
-    /// the helper, which may be the thread that closes.
+    /// Accepts nothing more, and returns once everything accepted is written. It leads instead of
+    /// the helper, which may be the thread that is closing the store.
     pub(crate) fn close(&self, write: impl Fn(Vec<T>) -> Result<(), Error>) {
         let mut queue = self.queue.lock();
         queue.refusal.get_or_insert(Error::Closed);
@@ -312,7 +315,8 @@ impl<T: Queued> GroupCommit<T> {
 }
 
 impl<T> Queue<T> {
-    /// Whether the caller, who has just queued, is to lead, since nobody else does.
+    /// Makes the caller, which has just queued an item, the leader if there is none. Returns
+    /// whether it did.
     fn claim_lead(&mut self) -> bool {
         let claimed = self.lead == Lead::Nobody;
         if claimed {
@@ -335,7 +339,7 @@ impl<T> Batch<T> {
     }
 }
 
-/// A leader that panics must not leave the others waiting for ever.
+/// If a leader panics, the others must not wait for ever.
 struct PoisonIfPanicking<'a, T: Queued> {
     commit: &'a GroupCommit<T>,
     turn: &'a Turn,

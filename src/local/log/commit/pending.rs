@@ -1,4 +1,4 @@
-//! What a future waits for: an item on its way.
+//! A future that waits for an item to be written.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,11 +9,12 @@ use crate::error::Error;
 use crate::local::wakers::Place;
 use crate::sync::Arc;
 
-/// An item that was handed in. As a future it is the outcome of its batch; the item is written
-/// whether anybody waits for that or not.
+/// An item that was submitted. As a future, it resolves to the outcome of the item's batch. The
+/// item is written whether or not the future is awaited.
 pub(crate) struct Pending {
     turn: Arc<Turn>,
-    /// Where the turn keeps this one's waker, which ends with its batch at the latest.
+    /// Where the turn keeps this future's waker, which is dropped when the batch ends at the
+    /// latest.
     place: Option<Place>,
 }
 
@@ -22,14 +23,14 @@ impl Pending {
         Self { turn, place: None }
     }
 
-    /// An item that was not taken.
+    /// An item that was refused.
     pub(crate) fn refused(error: Error) -> Self {
         let turn = Turn::default();
         turn.finish(Err(error));
         Self::new(Arc::new(turn))
     }
 
-    /// Waits no longer, and leaves word what is to be done when the outcome is known.
+    /// Stops waiting, and leaves `done` to be called once the outcome is known.
     pub(crate) fn then(self, done: impl FnOnce(&Result<(), Error>) + Send + 'static) {
         self.turn.then(self.place, done);
     }

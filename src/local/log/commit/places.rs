@@ -1,8 +1,8 @@
-//! Places for the bytes of what ends an operation: its result, or a checkpoint on the way.
+//! Places for the bytes that a started operation stores: its result, or a checkpoint on the way.
 //!
-//! What was started is never refused for what others have in the queue. But its bytes are copied
-//! only when there is a place for them, so that they are bounded all the same: the caller has them
-//! until then. Places are given in the order in which they were asked for.
+//! A started operation is never refused because of what others have queued. But its bytes are
+//! copied only once there is a place for them, so that the copies are bounded all the same: until
+//! then, only the caller has the bytes. Places are given in the order in which they were requested.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -21,19 +21,19 @@ pub(crate) struct Places {
 
 #[derive(Default)]
 struct State {
-    /// Bytes of all places that were given.
+    /// Bytes of all places in use.
     used: usize,
-    /// Those who wait for one, and its bytes.
+    /// The callers that wait for a place, and the bytes that each needs.
     waiting: VecDeque<(Arc<Turn>, usize)>,
-    /// Why none is given any more.
+    /// Why no place is given any longer.
     refusal: Option<Error>,
 }
 
-/// The place of some bytes, until it is dropped; or the wait for it.
+/// A place for some bytes, until it is dropped; or the wait for one.
 pub(crate) struct Place {
     places: Arc<Places>,
     bytes: usize,
-    /// Ends with the wait.
+    /// Finished when the wait is over.
     turn: Arc<Turn>,
 }
 
@@ -42,8 +42,8 @@ impl Places {
         Arc::new(Self { state: Mutex::default(), helper })
     }
 
-    /// A place for so many bytes, which is to be waited for. Few bytes need none: there are no more
-    /// of them than operations.
+    /// A place for `bytes`, which the caller must wait for. Few bytes need no place: there can be
+    /// no more of them than there are operations.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Option<Place> {
         if bytes <= UNPLACED_LEN_MAX {
             return None;
@@ -55,12 +55,12 @@ impl Places {
             return Some(Place { places: Arc::clone(self), bytes: 0, turn });
         }
         state.waiting.push_back((Arc::clone(&turn), bytes));
-        // Nobody has the turn yet, so that nobody is to be told.
+        // The caller doesn't have the turn yet, so there's nobody to notify.
         drop(state.give());
         Some(Place { places: Arc::clone(self), bytes, turn })
     }
 
-    /// Gives no place any more, and ends all waits with this.
+    /// Gives no more places, and ends all waits with this error.
     ///
     /// The caller may hold locks.
     pub(crate) fn refuse(&self, reason: &Error) {
@@ -75,7 +75,8 @@ impl Places {
         self.tell(ended.collect());
     }
 
-    /// Tells those whose wait is over. The caller may hold locks, so futures are told by the helper.
+    /// Notifies those whose wait is over. The caller may hold locks, so the helper notifies
+    /// futures.
     fn tell(&self, turns: Vec<Arc<Turn>>) {
         for turn in turns {
             if turn.has_listeners() {
@@ -86,8 +87,8 @@ impl Places {
 }
 
 impl State {
-    /// Gives places to those who wait, as far as there is room. One of any length is given if there
-    /// is no other.
+    /// Gives places to waiting callers, while there is room. If no place is in use, one of any
+    /// length is given.
     fn give(&mut self) -> Vec<Arc<Turn>> {
         let mut given = Vec::new();
         while let Some((_, bytes)) = self.waiting.front()
@@ -103,14 +104,14 @@ impl State {
 }
 
 impl Place {
-    /// Returns once there is room.
+    /// Returns once there is a place.
     pub(crate) fn wait(self) -> Result<Self, Error> {
-        // Nobody is ever to lead here.
+        // This turn is never asked to lead.
         let outcome = std::iter::repeat_with(|| self.turn.wait()).find_map(|outcome| outcome);
         outcome.expect("it is asked until there is one").map(|()| self)
     }
 
-    /// The same as a future.
+    /// Like [`Place::wait`], as a future.
     pub(crate) async fn arrival(self) -> Result<Self, Error> {
         Pending::new(Arc::clone(&self.turn)).await.map(|()| self)
     }
@@ -119,7 +120,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.places.state.lock();
-        // Under this lock it has a place, or it is among those who wait; after a refusal it is neither.
+        // Under this lock it either has a place or is in the queue. After a refusal it is neither.
         if self.turn.is_granted() {
             state.used -= self.bytes;
         } else {
@@ -136,7 +137,7 @@ pub(crate) fn wait(place: Result<Option<Place>, Error>) -> Result<Option<Place>,
     place?.map(Place::wait).transpose()
 }
 
-/// The same as a future.
+/// Like [`wait`], as a future.
 pub(crate) async fn arrival(place: Result<Option<Place>, Error>) -> Result<Option<Place>, Error> {
     match place? {
         Some(place) => place.arrival().await.map(Some),
@@ -171,7 +172,7 @@ mod tests {
         let (first, second) = (take(&places, HALF), take(&places, HALF));
         let (long, short) = (take(&places, HALF), take(&places, UNPLACED_LEN_MAX + 1));
         assert!(first.turn.is_granted() && second.turn.is_granted());
-        // The short one would fit first, and the long one might wait for ever.
+        // The short one would fit sooner, but then the long one might wait for ever.
         assert!(!long.turn.is_granted() && !short.turn.is_granted());
         drop(first);
         assert!(long.turn.is_granted() && !short.turn.is_granted());
@@ -213,7 +214,7 @@ mod tests {
         assert_eq!(places.state.lock().used, 0);
     }
 
-    /// Notes who of those that have asked, in their order, must have a place now.
+    /// Marks the requests, in their order, that must have a place now.
     fn note_given(asked: &mut [(Place, usize, bool)]) {
         let mut used: usize =
             asked.iter().filter(|(.., has)| *has).map(|(_, bytes, _)| bytes).sum();
@@ -239,7 +240,7 @@ mod tests {
                 match LENS.get(op) {
                     Some(bytes) => asked.push((take(&places, *bytes), *bytes, false)),
                     None if asked.is_empty() => {}
-                    // With its place, or while it waits for one.
+                    // Either with its place, or while it waits for one.
                     None => drop(asked.remove(at.index(asked.len()))),
                 }
                 note_given(&mut asked);

@@ -1,8 +1,9 @@
-//! The starts that wait, and the share of each scope.
+//! The starts that wait in the queue, and the share of each scope.
 //!
-//! A scope may have as many starts in the queue as there is room left for all others. So one that
-//! sends more than the disk takes has half of the queue, a second one half of what is left, and
-//! there is room for the start of yet another. Seventeen scopes have to do so until the queue is full.
+//! A scope may have as many starts in the queue as there is room left for all others. So a scope
+//! that sends more than the disk can take gets half of the queue, a second such scope gets half of
+//! what is left, and there is still room for a start of another. It takes seventeen such scopes to
+//! fill the queue.
 
 use std::collections::HashMap;
 
@@ -11,10 +12,10 @@ use crate::error::Bound;
 use crate::limits::STARTS_BYTES_MAX;
 
 pub(super) struct Starts {
-    /// Most that wait at one time.
+    /// Most starts that wait at one time.
     max: usize,
     all: Waiting,
-    /// Scopes of which any waits.
+    /// Scopes that have any starts waiting.
     scopes: HashMap<Box<[u8]>, Waiting>,
 }
 
@@ -25,12 +26,12 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// One more of so many bytes.
+    /// One more start, of `bytes`.
     fn and(self, bytes: usize) -> Self {
         Self { items: self.items + 1, bytes: self.bytes + bytes }
     }
 
-    /// One less.
+    /// One start less.
     fn without(self, bytes: usize) -> Self {
         Self { items: self.items - 1, bytes: self.bytes - bytes }
     }
@@ -41,7 +42,7 @@ impl Starts {
         Self { max, all: Waiting::default(), scopes: HashMap::new() }
     }
 
-    /// Takes room for a start of this scope. However many bytes it has, it fits if none waits.
+    /// Takes room for a start of this scope. A start of any length fits if no other is waiting.
     pub(super) fn take(&mut self, scope: &[u8], bytes: usize) -> Result<(), Bound> {
         let (all, ours) = (self.all, self.scopes.get(scope).copied().unwrap_or_default());
         let left = STARTS_BYTES_MAX.saturating_sub(all.bytes);
@@ -60,7 +61,7 @@ impl Starts {
         Ok(())
     }
 
-    /// These wait no longer.
+    /// Gives back the room of these items, which no longer wait.
     pub(super) fn leave<T: Queued>(&mut self, items: &[T]) {
         for item in items {
             if let Some(scope) = item.starts_in() {
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
     use crate::limits::STARTS_MAX;
 
-    /// Takes room for starts of a scope until one is refused, and says how many there were.
+    /// Takes room for starts of a scope until one is refused, and returns how many it took.
     fn fill(starts: &mut Starts, scope: &str, bytes: usize) -> (usize, Bound) {
         let mut taken = 0;
         loop {
@@ -109,7 +110,7 @@ mod tests {
         let mut starts = Starts::new(STARTS_MAX);
         assert_eq!(fill(&mut starts, "loud", 10), (STARTS_MAX / 2, Bound::ScopeShare));
         assert_eq!(fill(&mut starts, "second", 10), (STARTS_MAX / 4, Bound::ScopeShare));
-        // However many there are, there is room for another.
+        // However many starts there are, there's room for another.
         for scope in 0..1_000 {
             assert_eq!(starts.take(format!("{scope}").as_bytes(), 10), Ok(()));
         }
@@ -142,18 +143,18 @@ mod tests {
         assert_eq!((starts.all.items, starts.all.bytes), (0, 0));
     }
 
-    /// What waits, once more: each start by itself, in the order in which they came.
+    /// A model of the queue: each start separately, in the order of arrival.
     #[derive(Default)]
     struct Queue(Vec<(u8, usize)>);
 
     impl Queue {
-        /// How many wait, and their bytes.
+        /// How many starts wait, and their bytes.
         fn sum(&self, scope: Option<u8>) -> (usize, usize) {
             let of_scope = self.0.iter().filter(|(of, _)| scope.is_none_or(|scope| scope == *of));
             of_scope.fold((0, 0), |(items, sum), (_, bytes)| (items + 1, sum + bytes))
         }
 
-        /// What a start must be told.
+        /// What `take` must return for a start.
         fn expected(&self, max: usize, scope: u8, bytes: usize) -> Result<(), Bound> {
             let ((all, all_bytes), (ours, our_bytes)) = (self.sum(None), self.sum(Some(scope)));
             if all == max {
@@ -178,7 +179,7 @@ mod tests {
         const PARTS: [usize; 6] = [0, 10, 100, 1_000, 2_000, 7_000];
         let bytes = prop::sample::select(&PARTS[..]);
         let bytes = bytes.prop_map(|part| 1 + part * (STARTS_BYTES_MAX / 3_000));
-        // Every second start is of one scope.
+        // Every second start is in the same scope.
         let scope = prop_oneof![Just(0), 1..6_u8];
         prop_oneof![
             2 => (scope, bytes).prop_map(|(scope, bytes)| Op::Take { scope, bytes }),
@@ -186,13 +187,13 @@ mod tests {
         ]
     }
 
-    /// What is promised whatever the numbers are.
+    /// The guarantees that hold whatever the numbers are.
     fn check_shares(starts: &mut Starts, queue: &Queue, refused: Option<(Bound, usize)>) {
         for scope in 0..6 {
             let (ours, _) = queue.sum(Some(scope));
             assert!(2 * ours <= starts.max + 1, "{ours} of {} are of one scope", starts.max);
         }
-        // However much one has, another finds room for the same.
+        // However much one scope has, another finds room for the same.
         if let Some((Bound::ScopeShare, bytes)) = refused {
             assert_eq!(starts.take(b"another", bytes), Ok(()));
             starts.give_back(b"another", bytes);
@@ -228,7 +229,7 @@ mod tests {
                 }
                 check_shares(&mut starts, &queue, refused);
             }
-            // The rest leaves in any order.
+            // The rest leave in any order.
             while !queue.0.is_empty() {
                 let (scope, bytes) = queue.0.swap_remove(rest.index(queue.0.len()));
                 starts.give_back(&[scope], bytes);

@@ -1,4 +1,4 @@
-//! What the callers of one batch wait for.
+//! The object that the callers of one batch wait on.
 
 use std::task::Waker;
 
@@ -10,7 +10,7 @@ use crate::sync::{Condvar, Mutex};
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     state: Mutex<State>,
-    /// Signalled to those who block.
+    /// Signalled to the callers that block.
     changed: Condvar,
 }
 
@@ -24,13 +24,13 @@ struct State {
 enum Phase {
     #[default]
     Waiting,
-    /// One of the blocked callers is to lead.
+    /// One of the blocked callers must lead.
     Lead,
     Done(Result<(), Error>),
 }
 
 impl Turn {
-    /// Waits for the outcome; `None` if this caller is to lead instead.
+    /// Waits for the outcome. Returns `None` if this caller must lead instead.
     pub(super) fn wait(&self) -> Option<Result<(), Error>> {
         let mut state = self.state.lock();
         loop {
@@ -45,7 +45,7 @@ impl Turn {
         }
     }
 
-    /// Whether the end is known, and a good one.
+    /// Whether the outcome is known, and is `Ok`.
     pub(super) fn is_granted(&self) -> bool {
         matches!(self.state.lock().phase, Phase::Done(Ok(())))
     }
@@ -55,31 +55,32 @@ impl Turn {
         self.changed.notify_one();
     }
 
-    /// Ends the batch. Those who block are told at once, the others by [`Turn::announce`].
+    /// Finishes the batch. Callers that block are woken at once, the others by [`Turn::announce`].
     pub(super) fn finish(&self, outcome: Result<(), Error>) {
         self.state.lock().phase = Phase::Done(outcome);
         self.changed.notify_all();
     }
 }
 
-/// Those who do not block.
+/// The callers that don't block.
 #[derive(Default)]
 struct Listeners {
     wakers: Wakers,
-    /// What dropped futures have left to be run once the outcome is known.
+    /// Callbacks left by dropped futures, which are called once the outcome is known.
     on_done: Vec<Will>,
 }
 
 type Will = Box<dyn FnOnce(&Result<(), Error>) + Send>;
 
 impl Turn {
-    /// Whether there is anybody to tell by [`Turn::announce`].
+    /// Whether there is anyone to notify with [`Turn::announce`].
     pub(super) fn has_listeners(&self) -> bool {
         let Listeners { wakers, on_done } = &self.state.lock().listeners;
         !wakers.is_empty() || !on_done.is_empty()
     }
 
-    /// Tells those who do not block. No lock may be held: nobody knows what they do then.
+    /// Notifies the callers that don't block. No lock may be held, since wakers and callbacks may
+    /// do anything.
     pub(super) fn announce(&self) {
         let mut state = self.state.lock();
         let Phase::Done(outcome) = &state.phase else { return };
@@ -95,7 +96,7 @@ impl Turn {
 }
 
 impl Turn {
-    /// The outcome, if it is known. If not, the waker is kept in this place among all.
+    /// The outcome, if it is known. If not, keeps the waker at `place`.
     pub(super) fn poll(
         &self,
         waker: Waker,
@@ -111,8 +112,8 @@ impl Turn {
         None
     }
 
-    /// The future at this place waits no longer, and wants this done when the outcome is known; at
-    /// once if it is.
+    /// Removes the future at this place, which no longer waits, and calls `done` once the outcome
+    /// is known: right away if it is known already.
     pub(super) fn then(
         &self,
         place: Option<Place>,
