@@ -11,7 +11,7 @@ use super::body::BodyError;
 use super::{Body, Problem};
 use crate::limits::SCOPE_LEN_MAX;
 
-/// So that there is room for the digest of a path beside it.
+/// Leaves room for the digest of a path.
 const WITHIN_LEN_MAX: u8 = 200;
 
 type Derive = dyn Fn(&Parts) -> Result<Vec<u8>, Refusal> + Send + Sync;
