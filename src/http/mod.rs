@@ -95,7 +95,7 @@
 //! | has an invalid key, or two keys | 400 [`KeyMalformed`](Problem::KeyMalformed), [`KeyTooLong`](Problem::KeyTooLong), [`KeyRepeated`](Problem::KeyRepeated) |
 //! | has a body that is too long, ends early, or doesn't arrive in time | 413 [`BodyTooLarge`](Problem::BodyTooLarge), 400 [`BodyUnreadable`](Problem::BodyUnreadable), 408 [`BodyTooSlow`](Problem::BodyTooSlow) |
 //! | has a body that can't be compared [by what it means](#which-requests-are-the-same) | 400 [`BodyNotComparable`](Problem::BodyNotComparable) |
-//! | meets a store that can't answer, or too many requests under way | 503 [`Unavailable`](Problem::Unavailable): it is never run without the store |
+//! | meets a store that can't answer, or too much work under way | 503 [`Unavailable`](Problem::Unavailable): it is never run without the store |
 //! | ran, but its response could not be stored | 500 [`OutcomeUnknown`](Problem::OutcomeUnknown) |
 //! | ran, but its handler panicked | the panic propagates, as without the layer: put a layer that catches panics, such as `CatchPanicLayer`, outside |
 //!

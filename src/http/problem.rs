@@ -54,7 +54,7 @@ pub enum Problem {
     /// 500: the server doesn't know whose request this is: its scope is missing, empty, or longer
     /// than 255 bytes. Nothing was run.
     NoScope,
-    /// 503 with `Retry-After`: the store could not answer in time, or too many requests are under
+    /// 503 with `Retry-After`: the store could not answer in time, or too much work is under
     /// way. Nothing was run.
     Unavailable,
     /// 500: the request may have been started, and its outcome could not be stored. It may have
