@@ -1,12 +1,12 @@
-//! What a client can say of an object.
+//! What a client can say about an object.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The longest body of a request, in bytes, and so the most that an object has.
+/// The longest body of a request, in bytes. It bounds the size of an object.
 pub const BODY_LEN_MAX: usize = 64 * 1024;
 const NAME_LEN_MAX: usize = 200;
-/// As long as an address may be on its way through SMTP.
+/// The longest address that SMTP can carry.
 const EMAIL_LEN_MAX: usize = 254;
 
 const NO_NAME: &str = "`name` must be a string of 1 to 200 bytes, without control characters";
@@ -17,7 +17,7 @@ const NO_EMAIL: &str = "`email` must be an address of at most 254 bytes, such as
 pub struct Fields {
     pub name: Option<String>,
     pub email: Option<String>,
-    /// All else that the client has sent. A number has what 64 bits of floating point keep of it.
+    /// Everything else that the client has sent. A number is kept as 64 bits of floating point.
     pub further: Map<String, Value>,
 }
 
@@ -25,13 +25,13 @@ pub struct Fields {
 #[derive(Debug, Default)]
 pub struct Wanted {
     pub fields: Fields,
-    /// Whether the email address is to be verified before there is such an object.
+    /// Whether the email address is to be verified before the object exists.
     pub verify: bool,
 }
 
 impl Wanted {
-    /// Takes a body apart. One that is empty asks for an object without fields, as in the documentation
-    /// of the API. Of a field that is there twice, the last counts.
+    /// Parses a body. An empty body asks for an object without fields, as in the documentation of
+    /// the API. If a field appears twice, the last one counts.
     pub fn parse(body: &[u8]) -> Result<Self, &'static str> {
         if body.is_empty() {
             return Ok(Self::default());
@@ -56,7 +56,7 @@ impl Wanted {
     }
 }
 
-/// The text of a field, if it has one, or what is said of a wrong one.
+/// The text of a field, if it has any, or the refusal if it is invalid.
 fn text(
     value: Option<Value>,
     is_valid: impl Fn(&str) -> bool,
@@ -75,7 +75,7 @@ fn is_name(name: &str) -> bool {
         && !name.contains(|char: char| char.is_control())
 }
 
-/// Whether this may be an address. Only a mail that arrives says that it is one.
+/// Whether this looks like an address. Only a mail that arrives proves that it is one.
 fn is_email(email: &str) -> bool {
     let Some((local, domain)) = email.rsplit_once('@') else { return false };
     email.len() <= EMAIL_LEN_MAX

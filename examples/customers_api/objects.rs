@@ -1,5 +1,5 @@
-//! The objects that the service keeps, in one file: a line of JSON for each change, durable before
-//! anybody is told of it, and for each change that waits for a verification.
+//! The objects of the service, in one file with a line of JSON for each change, and for each change
+//! that waits for a verification. A line is durable before its change is reported or visible.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -20,7 +20,7 @@ pub enum Kind {
     Vendor,
 }
 
-/// Whose object it is, what it is, and its number.
+/// Whose object it is, its kind, and its number.
 pub type Name = (String, Kind, u64);
 
 /// One line of the file.
@@ -39,22 +39,22 @@ pub struct Change {
     pub id: u64,
     /// `None` if the object was deleted.
     pub object: Option<Object>,
-    /// The operation that made the change, if its request had an idempotency key: if it is here, it
-    /// has happened.
+    /// The operation that made the change, if its request had an idempotency key. If an operation
+    /// is recorded here, it has happened.
     pub operation: Option<String>,
 }
 
-/// An object is to be made as soon as its email address is verified.
+/// A request for an object that is made once its email address is verified.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Asked {
-    /// The operation, as the provider and `Change::operation` have it.
+    /// The name of the operation, as in `Change::operation` and for the provider.
     pub operation: String,
     pub tenant: String,
     pub kind: Kind,
     pub fields: Fields,
     /// The idempotency key of the request, in the scope of the tenant.
     pub key: String,
-    /// Which life of the key it is: when it began, in milliseconds of Unix time.
+    /// When the key was begun, in milliseconds of Unix time: tells its uses apart.
     pub begun_at: u64,
 }
 
@@ -103,8 +103,8 @@ impl State {
 }
 
 impl Objects {
-    /// Reads the file, and starts the thread that writes it. A kill may have left a part of a last
-    /// line, which nobody was told of: it is cut off.
+    /// Reads the file, and starts the thread that writes it. A kill may have left part of a last
+    /// line. It was never acknowledged, so it is cut off.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         let mut state = State::default();
@@ -132,14 +132,14 @@ impl Objects {
         lock(&self.state)
     }
 
-    /// A number that no object has.
+    /// A number that no object has yet.
     pub fn new_id(&self) -> u64 {
         let mut state = self.state();
         state.last_id += 1;
         state.last_id
     }
 
-    /// Makes a line durable. Whether it was: if not, nobody knows.
+    /// Makes a line durable, and returns whether it is. If not, it may or may not be in the file.
     pub async fn write(&self, line: Line) -> bool {
         let (done, outcome) = oneshot::channel();
         self.writer.send((line, done)).is_ok() && outcome.await.unwrap_or(false)
@@ -157,24 +157,24 @@ impl Objects {
         state.objects.range(first..=last).map(|((.., id), of)| (*id, of.clone())).collect()
     }
 
-    /// What an operation has changed, if it came that far.
+    /// The change that an operation made, if it got that far.
     pub fn find(&self, operation: &str) -> Option<Change> {
         self.state().operations.get(operation).cloned()
     }
 
-    /// What an operation will make once it is verified.
+    /// What an operation will make once the address is verified.
     pub fn find_asked(&self, operation: &str) -> Option<Asked> {
         self.state().asked.get(operation).cloned()
     }
 }
 
-/// A thread that panics has changed nothing by halves.
+/// A thread that panics leaves no half-made change.
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes what is sent, with one fsync for all that has come meanwhile. After a failure it writes
-/// no more: nobody knows what the file has then.
+/// Writes the lines that are sent, with one fsync for all that have arrived in the meantime. After
+/// a failure it stops writing, because the contents of the file are then unknown.
 fn write_all(
     file: &mut File,
     lines: &mpsc::Receiver<(Line, oneshot::Sender<bool>)>,
@@ -188,7 +188,7 @@ fn write_all(
         }
         for (line, done) in batch {
             lock(state).apply(line);
-            // A client that has left is not told.
+            // The receiver is gone if the client has disconnected.
             let _ = done.send(true);
         }
     }

@@ -1,4 +1,4 @@
-//! The service as a process: its flags, and its life from the open of the store to its close.
+//! The service as a process: its flags, and its life from opening the store to closing it.
 
 use std::error::Error;
 use std::io;
@@ -26,26 +26,26 @@ pub struct Flags {
     /// The directory of the store. The objects are in `objects.log` beside it.
     #[arg(long, default_value = "customers/store")]
     pub store: PathBuf,
-    /// How long an idempotency key stays used: a number with ms, s, m or h.
+    /// How long an idempotency key is kept: a number with ms, s, m or h.
     #[arg(long, default_value = "24h", value_parser = duration)]
     pub retention: Duration,
     /// When a request counts as run.
     #[arg(long, default_value = "by-handler")]
     pub start: When,
-    /// Lets a request whose key is in flight wait for the outcome, instead of a 409.
+    /// Lets a request whose key is in flight wait for the outcome instead of getting a 409.
     #[arg(long)]
     pub wait: bool,
     /// Refuses a POST or PUT without an idempotency key.
     #[arg(long)]
     pub require_key: bool,
-    /// How long a create takes.
+    /// How long it takes to create an object.
     #[arg(long, default_value = "0ms", value_parser = duration)]
     pub delay: Duration,
-    /// Where the provider of verifications listens. Without one, the service verifies by itself.
+    /// Where the verification provider listens. Without one, the service verifies by itself.
     #[arg(long, requires = "secret_file")]
     pub provider: Option<SocketAddr>,
-    /// The file with the secret that the service and the provider send each other. Without one, it is
-    /// drawn by lot.
+    /// The file with the secret that the service and the provider send each other. Without one, the
+    /// secret is random.
     #[arg(long)]
     pub secret_file: Option<PathBuf>,
 }
@@ -56,7 +56,7 @@ pub enum When {
     ByHandler,
 }
 
-/// The longest that a request waits with `--wait`, and that the end of the service waits for a handler.
+/// The longest that a request waits with `--wait`, and that a shutdown waits for the handlers.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -80,7 +80,7 @@ fn secret(file: Option<&Path>) -> Result<String, Box<dyn Error>> {
         return Ok(blake3::Hash::from(secret).to_string());
     };
     let secret = std::fs::read_to_string(file)?.trim().to_owned();
-    // It is sent as a header.
+    // It's sent as a header.
     let is_sendable = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic());
     if is_sendable { Ok(secret) } else { Err("the secret must be of visible ASCII".into()) }
 }
@@ -114,8 +114,8 @@ pub async fn serve(flags: Flags) -> Result<(), Box<dyn Error>> {
         router = router.merge(provider::router(service));
     }
     axum::serve(listener, router).with_graceful_shutdown(told_to_end()?).await?;
-    // A client may have left before its handler was done. What waits for an event is interrupted, and
-    // the event finds it at the next start.
+    // A client may have left before its handler was done. An operation that waits for an event is
+    // interrupted, and the event finds it after the next start.
     layer.drain(WAIT_MAX).await;
     tokio::task::spawn_blocking(move || store.close()).await??;
     Ok(())

@@ -1,5 +1,5 @@
 //! Objects that are made once a provider has verified their email address: the question to the
-//! provider, and the webhook by which it answers.
+//! provider, and the webhook that receives the answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,23 +20,23 @@ use super::api::Api;
 use super::exchange::{Peer, SECRET};
 use super::objects::{Asked, Change, Line, Object};
 
-/// Where a provider takes questions.
+/// Where a provider accepts questions.
 pub const PROVIDER_PATH: &str = "/provider/verifications";
-/// Where the service takes its events.
+/// Where the service receives the provider's events.
 pub const WEBHOOK_PATH: &str = "/webhooks/verification";
 
-/// How long the service waits before it asks a provider again that has not answered.
+/// How long the service waits before it asks the provider again, if it got no answer.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What the provider is asked. It takes each operation once, however often it is asked for.
+/// A question to the provider. The provider accepts each operation once, however often it is asked.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Question {
     pub operation: String,
     pub email: String,
 }
 
-/// What the provider says in the end. It says so until it is answered with a 2xx, so it may say it more
-/// than once, and before its answer to the question has arrived.
+/// The provider's verdict. The provider sends it until it gets a 2xx, so it may arrive more than
+/// once, and before the answer to the question has.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Event {
     pub operation: String,
@@ -50,11 +50,11 @@ pub enum Outcome {
     Failed,
 }
 
-/// The provider, and the events that it sends. Clones share them.
+/// The provider, and the handling of its events. Clones share them.
 #[derive(Clone)]
 pub struct Verification {
     provider: Peer,
-    /// Events are taken one by one, so that two of one operation do not meet.
+    /// Events are handled one at a time, so that two of one operation don't interfere.
     turn: Arc<Mutex<()>>,
 }
 
@@ -64,23 +64,23 @@ impl Verification {
     }
 }
 
-/// What became of a question.
+/// The outcome of asking the provider.
 #[derive(PartialEq, Eq)]
 enum Answer {
     Accepted,
-    /// The provider will not verify this, and send no event.
+    /// The provider won't verify this, and will send no event.
     Refused,
-    /// It has heard the question, or not.
+    /// The provider may or may not have received the question.
     None,
 }
 
 impl Api {
     /// Leaves the creation of an object to the webhook, then asks the provider.
     pub async fn verify(self, operation: &Operation, asked: Asked) -> Response {
-        // The event finds its operation by this line, so it is there before anybody is asked.
+        // The event finds its operation by this line, so it's written before the provider is asked.
         let is_known = self.objects.write(Line::Asked(asked.clone())).await;
-        // The event may be faster than the provider's answer, so the key is not held while that is waited
-        // for.
+        // The event may arrive before the provider's answer, so the key must not be held while
+        // waiting for that.
         if !is_known || !operation.leave() {
             let response = problem(StatusCode::SERVICE_UNAVAILABLE, "nobody was asked");
             return with_effect(response, Effect::DidNotHappen(()));
@@ -104,7 +104,7 @@ impl Api {
         }
     }
 
-    /// Asks until the provider has heard it, or nothing is to be asked any more.
+    /// Asks until the provider has answered, or the operation is no longer open.
     async fn ask_again(self, asked: Asked) {
         while matches!(self.is_open(&asked), Ok(true)) {
             tokio::time::sleep(AGAIN).await;
@@ -123,8 +123,8 @@ impl Api {
         }
     }
 
-    /// Whether the operation waits for its event. After its key was freed, the next operation of that key
-    /// is another one.
+    /// Whether the operation still waits for its event. If its key was freed, the next operation of
+    /// that key is a different one.
     fn is_open(&self, asked: &Asked) -> Result<bool, Error> {
         let Some(key) = key_of(asked) else { return Ok(false) };
         let known = self.store.get(&key)?;
@@ -136,7 +136,7 @@ impl Api {
         Ok(is_open)
     }
 
-    /// Ends an operation as the provider says, unless it has ended: then nothing is changed.
+    /// Ends an operation as the provider says. If it has already ended, nothing changes.
     async fn settle(&self, operation: &str, outcome: Outcome) -> Result<(), String> {
         let _alone = self.verification.turn.lock().await;
         let Some(asked) = self.objects.find_asked(operation) else { return Ok(()) };
@@ -145,7 +145,8 @@ impl Api {
             return Ok(());
         }
         tokio::time::sleep(self.delay / 2).await;
-        // A kill, or somebody who held the key, may have kept an earlier event from its end.
+        // An earlier event may have made the object without ending the operation: there was a kill,
+        // or the key was held.
         let made = match (self.objects.find(operation), outcome) {
             (None, Outcome::Verified) => Some(self.make(asked).await?),
             (made, _) => made,
@@ -160,7 +161,7 @@ impl Api {
         };
         match ended {
             Ok(()) | Err(FinishError::NotExecuting) => Ok(()),
-            // A retry may hold the key for a moment. The provider is to say it again.
+            // A retry may hold the key for a moment. The provider has to send the event again.
             Err(error) => Err(error.to_string()),
         }
     }
@@ -179,7 +180,7 @@ fn key_of(asked: &Asked) -> Option<Key> {
     Key::scoped(&asked.tenant, &asked.key).ok()
 }
 
-/// Takes an event of the provider.
+/// Handles an event from the provider.
 pub async fn webhook(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
     if !is_secret(&headers, &api.verification.provider.secret) {
         return problem(StatusCode::UNAUTHORIZED, "the secret is not known");
@@ -187,18 +188,18 @@ pub async fn webhook(State(api): State<Api>, headers: HeaderMap, body: Bytes) ->
     let Ok(event) = serde_json::from_slice::<Event>(&body) else {
         return bad_request("the body must have an `operation` and an `outcome`");
     };
-    // A provider that hangs up must not end this on its way: what is being written then could not be seen
-    // by the next event.
+    // If the provider hangs up, this must continue to its end: the next event could not see a write
+    // that is still under way.
     let settle = async move { api.settle(&event.operation, event.outcome).await };
     match tokio::spawn(settle).await {
-        // Also for an operation that is not known any more: to send the event again would not help.
+        // Also for an operation that is no longer known: sending the event again would not help.
         Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
         Ok(Err(why)) => problem(StatusCode::SERVICE_UNAVAILABLE, &why),
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the outcome is unknown"),
     }
 }
 
-/// Whether a request has the shared secret. Digests are compared, in constant time.
+/// Whether a request has the shared secret. Its digests are compared in constant time.
 pub fn is_secret(headers: &HeaderMap, secret: &str) -> bool {
     let sent = headers.get(SECRET);
     sent.is_some_and(|sent| blake3::hash(sent.as_bytes()) == blake3::hash(secret.as_bytes()))

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use crate::key::Key;
 use crate::sync::Mutex;
 
-/// Keys that are remembered at one time. Of more than these, some are asked about sooner.
+/// The most keys that are remembered at one time. Keys beyond that may be asked about sooner.
 const KEYS_MAX: usize = 4096;
 
 const PAUSE_DEFAULT: Duration = Duration::from_secs(1);
 
-/// The keys that the hook has refused a moment ago.
+/// The keys that the hook has just refused.
 pub(super) struct Asks {
     pause: Duration,
     refused: Mutex<HashMap<Key, Instant>>,
@@ -28,7 +28,7 @@ impl Asks {
         Self { pause, refused: Mutex::default() }
     }
 
-    /// How long until the hook may be asked about a key; `None` if it may be now.
+    /// How long until the hook may be asked about a key; `None` if it may be asked now.
     pub(super) fn left(&self, key: &Key, now: Instant) -> Option<Duration> {
         let refused = *self.refused.lock().get(key)?;
         let left = self.pause.saturating_sub(now.saturating_duration_since(refused));

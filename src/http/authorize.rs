@@ -9,7 +9,7 @@ use crate::sync::Arc;
 
 type Asked = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
 
-/// A hook that says so.
+/// The hook that decides this.
 #[derive(Clone)]
 pub(super) struct Authorize(Arc<dyn Fn(Parts) -> Asked + Send + Sync>);
 

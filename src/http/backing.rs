@@ -1,4 +1,4 @@
-//! All that the layer asks of a store.
+//! Everything that the layer asks of a store.
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ impl Backing {
         self.store.is(&other.store)
     }
 
-    /// What the store says of a request, after waiting for an outcome if that is wanted.
+    /// What the store answers to a request. Waits for the outcome of a key in flight, if `wait` is
+    /// set.
     pub(super) async fn begin(
         &self,
         key: &Key,
@@ -48,8 +49,8 @@ impl Backing {
 pub(super) struct Limit(pub(super) Option<Duration>);
 
 impl Limit {
-    /// What a call gives; `None` if it takes longer. It goes on then in a task of its own, and this gets
-    /// what it has given.
+    /// The output of a call; `None` if the call takes longer than the limit. It then continues in a
+    /// separate task, which passes its output to `late`.
     async fn within<T: Send + 'static, L: Future<Output = ()> + Send + 'static>(
         self,
         call: impl Future<Output = T> + Send + 'static,
@@ -65,8 +66,8 @@ impl Limit {
     }
 }
 
-/// In the extensions of a request that runs: the store that has its key in hand, and that key. A
-/// handler may send requests of its own with these extensions, which have other keys.
+/// In the extensions of a request that runs: the store that holds its key, and the key. A handler
+/// may send requests of its own with these extensions, under other keys.
 #[derive(Clone)]
 pub(super) struct Within {
     pub(super) backing: Backing,
@@ -74,7 +75,7 @@ pub(super) struct Within {
 }
 
 impl Within {
-    /// Whether this is the request of that key in that store.
+    /// Whether this is the request with this key in this store.
     pub(super) fn is(&self, backing: &Backing, name: &[u8]) -> bool {
         self.backing.is(backing) && self.key.as_bytes() == name
     }
@@ -87,7 +88,7 @@ pub(super) enum Claim {
 }
 
 impl Claim {
-    /// The same with another retention. That of one that was interrupted is stored already.
+    /// Sets another retention. An interrupted operation keeps the one that is already stored.
     pub(super) fn with_retention(self, retention: Duration) -> Self {
         match self {
             Self::Fresh(permit) => Self::Fresh(permit.with_retention(retention)),
@@ -95,7 +96,7 @@ impl Claim {
         }
     }
 
-    /// Starts it. One that starts too late has not run.
+    /// Starts the operation. A start that misses the limit counts as not run.
     pub(super) async fn start(self, limit: Limit) -> Result<Execution, StartError> {
         let start = async {
             match self {
@@ -105,7 +106,7 @@ impl Claim {
         };
         let started = limit.within(start, |late| async {
             if let Ok(execution) = late {
-                // Nobody is left to be told of a failure, which leaves the key interrupted.
+                // No caller is left to report a failure to. The key is then interrupted.
                 let _ = leave_now(execution).await;
             }
         });
@@ -113,7 +114,8 @@ impl Claim {
     }
 }
 
-/// Ends an attempt that has not had its effect: its key is free, or interrupted as before. Whether it has.
+/// Ends an attempt that had no effect: its key becomes free, or interrupted as before. Returns
+/// whether that succeeded.
 pub(super) async fn leave(execution: Execution, limit: Limit) -> bool {
     limit.within(leave_now(execution), |_| async {}).await.is_some_and(|left| left.is_ok())
 }
@@ -121,13 +123,13 @@ pub(super) async fn leave(execution: Execution, limit: Limit) -> bool {
 async fn leave_now(execution: Execution) -> Result<(), Error> {
     match did_not_happen(execution.attempt()) {
         Leaves::Free => execution.abandon_async().await,
-        // Dropping the execution leaves it.
+        // Dropping the execution leaves the key interrupted.
         Leaves::Interrupted => Ok(()),
     }
 }
 
-/// Stores the bytes of a response; or that there was one, if they are to be left out or too many.
-/// Whether it has.
+/// Stores the bytes of a response, or only that there was one if they are too long or to be left
+/// out. Returns whether it was stored.
 pub(super) async fn keep<H>(handle: H, bytes: Vec<u8>, is_left_out: bool, limit: Limit) -> bool
 where
     H: Completable + Send + 'static,

@@ -26,18 +26,18 @@ pub(super) struct Whole {
 /// Why a body could not be read.
 pub type BodyError = Box<dyn Error + Send + Sync>;
 
-/// The body of a request that the layer hands to the handler, and of a response that it sends.
+/// The body of a request that the layer passes to the handler, and of a response that it sends.
 ///
-/// One that the layer has read knows its length. Any other is passed on as it comes.
+/// If the layer has read the body, its length is known. Any other body is streamed through.
 pub struct Body {
     first: Bytes,
-    /// Behind a lock, so that servers can take it that want a body to be `Sync`.
+    /// Behind a lock, because some servers need a body to be `Sync`.
     rest: Option<Mutex<UnsyncBoxBody<Bytes, BodyError>>>,
     trailers: Option<Box<HeaderMap>>,
 }
 
 impl Body {
-    /// A body that is read while it is sent.
+    /// A body that is read while it's sent.
     pub fn new<B>(body: B) -> Self
     where
         B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
@@ -51,14 +51,14 @@ impl Body {
         Self { first: data, rest: None, trailers: trailers.map(Box::new) }
     }
 
-    /// Reads the body to its end, if it has no more than this many bytes.
+    /// Reads the body to its end, unless it has more than `len_max` bytes.
     pub(super) async fn read(self, len_max: usize) -> Result<Read, BodyError> {
         let mut reading = Reading::new(self, len_max, None);
         let stop = poll_fn(|context| reading.poll(context)).await?;
         Ok(reading.stop(stop))
     }
 
-    /// Reads what is there of the body already, up to the same limit.
+    /// Reads what is already there of the body, up to the same limit.
     pub(super) async fn read_ahead(self, len_max: usize) -> Result<Ahead, BodyError> {
         let mut reading = Reading::new(self, len_max, None);
         match poll_fn(|context| Poll::Ready(reading.poll(context))).await {
@@ -67,7 +67,8 @@ impl Body {
         }
     }
 
-    /// Reads the body of a request, if it has no more than this many bytes, and if there is room for it.
+    /// Reads the body of a request, unless it has more than `len_max` bytes or there is no room for
+    /// it.
     pub(super) async fn read_request(
         self,
         len_max: usize,
@@ -81,7 +82,7 @@ impl Body {
             }
             Ok(Stop::TooLong) => Err(Problem::BodyTooLarge),
             Ok(Stop::NoRoom) => Err(Problem::Unavailable),
-            // A layer further out has refused to read on.
+            // A layer further out has refused to read more.
             Err(error) if is_too_long(&*error) => Err(Problem::BodyTooLarge),
             Err(_) => Err(Problem::BodyUnreadable),
         }
@@ -92,20 +93,20 @@ fn is_too_long(error: &(dyn Error + 'static)) -> bool {
     error.is::<LengthLimitError>() || error.source().is_some_and(is_too_long)
 }
 
-/// What reading a body has given.
+/// The outcome of reading a body.
 pub(super) enum Read {
     Whole(Whole),
-    /// It is longer than was asked for: what was read of it, and all of it.
+    /// The body is longer than the limit: its first part, and the whole of it.
     TooLong {
         start: Bytes,
         body: Body,
     },
 }
 
-/// What was there of a body.
+/// What was already there of a body.
 pub(super) enum Ahead {
     Ended(Read),
-    /// More is to come; nobody has seen what was read.
+    /// More is to come. What was read so far is in this body again.
     GoesOn(Body),
 }
 
@@ -117,7 +118,7 @@ struct Reading {
     len_max: usize,
 }
 
-/// Why no more of a body is read.
+/// Why reading a body stopped.
 #[derive(Clone, Copy)]
 enum Stop {
     End,
@@ -170,10 +171,10 @@ impl Reading {
         Whole { data: self.pieces.join(), trailers: self.trailers }
     }
 
-    /// The body as it was: what was read is sent first.
+    /// Restores the body: what was read comes first.
     fn put_back(self) -> (Bytes, Body) {
         let (start, mut body) = (self.pieces.join(), self.body);
-        // It may be that nothing was read, since the body has said how long it is.
+        // Nothing was read if the body's declared length was already over the limit.
         if !start.is_empty() {
             body.first = start.clone();
         }
@@ -181,28 +182,28 @@ impl Reading {
     }
 }
 
-/// What was read of a body. Most come in one piece, which is not copied. More than one are: each piece
-/// keeps the whole buffer alive that its server has read it into.
+/// What was read of a body. Most bodies come in one piece, which isn't copied. Several pieces are
+/// copied, because each one keeps alive the whole buffer that the server read it into.
 #[derive(Default)]
 struct Pieces {
     len: usize,
-    /// What the body has said that it is long, if it has.
+    /// The length that the body declared; 0 if it declared none.
     said: usize,
     one: Bytes,
-    /// All of them, from the second on.
+    /// All the pieces, once there is a second one.
     chunks: Vec<BytesMut>,
-    /// How much is in the chunks.
+    /// How many bytes are in the chunks.
     copied: usize,
-    /// The room that they take, if that is counted.
+    /// The room that the pieces take, if that is counted.
     share: Option<Share>,
 }
 
-/// No chunk is longer, so that little of the last one is empty.
+/// No chunk is longer, so little of the last one stays empty.
 const CHUNK_LEN_MAX: usize = 64 * 1024;
 const CHUNK_LEN_MIN: usize = 1024;
 
 impl Pieces {
-    /// `false` if there is no room for it.
+    /// Returns `false` if there is no room for the piece.
     fn push(&mut self, piece: Bytes) -> bool {
         if self.share.as_mut().is_some_and(|share| !share.take(piece.len())) {
             return false;
@@ -229,7 +230,8 @@ impl Pieces {
             let spare = self.chunks.last().map_or(0, |last| last.capacity() - last.len());
             if spare == 0 {
                 let len = self.len.clamp(CHUNK_LEN_MIN, CHUNK_LEN_MAX);
-                // The last chunk of a body whose length is known has no more than that.
+                // If the length of the body is known, the last chunk is no longer than what is
+                // left.
                 let left = self.said.saturating_sub(self.copied);
                 let len = if left == 0 { len } else { len.min(left) };
                 self.chunks.push(BytesMut::with_capacity(len));
@@ -250,7 +252,7 @@ impl Pieces {
             1 => self.chunks.remove(0).freeze(),
             _ => {
                 let mut joined = Vec::with_capacity(self.len);
-                // Each is gone before the next is copied.
+                // Each chunk is freed before the next is copied.
                 self.chunks.into_iter().for_each(|chunk| joined.extend_from_slice(&chunk));
                 joined.into()
             }
@@ -287,7 +289,7 @@ impl http_body::Body for Body {
         let first = self.first.len() as u64;
         let Some(rest) = &self.rest else {
             let mut hint = SizeHint::with_exact(first);
-            // A body of a known length has no trailers in HTTP/1.1.
+            // In HTTP/1.1 a body with a known length can't have trailers.
             if self.trailers.is_some() {
                 hint = SizeHint::new();
                 hint.set_lower(first);
@@ -304,7 +306,7 @@ impl http_body::Body for Body {
     }
 }
 
-/// No bytes at all: layers around this one answer with it.
+/// An empty body: layers around this one answer with it.
 impl Default for Body {
     fn default() -> Self {
         Self::whole(Bytes::new(), None)
@@ -323,7 +325,7 @@ impl From<Bytes> for Body {
     }
 }
 
-/// It shows nothing of what is sent.
+/// Shows nothing of what is sent.
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Body").finish_non_exhaustive()
@@ -343,7 +345,7 @@ mod tests {
         is_both::<Body>();
     }
 
-    /// Layers such as those for CORS and time limits answer with it, right around this one.
+    /// Layers such as those for CORS and time limits, right around this one, answer with it.
     #[test]
     fn a_default_body_is_empty() {
         let body = Body::default();

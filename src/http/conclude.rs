@@ -1,4 +1,4 @@
-//! What becomes of a started operation whose handler has answered.
+//! How a started operation ends once its handler has answered.
 
 use http::header::CONTENT_LENGTH;
 use http::response::Parts;
@@ -15,7 +15,7 @@ use crate::observe;
 use crate::rules::effect::Effect;
 use crate::sync::Arc;
 
-/// An operation that waits for what its response says of it.
+/// A started operation whose response decides how it ends.
 pub(super) struct Conclusion {
     pub(super) config: Arc<Config>,
     pub(super) operation: Operation,
@@ -25,11 +25,11 @@ pub(super) struct Conclusion {
 }
 
 impl Conclusion {
-    /// Ends the operation as its response says, and gives that to be sent.
+    /// Ends the operation as its response says, and returns the response to send.
     pub(super) async fn conclude(self, response: Response<Body>) -> Response<Body> {
         let (head, body) = response.into_parts();
         let said = self.operation.said();
-        // Of a call whose trailers are still to come only the handler's own word is known.
+        // While a call's trailers are still to come, only the handler's own word counts.
         let effect = if self.awaits_trailers(&head) {
             outcome::effect(&head, said, |_| Effect::Done(()))
         } else {
@@ -41,7 +41,7 @@ impl Conclusion {
         let len_max = self.config.response_len_max;
         let is_stream = (self.config.streams)(&head) && !head.headers.contains_key(CONTENT_LENGTH);
         let read = if is_stream {
-            // What ends at once can be held until it is stored, as any other response is.
+            // A stream that ends at once can be held until it's stored, like any other response.
             match body.read_ahead(len_max).await {
                 Ok(Ahead::Ended(Read::Whole(whole))) => Ok(Read::Whole(whole)),
                 Ok(Ahead::Ended(Read::TooLong { body, .. }) | Ahead::GoesOn(body)) => {
@@ -64,7 +64,7 @@ impl Conclusion {
         self.config.is_grpc && !grpc::has_status(&head.headers)
     }
 
-    /// What a response says of the effect, now that its trailers are known.
+    /// What a response says about the effect, now that its trailers are known.
     fn effect(&self, head: &Parts, trailers: Option<&HeaderMap>) -> Effect {
         let mut head = head.clone();
         if let Some(trailers) = trailers {
@@ -73,7 +73,7 @@ impl Conclusion {
         outcome::effect(&head, self.operation.said(), &*self.config.effect_of)
     }
 
-    /// Ends an operation whose response was read, and gives that to be sent.
+    /// Ends an operation whose response was read, and returns the response to send.
     async fn end(self, head: Parts, read: Read) -> Response<Body> {
         if let Read::Whole(whole) = &read {
             let effect = self.effect_of_whole(&head, whole);
@@ -91,14 +91,14 @@ impl Conclusion {
         if self.awaits_trailers(head) {
             return self.effect(head, whole.trailers.as_ref());
         }
-        // A layer further in has refused the request, in this process or behind a network.
+        // A layer further in has refused the request, in this process or across a network.
         let problem = Problem::in_response(head, &whole.data);
         problem.map_or(Effect::Done(()), |problem| {
             outcome::of_problem(problem, self.operation.said().has_begun)
         })
     }
 
-    /// Ends an operation that has no result, and gives the response to be sent.
+    /// Ends an operation that has no result, and returns the response to send.
     async fn leave(self, effect: Effect, response: Response<Body>) -> Response<Body> {
         if leave(self.execution, effect, self.config.backing.limit).await {
             response
@@ -107,8 +107,8 @@ impl Conclusion {
         }
     }
 
-    /// Ends an operation whose response was sent as it came, before its end is told. Whether that may be
-    /// told as it is.
+    /// Ends an operation whose response was streamed, before the end of the stream is sent. Returns
+    /// whether the stream may end normally.
     pub(super) async fn end_stream(
         self,
         head: &Parts,
@@ -127,7 +127,7 @@ impl Conclusion {
     }
 }
 
-/// Ends an operation that has no result. Whether its key is left as that says.
+/// Ends an operation that has no result. Returns whether its key is left as `effect` says.
 async fn leave(execution: Execution, effect: Effect, limit: Limit) -> bool {
     match effect {
         Effect::DidNotHappen(()) => {
@@ -146,8 +146,8 @@ async fn leave(execution: Execution, effect: Effect, limit: Limit) -> bool {
 }
 
 impl Config {
-    /// Stores a response, then gives it to be sent. `None` if it is not stored: a client must not hold
-    /// an answer that its retry could not get.
+    /// Stores a response, then returns it to be sent. `None` if it wasn't stored: a client must not
+    /// hold a response that its retry could not get.
     pub(super) async fn keep<H: Completable + Send + 'static>(
         &self,
         handle: H,
@@ -167,7 +167,8 @@ impl Config {
         is_stored.then(|| Response::from_parts(head, body))
     }
 
-    /// Stores a response; or that there was one, if it is too long or has a secret in it. Whether it has.
+    /// Stores a response, or only that there was one if it is too long or has a secret in it.
+    /// Returns whether it was stored.
     async fn store<H: Completable + Send + 'static>(
         &self,
         handle: H,

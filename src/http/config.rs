@@ -1,4 +1,4 @@
-//! All that a layer was told: its store and its options.
+//! The whole configuration of a layer: its store and its options.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use super::{Body, Problem, Scope, Start, grpc, media_type};
 use crate::store::Store;
 use crate::sync::Arc;
 
-/// As long as axum's own extractors take a body.
+/// As much as axum's own extractors accept.
 const REQUEST_LEN_DEFAULT: usize = 2 * 1024 * 1024;
 const RESPONSE_LEN_DEFAULT: usize = 1024 * 1024;
 /// 256 of the longest bodies.
 const REQUESTS_LEN_DEFAULT: usize = 512 * 1024 * 1024;
 const REQUEST_TIME_DEFAULT: Duration = Duration::from_secs(60);
 
-/// More than a process can have.
+/// More than a process can run.
 pub(super) const HANDLERS_MAX_DEFAULT: u32 = 1 << 24;
 
 #[derive(Clone)]
@@ -42,13 +42,13 @@ pub(super) struct Config {
     pub(super) fingerprint: FingerprintOf,
     pub(super) request_len_max: usize,
     pub(super) request_time_max: Duration,
-    /// For the bodies of all requests that are under way.
+    /// Room for the bodies of all requests under way.
     pub(super) room: Room,
     pub(super) authorize: Option<Authorize>,
     pub(super) wait: Option<Duration>,
     pub(super) start: Start,
     pub(super) effect_of: EffectOf,
-    /// Whether a response says in its trailers what became of the effect.
+    /// Whether the trailers of a response say what became of the effect.
     pub(super) is_grpc: bool,
     pub(super) retention_of: Option<RetentionOf>,
     /// One permit for each handler that may run.
@@ -65,7 +65,7 @@ pub(super) struct Config {
     pub(super) on_problem: Option<Restate>,
 }
 
-/// What answers a problem in another form, instead of this response to this request.
+/// Makes the response that a problem is sent as, from the default response and the request.
 pub(super) type Restate =
     Arc<dyn Fn(Problem, &Response<Body>, &Parts) -> Response<Body> + Send + Sync>;
 
@@ -108,24 +108,24 @@ impl Config {
         }
     }
 
-    /// The same for gRPC.
+    /// The default options for gRPC.
     pub(super) fn grpc(store: Store, scope: Scope) -> Self {
         Self {
             effect_of: Arc::new(grpc::effect_of_head),
             is_grpc: true,
-            // Which calls are streams stands in no head, so each may be one.
+            // No head says which calls are streams, so any of them may be one.
             streams: Arc::new(|_| true),
             on_problem: Some(Arc::new(grpc::refused)),
             ..Self::new(store, scope)
         }
     }
 
-    /// Whether the layer has nothing to do with a request.
+    /// Whether a request passes the layer untouched.
     pub(super) fn passes(&self, head: &Parts) -> bool {
         !self.methods.contains(&head.method) || self.skip.as_ref().is_some_and(|skip| skip(head))
     }
 
-    /// How long the outcome of this request is to be kept, if not as long as any other's.
+    /// How long to keep the outcome of this request, if it isn't the store's retention.
     pub(super) fn retention(&self, head: &Parts) -> Option<Duration> {
         self.retention_of.as_ref().and_then(|tell| tell(head))
     }
@@ -134,14 +134,14 @@ impl Config {
         problem.retrying_after(self.retry_after_secs)
     }
 
-    /// The header of the key, as its client has sent it, if a response is to have it.
+    /// The header with the key, as the client sent it, if responses are to have it.
     pub(super) fn echoed(&self, head: &Parts) -> Option<(HeaderName, HeaderValue)> {
         let key = head.headers.get(&self.header).filter(|_| self.echo_key)?;
         Some((self.header.clone(), key.clone()))
     }
 }
 
-/// What `Retry-After` says of a time: whole seconds, and no fewer.
+/// A time for `Retry-After`: whole seconds, rounded up.
 pub(super) fn whole_seconds(time: Duration) -> u64 {
     time.as_secs().saturating_add(u64::from(time.subsec_nanos() != 0))
 }

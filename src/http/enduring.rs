@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
-/// Runs in the task that waits for it. If that task leaves, it goes on in a task of its own:
-/// to have that from the start would cost each request a new task, and two changes between tasks.
+/// Runs in the task that waits for it. If that task goes away, the future continues in a separate
+/// task. Running it there from the start would cost each request a new task and two switches
+/// between tasks.
 pub(super) struct Enduring<T: 'static> {
     /// `None` once it has ended.
     future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
@@ -22,7 +23,7 @@ impl<T: 'static> Enduring<T> {
 }
 
 impl<T: 'static> Future for Enduring<T> {
-    /// What it has given, or its panic.
+    /// The output of the future, or its panic.
     type Output = Result<T, Box<dyn Any + Send>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -60,13 +61,13 @@ mod tests {
         Builder::new_current_thread().build().expect("it starts")
     }
 
-    /// Says so once it is let through.
+    /// Sends a message once it's let through.
     async fn pass(gate: Arc<Semaphore>, passed: oneshot::Sender<()>) {
         gate.acquire().await.expect("it stays open").forget();
         passed.send(()).expect("somebody waits");
     }
 
-    /// One that was polled, and how it is let through and says so.
+    /// A future that was polled once, the gate that lets it through, and its message.
     fn begun(runtime: &Runtime) -> (Enduring<()>, Arc<Semaphore>, oneshot::Receiver<()>) {
         let (gate, (send, passed)) = (Arc::new(Semaphore::new(0)), oneshot::channel());
         let mut enduring = Enduring::new(runtime.handle().clone(), pass(Arc::clone(&gate), send));

@@ -1,4 +1,4 @@
-//! What tells a request from another one with the same key.
+//! What distinguishes a request from another one with the same key.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,15 +13,16 @@ use crate::key::Fingerprint;
 
 type Compute = dyn Fn(&Parts, &Bytes) -> Fingerprint + Send + Sync;
 
-/// How the fingerprint of a request is made: of method, path, query, headers and body, or by a function.
+/// How to compute the fingerprint of a request: from method, path, query, headers and body, or by a
+/// function.
 #[derive(Clone)]
 pub(super) struct FingerprintOf {
     pub(super) headers: Vec<HeaderName>,
-    /// A media type counts without its parameters.
+    /// Media types are compared without their parameters.
     pub(super) only_media_type: bool,
-    /// A multipart body counts as its parts.
+    /// Multipart bodies are compared by their parts.
     pub(super) multipart: bool,
-    /// A JSON body counts as what it means.
+    /// JSON bodies are compared by what they mean.
     #[cfg(feature = "json")]
     pub(super) json: bool,
     pub(super) function: Option<Arc<Compute>>,
@@ -40,7 +41,7 @@ impl Default for FingerprintOf {
     }
 }
 
-/// How the body of a request counts.
+/// The form in which the body of a request is compared.
 enum Form<'b> {
     Bytes,
     Parts(Vec<&'b [u8]>),
@@ -56,7 +57,7 @@ impl FingerprintOf {
         }
     }
 
-    /// One that has no body, or says no media type, counts by its bytes.
+    /// A body that is empty, or whose media type isn't known, is compared by its bytes.
     fn form<'b>(&self, head: &Parts, body: &'b Bytes) -> Result<Form<'b>, Problem> {
         let value = head.headers.get(CONTENT_TYPE);
         let Some(value) = value.filter(|_| self.looks_at_media_types() && !body.is_empty()) else {
@@ -76,7 +77,7 @@ impl FingerprintOf {
         Ok(Form::Bytes)
     }
 
-    /// Whether it matters what media type a request has.
+    /// Whether any option depends on the media type of a request.
     fn looks_at_media_types(&self) -> bool {
         #[cfg(feature = "json")]
         if self.json {
@@ -85,7 +86,7 @@ impl FingerprintOf {
         self.only_media_type || self.multipart
     }
 
-    /// Whether the parameters of a media type say nothing of the request.
+    /// Whether the parameters of this media type are ignored.
     fn is_without_parameters(&self, essence: &[u8]) -> bool {
         #[cfg(feature = "json")]
         if self.json && media_type::is_json(essence) {
@@ -94,7 +95,7 @@ impl FingerprintOf {
         self.only_media_type || self.multipart && essence.starts_with(b"multipart/")
     }
 
-    /// A header as it counts.
+    /// The form in which a header is compared.
     fn value<'v>(&self, name: &HeaderName, value: &'v HeaderValue) -> Cow<'v, [u8]> {
         if self.looks_at_media_types() && name == CONTENT_TYPE {
             let essence = media_type::essence(value);
@@ -105,8 +106,8 @@ impl FingerprintOf {
         Cow::Borrowed(value.as_bytes())
     }
 
-    /// Each part is framed, and so is the number of values that a header has, so that no two requests
-    /// that differ in these parts are alike.
+    /// Each part is framed, and so is the number of values of each header. So requests that differ
+    /// in any of these parts have different fingerprints.
     fn of_request(&self, head: &Parts, body: &[u8], form: Form<'_>) -> Fingerprint {
         let query = head.uri.query();
         let mut parts: Vec<Cow<'_, [u8]>> = Vec::with_capacity(5 + 3 * self.headers.len());
@@ -123,7 +124,7 @@ impl FingerprintOf {
         match form {
             Form::Bytes => parts.push(Cow::Borrowed(body)),
             Form::Parts(of_body) => {
-                // Nothing else has more than one part here.
+                // The other forms have just one part here.
                 parts.push(Cow::Borrowed(b"multipart"));
                 parts.extend(of_body.into_iter().map(Cow::Borrowed));
             }
@@ -145,7 +146,7 @@ mod tests {
         request.body(()).expect("it is a request").into_parts().0
     }
 
-    /// A changed default would make each retry over an upgrade a mismatch.
+    /// Changing the default would make each retry across an upgrade a mismatch.
     #[test]
     fn the_default_stays_as_it_is() {
         let body = Bytes::from_static(b"{ }");

@@ -1,7 +1,7 @@
-//! What gRPC says otherwise than HTTP: how a call has ended, and why one is refused.
+//! Where gRPC differs from HTTP: how a call ends, and why one is refused.
 //!
-//! The status of HTTP is 200 whatever becomes of a call. `grpc-status` has the outcome, in the trailers or,
-//! where there is no message, in the headers:
+//! The HTTP status is 200 whatever becomes of a call. The outcome is in `grpc-status`, in the
+//! trailers or, if there is no message, in the headers:
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
 use bytes::Bytes;
@@ -13,18 +13,18 @@ use crate::rules::effect::Effect;
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-/// How long a client waits that tries again, in milliseconds: gRFC A6.
+/// How long a client waits before it retries, in milliseconds: gRFC A6.
 pub(super) const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 /// Which problem this is, for clients and for layers further out.
 const PROBLEM: HeaderName = HeaderName::from_static("idempotency-problem");
 
-/// What a status of gRPC says of the effect, by default: see
+/// What a gRPC status says about the effect, by default: see
 /// [`IdempotencyLayer::grpc`](super::IdempotencyLayer::grpc).
 ///
 /// | status | effect |
 /// |---|---|
-/// | `INVALID_ARGUMENT` 3, `NOT_FOUND` 5, `PERMISSION_DENIED` 7, `RESOURCE_EXHAUSTED` 8, `FAILED_PRECONDITION` 9, `ABORTED` 10, `OUT_OF_RANGE` 11, `UNIMPLEMENTED` 12, `UNAUTHENTICATED` 16 | it did not happen |
-/// | `CANCELLED` 1, `UNKNOWN` 2, `DEADLINE_EXCEEDED` 4, `UNAVAILABLE` 14 | unknown: somebody gave up, and the effect may come |
+/// | `INVALID_ARGUMENT` 3, `NOT_FOUND` 5, `PERMISSION_DENIED` 7, `RESOURCE_EXHAUSTED` 8, `FAILED_PRECONDITION` 9, `ABORTED` 10, `OUT_OF_RANGE` 11, `UNIMPLEMENTED` 12, `UNAUTHENTICATED` 16 | it didn't happen |
+/// | `CANCELLED` 1, `UNKNOWN` 2, `DEADLINE_EXCEEDED` 4, `UNAVAILABLE` 14 | unknown: one side gave up, and the effect may still come |
 /// | all others: `OK` 0, `ALREADY_EXISTS` 6, `INTERNAL` 13, `DATA_LOSS` 15 | done: this is the answer |
 ///
 /// The numbers are those of <https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>.
@@ -37,8 +37,8 @@ pub fn effect_of_grpc_status(code: i32) -> Effect {
     }
 }
 
-/// The same of a head that has what came in the trailers too. A call that has ended without a status was
-/// cut, unless HTTP itself has refused it.
+/// The effect by a head that also has the trailers. A call that ended without a status was cut off,
+/// unless HTTP itself refused it.
 pub(super) fn effect_of_head(head: &response::Parts) -> Effect {
     let status = head.headers.get(STATUS).and_then(|status| status.to_str().ok()?.parse().ok());
     match status {
@@ -48,7 +48,7 @@ pub(super) fn effect_of_head(head: &response::Parts) -> Effect {
     }
 }
 
-/// Whether the outcome of a call stands in these headers, or is to come in its trailers.
+/// Whether these headers already say how the call ended. If not, its trailers will.
 pub(super) fn has_status(headers: &HeaderMap) -> bool {
     headers.contains_key(STATUS)
 }
@@ -59,9 +59,9 @@ pub(super) fn problem_in(headers: &HeaderMap) -> Option<Problem> {
     Problem::ALL.into_iter().find(|problem| *name == problem.name())
 }
 
-/// Its status. A client with the usual policy tries again after `UNAVAILABLE`, and one that is told to
-/// after `ABORTED`, which nothing else here is; after the others a retry of the same call would get the
-/// same.
+/// The problem's gRPC status. A client with the usual policy retries after `UNAVAILABLE`, and after
+/// `ABORTED` if its policy names it; only `InFlight` is `ABORTED` here. After the others, a retry
+/// of the same call would get the same answer.
 fn code(problem: Problem) -> u16 {
     match problem {
         Problem::KeyMissing
@@ -83,7 +83,7 @@ fn code(problem: Problem) -> u16 {
     }
 }
 
-/// The trailers of a call that has ended with a problem.
+/// The trailers of a call that ends with a problem.
 pub(super) fn trailers(problem: Problem) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     trailers.insert(STATUS, HeaderValue::from(code(problem)));
@@ -92,7 +92,7 @@ pub(super) fn trailers(problem: Problem) -> HeaderMap {
     trailers
 }
 
-/// A refused call: it has no message, so that its trailers are its headers.
+/// A refused call has no message, so its trailers are sent as headers.
 pub(super) fn refused(
     problem: Problem,
     response: &Response<Body>,
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(head(503, None), Effect::Unknown(()));
     }
 
-    /// A message is percent-encoded in gRPC, so that these need not be.
+    /// A message is percent-encoded in gRPC; these have no character that needs it.
     #[test]
     fn each_problem_is_told_by_its_trailers() {
         for problem in Problem::ALL {

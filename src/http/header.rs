@@ -1,4 +1,4 @@
-//! The idempotency key of a request, as its header has it.
+//! The idempotency key in the header of a request.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -7,10 +7,10 @@ use crate::limits::KEY_LEN_MAX;
 
 /// The key that a request has in this header, or `None` if it has no such header.
 ///
-/// The draft asks for a string of RFC 9651: `"8e03978e-40d5-43dd-bc93-6894a57f9324"`. Many clients
+/// The draft asks for an RFC 9651 string: `"8e03978e-40d5-43dd-bc93-6894a57f9324"`. Many clients
 /// send the bare key without the quotes, and both are the same key here. A value that could be read
-/// in two ways is refused, and so is a header that is there twice: a proxy may join those with a
-/// comma, so that a bare key has none.
+/// in two ways is refused, and so is a header that appears twice: a proxy may join the two with a
+/// comma, which is why a bare key can't have one.
 pub(super) fn find(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Vec<u8>>, Problem> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -33,8 +33,8 @@ fn parse(value: &HeaderValue) -> Result<Vec<u8>, Problem> {
     }
 }
 
-/// What a string of RFC 9651 stands for, from the byte after its first quote on. Parameters behind it
-/// are ignored, as the RFC wants of those that are not known; the draft has none.
+/// The value of an RFC 9651 string, from the byte after its first quote. Parameters after it are
+/// ignored, as the RFC requires for unknown ones; the draft defines none.
 fn quoted(rest: &[u8]) -> Option<Vec<u8>> {
     let mut key = Vec::with_capacity(rest.len());
     let mut bytes = rest.iter();
@@ -51,8 +51,8 @@ fn quoted(rest: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Whether these bytes are parameters of RFC 9651, section 3.1.2: `;name` or `;name=value`, any number
-/// of them. A value is not looked into, but for the string that may have a `;` in it.
+/// Whether these bytes are parameters of RFC 9651, section 3.1.2: any number of `;name` or
+/// `;name=value`. A value isn't checked, except for a string, which may have a `;` in it.
 fn are_parameters(mut bytes: &[u8]) -> bool {
     while let Some(rest) = bytes.strip_prefix(b";") {
         let rest = skip(rest, |byte| byte == b' ');
@@ -74,7 +74,7 @@ fn are_parameters(mut bytes: &[u8]) -> bool {
     bytes.is_empty()
 }
 
-/// What is behind the value at the beginning of these bytes, if there is one.
+/// What follows the value at the start of these bytes, if there is one.
 fn value_end(bytes: &[u8]) -> Option<&[u8]> {
     if let Some(string) = bytes.strip_prefix(b"\"") {
         let mut rest = string;
@@ -91,13 +91,13 @@ fn value_end(bytes: &[u8]) -> Option<&[u8]> {
     (rest.len() < bytes.len()).then_some(rest)
 }
 
-/// The bytes from the first on that is not one of these.
+/// The rest of the bytes, from the first one that doesn't match.
 fn skip(bytes: &[u8], is_one: impl Fn(u8) -> bool) -> &[u8] {
     let end = bytes.iter().position(|byte| !is_one(*byte)).unwrap_or(bytes.len());
     bytes.get(end..).unwrap_or_default()
 }
 
-/// Whether a bare key may have this byte: visible, and none that has a meaning in a header.
+/// Whether a bare key may have this byte: visible ASCII without a meaning in a header.
 fn is_bare(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b',' | b';')
 }
@@ -115,20 +115,21 @@ mod tests {
         parse(&HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Problem::KeyMalformed)?)
     }
 
-    /// The vectors of the HTTP working group for strings. Where a bare key is taken, they have none.
+    /// The HTTP working group's test vectors for strings. They have none for a bare key, which is
+    /// accepted here.
     #[test]
     fn strings_are_read_as_the_working_group_reads_them() {
         let vectors =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/structured-fields");
         let mut read = 0;
         for name in ["string.json", "string-generated.json"] {
-            // The published package is without them.
+            // The published package doesn't have them.
             let Ok(text) = fs::read_to_string(vectors.join(name)) else { continue };
             let all: Vec<Value> = serde_json::from_str(&text).expect("they are JSON");
             for vector in &all {
                 let name = vector["name"].as_str().expect("it has a name");
                 let raw = vector["raw"].as_array().expect("it has lines");
-                // A header that is there twice is refused before it is read.
+                // A header that appears twice is refused before it's read.
                 let [Value::String(raw)] = raw.as_slice() else { continue };
                 let expected = vector["expected"][0].as_str();
                 match (parsed(raw), expected) {

@@ -12,10 +12,10 @@ use crate::handle::{Downstream, Interrupted};
 use crate::key::Key;
 use crate::sync::Arc;
 
-/// A request whose key belongs to an operation that was started, and whose outcome is unknown. It
-/// is the same request as before, as far as its fingerprint can tell.
+/// A request whose key belongs to an operation that was started and whose outcome is unknown. It is
+/// the same request as before, as far as its fingerprint can tell.
 ///
-/// While the hook runs, no other request has the key.
+/// While the hook runs, no other request can claim the key.
 pub struct InterruptedRequest {
     key: Key,
     attempt: u32,
@@ -43,7 +43,7 @@ impl InterruptedRequest {
         &self.key
     }
 
-    /// Which attempt was interrupted, counted from 1.
+    /// The number of the attempt that was interrupted, counted from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
@@ -55,46 +55,46 @@ impl InterruptedRequest {
         self.begun_at
     }
 
-    /// The key that the interrupted attempt gave a service, if it was of this label: ask that service by
-    /// it. See [`Execution::downstream_key`](crate::Execution::downstream_key).
+    /// The key that the interrupted attempt gave to a service, if it used this label. Ask that
+    /// service about it. See [`Execution::downstream_key`](crate::Execution::downstream_key).
     #[must_use]
     pub fn downstream_key(&self, label: &str) -> String {
         self.downstream.key(label)
     }
 
-    /// Method, URI, headers and extensions of the request that asks now.
+    /// Method, URI, headers and extensions of the current request.
     #[must_use]
     pub fn parts(&self) -> &Parts {
         &self.parts
     }
 
-    /// The body of the request that asks now.
+    /// The body of the current request.
     #[must_use]
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 }
 
-/// It shows neither the key nor the request.
+/// Shows neither the key nor the request.
 impl fmt::Debug for InterruptedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InterruptedRequest").field("attempt", &self.attempt).finish_non_exhaustive()
     }
 }
 
-/// What is to be done about an interrupted request.
+/// What to do about an interrupted request.
 pub enum Decision {
-    /// It cannot be known: answer [`Problem::Interrupted`](super::Problem::Interrupted), and leave
-    /// the key as it is.
+    /// The outcome can't be known now: answer
+    /// [`Problem::Interrupted`](super::Problem::Interrupted), and leave the key as it is.
     Refuse,
-    /// The effect did not happen, or may happen twice: run the handler, as the next attempt.
+    /// The effect did not happen, or may safely happen twice: run the handler, as the next attempt.
     Retry,
-    /// The effect happened: store this response, and answer with it. One over the
-    /// [limit](super::IdempotencyLayer::response_len_max) is answered, and not kept for the next retry.
+    /// The effect happened: store this response, and answer with it. A response over the
+    /// [limit](super::IdempotencyLayer::response_len_max) is sent, but not kept for the next retry.
     Resolve(Response<Bytes>),
 }
 
-/// It does not show the response.
+/// Doesn't show the response.
 impl fmt::Debug for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -105,6 +105,6 @@ impl fmt::Debug for Decision {
     }
 }
 
-/// A hook that decides.
+/// The hook that decides.
 pub(super) type Decide =
     Arc<dyn Fn(InterruptedRequest) -> Pin<Box<dyn Future<Output = Decision> + Send>> + Send + Sync>;

@@ -10,14 +10,14 @@ use serde::{Serialize, Serializer};
 /// The largest number up to which all whole numbers are exact: RFC 7493, section 2.2.
 const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
 
-/// The canonical form of what these bytes say. `None` if they are no JSON, or of the kind that two
-/// programs may read as two things: RFC 8785 takes the subset of RFC 7493 alone.
+/// The canonical form of this JSON. `None` if the bytes aren't JSON, or if two programs might read
+/// them differently: RFC 8785 covers only the subset of JSON defined by RFC 7493.
 pub(super) fn canonical(bytes: &[u8]) -> Option<Vec<u8>> {
     let value: Value = serde_json::from_slice(bytes).ok()?;
     serde_json_canonicalizer::to_vec(&value).ok()
 }
 
-/// A value without anything that could be read in two ways.
+/// A value that can be read in one way only.
 enum Value {
     Null,
     Bool(bool),
@@ -116,8 +116,8 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// What `serde_json` calls a number with its feature `arbitrary_precision`, which another crate of the same
-/// program may have turned on: it hands out numbers as objects with this one name.
+/// How `serde_json` represents a number with its feature `arbitrary_precision`, which another crate
+/// in the program may have turned on: as an object with this single name.
 const NUMBER_NAME: &str = "$serde_json::private::Number";
 
 static NUMBERS_ARE_TEXT: LazyLock<bool> = LazyLock::new(|| {

@@ -1,4 +1,4 @@
-//! What a `Content-Type` says: RFC 9110, section 8.3.1.
+//! Parsing of `Content-Type`: RFC 9110, section 8.3.1.
 
 use http::HeaderValue;
 
@@ -9,15 +9,15 @@ pub(super) fn essence(value: &HeaderValue) -> Vec<u8> {
     value.get(..end).unwrap_or_default().trim_ascii().to_ascii_lowercase()
 }
 
-/// Whether this is the media type of JSON, from its essence: RFC 8259, and RFC 6839 for the suffix.
+/// Whether this essence is the media type of JSON: RFC 8259, and RFC 6839 for the suffix.
 #[cfg(feature = "json")]
 pub(super) fn is_json(essence: &[u8]) -> bool {
     essence == b"application/json"
         || essence.starts_with(b"application/") && essence.ends_with(b"+json")
 }
 
-/// The value of a parameter. `None` if it is not there, if it is there twice, or if the parameters
-/// cannot be read.
+/// The value of a parameter. `None` if it is missing, if it appears twice, or if the parameters
+/// can't be parsed.
 pub(super) fn parameter(value: &HeaderValue, wanted: &str) -> Option<Vec<u8>> {
     let value = value.as_bytes();
     let start = value.iter().position(|byte| *byte == b';')?;
@@ -38,7 +38,7 @@ pub(super) fn parameter(value: &HeaderValue, wanted: &str) -> Option<Vec<u8>> {
     found
 }
 
-/// The value at the beginning of these bytes, a token or a quoted string, and what is behind it.
+/// The value at the start of these bytes, a token or a quoted string, and what follows it.
 fn read_value(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let Some(string) = bytes.strip_prefix(b"\"") else {
         let end = bytes.iter().position(|byte| *byte == b';').unwrap_or(bytes.len());

@@ -1,9 +1,9 @@
 //! The HTTP contract of idempotency keys, as a [tower](https://docs.rs/tower) layer for axum, hyper
-//! and all else that is a `Service` of HTTP requests. Feature `tower`.
+//! and everything else that is a `Service` of HTTP requests. Feature `tower`.
 //!
-//! A client names an operation with the header `Idempotency-Key`. The layer runs it once, and
-//! answers each retry with the stored response: status, headers and body as they were, and the
-//! header `Idempotent-Replayed: true` beside them. A chapter of the guide goes [step by
+//! A client names an operation with the header `Idempotency-Key`. The layer runs the operation
+//! once, and answers each retry with the stored response: the same status, headers and body, plus
+//! the header `Idempotent-Replayed: true`. A chapter of the guide goes [step by
 //! step](crate::guide::axum_service) from a service without the layer to one with it.
 //!
 //! ```
@@ -85,85 +85,95 @@
 //!
 //! | the request | the answer |
 //! |---|---|
-//! | is the first of its key | that of its handler |
+//! | is the first with its key | the handler's response |
 //! | was completed before | the stored response, with `Idempotent-Replayed: true` |
-//! | is handled right now | 409 [`InFlight`](Problem::InFlight), with `Retry-After`; or after [waiting](IdempotencyLayer::wait), the replay |
+//! | is being handled right now | 409 [`InFlight`](Problem::InFlight), with `Retry-After`; or after [waiting](IdempotencyLayer::wait), the replay |
 //! | has the key of another request | 422 [`KeyReused`](Problem::KeyReused) |
-//! | was started, and nobody is left who handles it | 409 [`Interrupted`](Problem::Interrupted), or what [a hook](IdempotencyLayer::on_interrupted) decides |
+//! | was started, and is no longer being handled | 409 [`Interrupted`](Problem::Interrupted), or what [a hook](IdempotencyLayer::on_interrupted) decides |
 //! | was completed with a response too long to keep, or with a [secret](without_keeping) in it | 409 [`ResponseNotKept`](Problem::ResponseNotKept) |
-//! | has no key | that of its handler, **without protection**; or 400 [`KeyMissing`](Problem::KeyMissing), if one is [required](IdempotencyLayer::require_key) |
-//! | has a key that is none, or two of them | 400 [`KeyMalformed`](Problem::KeyMalformed), [`KeyTooLong`](Problem::KeyTooLong), [`KeyRepeated`](Problem::KeyRepeated) |
-//! | has a body that is too long, ends early, or does not come in time | 413 [`BodyTooLarge`](Problem::BodyTooLarge), 400 [`BodyUnreadable`](Problem::BodyUnreadable), 408 [`BodyTooSlow`](Problem::BodyTooSlow) |
-//! | has a body that cannot be compared [by what it means](#which-requests-are-the-same) | 400 [`BodyNotComparable`](Problem::BodyNotComparable) |
-//! | finds a store that cannot answer, or too much under way | 503 [`Unavailable`](Problem::Unavailable): it is never run without the store |
-//! | ran, and its response could not be stored | 500 [`OutcomeUnknown`](Problem::OutcomeUnknown) |
-//! | ran, and its handler panicked | the panic goes on, as without the layer: put what answers it outside, such as `CatchPanicLayer` |
+//! | has no key | the handler's response, **without protection**; or 400 [`KeyMissing`](Problem::KeyMissing), if a key is [required](IdempotencyLayer::require_key) |
+//! | has an invalid key, or two keys | 400 [`KeyMalformed`](Problem::KeyMalformed), [`KeyTooLong`](Problem::KeyTooLong), [`KeyRepeated`](Problem::KeyRepeated) |
+//! | has a body that is too long, ends early, or doesn't arrive in time | 413 [`BodyTooLarge`](Problem::BodyTooLarge), 400 [`BodyUnreadable`](Problem::BodyUnreadable), 408 [`BodyTooSlow`](Problem::BodyTooSlow) |
+//! | has a body that can't be compared [by what it means](#which-requests-are-the-same) | 400 [`BodyNotComparable`](Problem::BodyNotComparable) |
+//! | meets a store that can't answer, or too much work under way | 503 [`Unavailable`](Problem::Unavailable): it is never run without the store |
+//! | ran, but its response could not be stored | 500 [`OutcomeUnknown`](Problem::OutcomeUnknown) |
+//! | ran, but its handler panicked | the panic propagates, as without the layer: put a layer that catches panics, such as `CatchPanicLayer`, outside |
 //!
-//! Each problem is an `application/problem+json` (RFC 9457) with a `type` of its own, of a [base that you
-//! choose](IdempotencyLayer::problem_base), or [what you make of it](IdempotencyLayer::on_problem).
+//! Each problem is an `application/problem+json` (RFC 9457) with its own `type`. You can choose the
+//! [base](IdempotencyLayer::problem_base) of these types, or [answer problems in another
+//! form](IdempotencyLayer::on_problem).
 //!
 //! # The key
 //!
-//! The draft *The Idempotency-Key HTTP Header Field* has a quoted string of RFC 9651, and many clients
-//! send the bare key: `"abc"` and `abc` are the same key. It has 1 to 255 characters. A quoted one
-//! may have any of printable ASCII, with `\"` and `\\` for a quote and a backslash; parameters
-//! after it are ignored. A bare one may have any visible ASCII but `"`, `\`, `,` and `;`.
+//! The draft *The Idempotency-Key HTTP Header Field* asks for a quoted string of RFC 9651, but many
+//! clients send the bare key: `"abc"` and `abc` are the same key. A key has 1 to 255 characters. A
+//! quoted key may have any printable ASCII, with `\"` and `\\` for a quote and a backslash;
+//! parameters after it are ignored. A bare key may have any visible ASCII except `"`, `\`, `,` and
+//! `;`.
 //!
-//! GET, HEAD, OPTIONS, DELETE and all else that is not a [covered
-//! method](IdempotencyLayer::only_methods) passes untouched, with a key too.
+//! GET, HEAD, OPTIONS, DELETE and every other method that isn't
+//! [covered](IdempotencyLayer::only_methods) pass untouched, even with a key.
 //!
 //! # Which requests are the same
 //!
-//! A retry has the method, path, query, `Content-Type` and body of the first request, byte for byte. Where
-//! clients build a request anew for each attempt, the layer can be told to look at what it means:
+//! A retry has the method, path, query, `Content-Type` and body of the first request, byte for
+//! byte. If clients build the request anew for each attempt, the layer can compare what it means
+//! instead:
 //!
 //! | what differs in an honest retry | the option |
 //! |---|---|
 //! | the boundary of a multipart body | [`fingerprint_multipart`](IdempotencyLayer::fingerprint_multipart) |
 //! | order of names, spaces, `1.0` for `1` in JSON | [`fingerprint_json`](IdempotencyLayer::fingerprint_json), feature `json` |
 //! | `; charset=utf-8` | [`fingerprint_media_type`](IdempotencyLayer::fingerprint_media_type) |
-//! | a header that counts, or one that should | [`fingerprint_only_headers`](IdempotencyLayer::fingerprint_only_headers) |
+//! | a header that is compared and shouldn't be, or the reverse | [`fingerprint_only_headers`](IdempotencyLayer::fingerprint_only_headers) |
 //! | anything else | [`fingerprint`](IdempotencyLayer::fingerprint), a function |
 //!
-//! None of them is the default. A content coding that a layer further in decodes is compared coded.
+//! None of them is on by default. If a layer further in decodes a content coding, the encoded body
+//! is compared.
 //!
 //! # When it counts as run
 //!
-//! Nothing is stored before an operation starts, so a request that is refused before can be mended and
-//! sent again with its key. With [`Start::BeforeHandler`] the start is durable before the handler
-//! is called, and the response says what became of the effect, by its [status](effect_of_status)
-//! or as [you tell](IdempotencyLayer::effect_of): it is done, and the response is stored; or it did not
-//! happen, and the key is free; or it is unknown, and the key is interrupted. A handler that answers
-//! with a 404 or 429 after it has done something says first that [its effect
-//! begins](Operation::effect_begins). With [`Start::ByHandler`] the handler says when it starts, as
-//! above, and no status frees the key after that. From the start on, all that may happen is safe:
+//! Nothing is stored before an operation starts, so a request that is refused before that can be
+//! corrected and sent again with its key. With [`Start::BeforeHandler`] the start is durable before
+//! the handler is called, and the response says what became of the effect, by its
+//! [status](effect_of_status) or by [your own rule](IdempotencyLayer::effect_of). If the effect is
+//! done, the response is stored. If it didn't happen, the key is free. If that is unknown, the key
+//! is interrupted. A handler that may answer with a 404 or 429 after it has done something says
+//! first that [its effect begins](Operation::effect_begins). With [`Start::ByHandler`] the handler
+//! says when it starts, as above, and no status frees the key after that. From the start on,
+//! whatever happens is safe:
 //!
-//! - The client leaves: the handler runs on in a task of its own, and the retry gets its response.
-//!   (This is why the layer needs a tokio runtime. From then on the handler does not see what is
-//!   local to the task of the connection, such as the current span.)
-//! - The handler panics, or the process ends: the key is interrupted, and not run again by itself. So
-//!   a server that shuts down [waits for its handlers](IdempotencyLayer::drain) before its runtime ends.
-//! - The handler does not know what became of its effect, or knows that it did not happen: it says so
+//! - The client disconnects: the handler continues in a separate task, and the retry gets its
+//!   response. (This is why the layer needs a tokio runtime. From then on the handler no longer
+//!   sees what is local to the connection's task, such as the current span.)
+//! - The handler panics, or the process ends: the key is interrupted, and the layer doesn't run it
+//!   again on its own. So a server that shuts down [waits for its
+//!   handlers](IdempotencyLayer::drain) before its runtime ends.
+//! - The handler doesn't know what became of its effect, or knows that it didn't happen: it says so
 //!   [in its response](with_effect).
-//! - The response cannot be stored: the client gets 500, and not the response, for a retry could
-//!   not get it. The key is interrupted, or completed, once the store is opened again.
+//! - The response can't be stored: the client gets a 500 instead of the response, because a retry
+//!   could not get that response. The key is interrupted, or completed, once the store is opened
+//!   again.
 //!
-//! The handler finds the [`Operation`] in the extensions of its request. A service that it calls in turn
-//! gets a [key of that](Operation::downstream_key): the client's key alone may be another tenant's too.
+//! The handler finds the [`Operation`] in the extensions of its request. When it calls another
+//! service, it gives that service a [key derived from the operation](Operation::downstream_key):
+//! the client's key alone may be another tenant's too.
 //!
-//! A second layer of the same store, around some of the routes, passes on what the outer one has in
-//! hand. A [`Problem`] is never stored, also if a service behind this one has answered with it.
+//! A second layer of the same store, around some of the routes, passes on a request whose key the
+//! outer one holds. A [`Problem`] is never stored, even if a service behind this one answered with
+//! it.
 //!
 //! # What is stored
 //!
-//! Status, headers, body and trailers of the response. Headers of the connection are left out, and so
-//! are [`Date` and `Set-Cookie`](IdempotencyLayer::leave_out_headers). A response is held until it is
-//! stored, then sent. One over the [limit](IdempotencyLayer::response_len_max) is passed on as it
-//! comes, and what is stored still blocks a second run. [Streams](IdempotencyLayer::streams), such as
-//! server-sent events, are sent as they come, and stored before their end is told; if the client leaves
-//! before, the handler was cut in the middle, and the key is interrupted. A response of a handler with
-//! [`Start::ByHandler`] that has not started is never held. Trailers of a request reach the handler
-//! and are not part of its fingerprint.
+//! The status, headers, body and trailers of the response. Headers of the connection are left out,
+//! and so are [`Date` and `Set-Cookie`](IdempotencyLayer::leave_out_headers). A response is held
+//! until it is stored, then sent. A response over the [limit](IdempotencyLayer::response_len_max)
+//! is streamed through, and what is stored of it still blocks a second run.
+//! [Streams](IdempotencyLayer::streams), such as server-sent events, are sent as they come, and
+//! stored before their end is sent. If the client disconnects before that, the handler was cut off
+//! in the middle, and the key is interrupted. With [`Start::ByHandler`], a response is never held
+//! if its handler hasn't started. Trailers of a request reach the handler, and aren't part of its
+//! fingerprint.
 //!
 //! # What is bounded
 //!
@@ -172,23 +182,23 @@
 //! | the body of a request | [`request_len_max`](IdempotencyLayer::request_len_max) | 2 MiB | 413 |
 //! | the time for it | [`request_time_max`](IdempotencyLayer::request_time_max) | 60 s | 408 |
 //! | all bodies under way | [`requests_len_max`](IdempotencyLayer::requests_len_max) | 512 MiB | 503 |
-//! | handlers at one time, without clients too | [`handlers_max`](IdempotencyLayer::handlers_max) | 16 million | 503 |
-//! | a response that is kept | [`response_len_max`](IdempotencyLayer::response_len_max) | 1 MiB | sent, and not kept |
-//! | a call of the store | [`store_timeout`](IdempotencyLayer::store_timeout) | none | 503 before the handler, 500 after it |
-//! | asks of the hook about one key | [`ask_again_after`](IdempotencyLayer::ask_again_after) | one a second | 409 |
-//! | the end of a server | [`drain`](IdempotencyLayer::drain) | | what is left is interrupted |
+//! | handlers at one time, including those whose client has left | [`handlers_max`](IdempotencyLayer::handlers_max) | 16 million | 503 |
+//! | a response that is kept | [`response_len_max`](IdempotencyLayer::response_len_max) | 1 MiB | sent, but not kept |
+//! | a call to the store | [`store_timeout`](IdempotencyLayer::store_timeout) | none | 503 before the handler, 500 after it |
+//! | calls of the hook about one key | [`ask_again_after`](IdempotencyLayer::ask_again_after) | one a second | 409 |
+//! | the shutdown of a server | [`drain`](IdempotencyLayer::drain) | | what is left is interrupted |
 //!
-//! A body takes at most 1.1 times its bytes while it comes, and a request that waits for a key in flight 8
-//! KiB beside its body. What the server reads into is its own: that of axum's takes up to half a mebibyte
-//! for each connection, and hyper's `max_buf_size` sets it.
+//! While a body arrives, it takes at most 1.1 times its length in memory. A request that waits for
+//! a key in flight takes 8 KiB besides its body. The server's read buffers are extra: axum's server
+//! uses up to half a mebibyte for each connection, and hyper's `max_buf_size` limits it.
 //!
 //! # gRPC
 //!
-//! [`IdempotencyLayer::grpc`] protects the calls of a gRPC server: unary ones, and those that stream one way.
-//! The key is in the metadata `idempotency-key`. What became of the effect stands in
-//! [`grpc-status`](effect_of_grpc_status); a handler of tonic, which cannot say more in a `Status`, tells
-//! [its operation](Operation::set_effect). Replays have the messages, trailers and metadata of the first
-//! answer.
+//! [`IdempotencyLayer::grpc`] protects the calls of a gRPC server: unary ones, and those that
+//! stream in one direction. The key is in the metadata `idempotency-key`.
+//! [`grpc-status`](effect_of_grpc_status) says what became of the effect; a tonic handler, which
+//! can't say more in a `Status`, tells [its operation](Operation::set_effect). Replays have the
+//! messages, trailers and metadata of the first answer.
 //!
 //! | problem | `grpc-status` | the usual retry policy |
 //! |---|---|---|
@@ -202,37 +212,39 @@
 //! | `OutcomeUnknown` | `UNKNOWN` 2 | does not |
 //! | `NoScope`, `StoredUnreadable` | `INTERNAL` 13, `DATA_LOSS` 15 | does not |
 //!
-//! The name of the problem is in the metadata `idempotency-problem`. A call whose client and server take turns
-//! would wait for itself, since a request is read to its end first: let it [pass](IdempotencyLayer::skip). One
-//! that was not let pass is refused as `BodyTooSlow`.
+//! The name of the problem is in the metadata `idempotency-problem`. A call whose client and server
+//! take turns would wait for itself, since a request is read to its end first:
+//! [exempt](IdempotencyLayer::skip) it. Otherwise it is refused as `BodyTooSlow`.
 //!
 //! # In which servers
 //!
-//! Tried are axum 0.8 and hyper 1 with HTTP/1.1 and HTTP/2, tonic 0.14, and warp 0.4 by `warp::service`. A
-//! server needs services of `http::Request`, which are `Clone` and whose futures are `Send`. poem and actix-web
-//! have request types of their own, so that no layer of this kind fits them; a [store](crate::Store) does,
-//! with [`encode_response`] and [`decode_response`] for what is kept.
+//! The layer is tested with axum 0.8 and hyper 1 over HTTP/1.1 and HTTP/2, tonic 0.14, and warp 0.4
+//! through `warp::service`. It fits any server whose services take an `http::Request`, are `Clone`,
+//! and return futures that are `Send`. poem and actix-web have their own request types, so no layer
+//! of this kind fits them. Use a [store](crate::Store) there, with [`encode_response`] and
+//! [`decode_response`] for what is kept.
 //!
 //! # Where to put it
 //!
-//! Outside of all routes that it is for, and inside of what authenticates: the [scope](Scope) comes from
-//! there. Beside that:
+//! Outside of all routes that it protects, and inside the authentication layer, which provides the
+//! [scope](Scope). Besides that:
 //!
-//! - **Authorise outside too.** A replay and the hook for interrupted requests never reach the handler, so
-//!   a right that only the handler checks is not checked for a retry. Where users of one tenant have
-//!   different rights, the scope is the user. If neither can be,
-//!   [`authorize`](IdempotencyLayer::authorize) asks for what never reaches the handler.
-//! - A router that is nested in another one sees a shorter path, so that two of them with a layer each,
-//!   the same scope and the same store could take each other's requests for their own. Put one layer
-//!   around both.
-//! - The host is not part of the fingerprint, since an honest retry may come through another name or
-//!   balancer. Services of several hosts have a scope for each.
-//! - With `Router::layer`, a POST to a path that has no route costs two fsyncs with
-//!   [`Start::BeforeHandler`]: a start, which its 404 takes back. `Router::route_layer` lets the layer see
-//!   routes alone.
-//! - What turns a POST into another method, by a header or a field, belongs outside of the layer.
-//! - A time limit or a load shedder within the layer answers with 408 or 503, which are unknown outcomes: say
-//!   by [`with_effect`] that nothing was run, or put it outside. What answers panics belongs outside.
+//! - **Authorise outside too.** Replays and the hook for interrupted requests never reach the
+//!   handler, so a right that only the handler checks isn't checked for a retry. If users of one
+//!   tenant have different rights, use the user as the scope. If neither is possible,
+//!   [`authorize`](IdempotencyLayer::authorize) is asked about the requests that never reach the
+//!   handler.
+//! - A nested router sees a shorter path. Two nested routers that each have a layer with the same
+//!   scope and store could mistake each other's requests for their own. Put one layer around both.
+//! - The host isn't part of the fingerprint, since an honest retry may come through another name or
+//!   load balancer. If you serve several hosts, give each its own scope.
+//! - With `Router::layer` and [`Start::BeforeHandler`], a POST to a path without a route costs two
+//!   fsyncs: one for the start, and one to undo it after the 404. With `Router::route_layer` the
+//!   layer sees only requests that match a route.
+//! - A layer that turns a POST into another method, by a header or a field, belongs outside.
+//! - A time limit or a load shedder inside the layer answers with 408 or 503, which are unknown
+//!   outcomes. Say with [`with_effect`] that nothing was run, or put it outside. A layer that
+//!   catches panics belongs outside.
 
 mod asks;
 mod authorize;

@@ -1,10 +1,10 @@
 //! The parts of a multipart body: RFC 2046, section 5.1.
 
-/// As long as a boundary may be.
+/// The longest that a boundary may be.
 const BOUNDARY_LEN_MAX: usize = 70;
 
-/// The parts between these boundaries, each with its own headers. What is before the first one and
-/// behind the last one is no part. `None` if this is no such body.
+/// The parts between these boundaries, each with its own headers. What comes before the first
+/// boundary or after the last one isn't a part. `None` if the body isn't a multipart body.
 pub(super) fn parts<'b>(body: &'b [u8], boundary: &[u8]) -> Option<Vec<&'b [u8]>> {
     if boundary.is_empty() || BOUNDARY_LEN_MAX < boundary.len() {
         return None;
@@ -15,7 +15,7 @@ pub(super) fn parts<'b>(body: &'b [u8], boundary: &[u8]) -> Option<Vec<&'b [u8]>
     loop {
         let found = at + find(body.get(at..)?, &delimiter)?;
         at = found + delimiter.len();
-        // The line end before a boundary belongs to it.
+        // The line break before a boundary is part of the boundary.
         let before = match found {
             0 => 0,
             _ if body.get(..found)?.ends_with(b"\r\n") => found - 2,
@@ -23,13 +23,13 @@ pub(super) fn parts<'b>(body: &'b [u8], boundary: &[u8]) -> Option<Vec<&'b [u8]>
         };
         let rest = body.get(at..)?;
         let is_last = rest.starts_with(b"--");
-        // A boundary may be followed by spaces, and by nothing else.
+        // Only spaces and tabs may follow a boundary.
         let blank = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         if !is_last && !rest.get(blank..)?.starts_with(b"\r\n") {
             continue;
         }
         if let Some(start) = part_start {
-            // A part without anything in it ends where it starts.
+            // An empty part ends where it starts.
             parts.push(body.get(start..before.max(start))?);
         }
         if is_last {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     proptest! {
-        /// Two bodies that differ in their boundary alone have the same parts.
+        /// Bodies that differ only in their boundary have the same parts.
         #[test]
         fn parts_do_not_depend_on_the_boundary(
             parts in prop::collection::vec("[-a\r\n]{0,12}", 0..4),

@@ -1,4 +1,4 @@
-//! What a handler can know, and say, of its operation.
+//! What a handler can learn about its operation, and say about it.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use crate::key::Key;
 use crate::rules::effect::Effect;
 use crate::sync::{Arc, Mutex};
 
-/// The operation that a request names: it is in the extensions of each request that may run and
-/// has a key.
+/// The operation that a request names. It is in the extensions of each request that has a key and
+/// may run.
 ///
-/// A service that the handler calls, and that keeps idempotency keys, gets
+/// When the handler calls a service that also keeps idempotency keys, give that service
 /// [`Operation::downstream_key`].
 #[derive(Clone)]
 pub struct Operation {
@@ -28,7 +28,7 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// What this would start.
+    /// The operation that this claim would start.
     pub(super) fn of(claim: &Claim, limit: Limit) -> Self {
         let (key, attempt, begun_at, downstream) = match claim {
             Claim::Fresh(permit) => (permit.key(), 1, permit.begun_at(), permit.downstream()),
@@ -51,39 +51,41 @@ impl Operation {
         &self.key
     }
 
-    /// Which attempt this is, counted from 1 since the key was last free. All before it were
+    /// Which attempt this is, counted from 1 since the key was last free. All earlier attempts were
     /// interrupted.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// When the operation was begun for the first time. Together with the key it names one operation for
-    /// ever: a key that was freed, or is free again after its retention, is begun anew.
+    /// When the operation was begun for the first time. Together with the key it identifies one
+    /// operation for good: a key that was freed, or that is free again after its retention, is
+    /// begun anew.
     #[must_use]
     pub fn begun_at(&self) -> Timestamp {
         self.begun_at
     }
 
     /// A key for a service that the handler calls: see
-    /// [`Execution::downstream_key`](crate::Execution::downstream_key). It is that of the tenant's own
-    /// operation, where the client's key alone could be another tenant's too.
+    /// [`Execution::downstream_key`](crate::Execution::downstream_key). It belongs to this tenant's
+    /// operation, whereas the client's key alone could be another tenant's too.
     #[must_use]
     pub fn downstream_key(&self, label: &str) -> String {
         self.downstream.key(label)
     }
 
-    /// Says that the effect begins. From here on no status frees the key: a 404 or 429 that the handler
-    /// passes on from its second step does not mean that the first one has not happened. Call it right
-    /// before the effect; with [`Start::ByHandler`](super::Start::ByHandler) the start says it.
+    /// Says that the effect begins. From here on no status frees the key: a 404 or 429 that the
+    /// handler passes on from its second step doesn't mean that the first step didn't happen. Call
+    /// it right before the effect. With [`Start::ByHandler`](super::Start::ByHandler) the start
+    /// implies it.
     ///
-    /// It is a mark in memory, and stores nothing.
+    /// It sets a flag in memory, and stores nothing.
     pub fn effect_begins(&self) {
         self.said.lock().has_begun = true;
     }
 
-    /// Says what became of the effect, as [`with_effect`] does in a response, which counts more. It is for
-    /// handlers that cannot put anything into theirs, such as one of tonic that returns a `Status`.
+    /// Says what became of the effect, for handlers that can't put it into their response, such as
+    /// a tonic handler that returns a `Status`. [`with_effect`] in a response takes precedence.
     ///
     /// ```
     /// use idemstore::Effect;
@@ -95,7 +97,7 @@ impl Operation {
     /// async fn pay(operation: &Operation) -> Result<String, Status> {
     ///     operation.effect_begins();
     ///     ask_the_bank(&operation.downstream_key("charge")).await.map_err(|()| {
-    ///         // Whether the card was charged is not known.
+    ///         // It isn't known whether the card was charged.
     ///         operation.set_effect(Effect::Unknown(()));
     ///         Status::unavailable("the bank gives no answer")
     ///     })
@@ -105,14 +107,15 @@ impl Operation {
         self.said.lock().effect = Some(effect);
     }
 
-    /// Leaves the operation to somebody who finishes it by its key, such as a webhook: by
+    /// Leaves the operation to be finished by its key elsewhere, such as in a webhook, by
     /// [`Store::complete_response`](crate::Store::complete_response) or
-    /// [`Store::abandon`](crate::Store::abandon). The response of the handler is sent and not stored,
-    /// and a retry finds the operation in flight until it is finished. If the process ends before, it
-    /// is interrupted.
+    /// [`Store::abandon`](crate::Store::abandon). The handler's response is sent and not stored,
+    /// and a retry finds the operation in flight until it is finished. If the process ends first,
+    /// the operation is interrupted.
     ///
-    /// Call it *before* the service is called that will answer: a fast webhook would else meet a key that
-    /// is still held. Returns whether it has: one that has not started cannot be left.
+    /// Call it *before* you call the service that will answer: otherwise a fast webhook would find
+    /// the key still held. Returns whether the operation was left: one that hasn't started can't
+    /// be.
     ///
     /// ```
     /// use axum::extract::Extension;
@@ -139,22 +142,22 @@ impl Operation {
     }
 }
 
-/// What the handler has said of the effect until now.
+/// What the handler has said about the effect so far.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Said {
     pub(super) has_begun: bool,
     pub(super) effect: Option<Effect>,
 }
 
-/// It does not show the key.
+/// Doesn't show the key.
 impl fmt::Debug for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operation").field("attempt", &self.attempt).finish_non_exhaustive()
     }
 }
 
-/// Says what became of the effect where a status cannot. The response is sent in any case, and stored if the
-/// effect is [`Effect::Done`].
+/// Says what became of the effect where a status can't. The response is sent in any case, and
+/// stored if the effect is [`Effect::Done`].
 ///
 /// ```
 /// use http::{Response, StatusCode};

@@ -1,5 +1,5 @@
-//! What a response says of the effect: the one rule by which a request is done, has done nothing, or
-//! has an unknown outcome.
+//! What a response says about the effect: the one rule that decides whether a request is done, has
+//! done nothing, or has an unknown outcome.
 
 use http::header::CACHE_CONTROL;
 use http::response::Parts;
@@ -10,17 +10,17 @@ use super::{Problem, grpc};
 use crate::rules::effect::Effect;
 use crate::sync::Arc;
 
-/// How the effect of a request is told from the head of its response.
+/// Tells the effect of a request from the head of its response.
 pub(super) type EffectOf = Arc<dyn Fn(&Parts) -> Effect + Send + Sync>;
 
-/// What a status says of the effect, by default: see
+/// What a status says about the effect, by default: see
 /// [`IdempotencyLayer::effect_of`](super::IdempotencyLayer::effect_of).
 ///
 /// | statuses | effect |
 /// |---|---|
-/// | 400, 401, 403 to 406, 411 to 417, 421, 422, 425, 426, 428, 429, 431 | it did not happen: by their definition (RFC 9110, RFC 6585, RFC 8470) nothing was applied |
-/// | 408, 502, 503, 504 | unknown: somebody gave up waiting, and the effect may come |
-/// | all others, with 409 and 500 | done: this is the answer |
+/// | 400, 401, 403 to 406, 411 to 417, 421, 422, 425, 426, 428, 429, 431 | it didn't happen: by their definitions (RFC 9110, RFC 6585, RFC 8470) nothing was applied |
+/// | 408, 502, 503, 504 | unknown: something gave up waiting, and the effect may still come |
+/// | all others, including 409 and 500 | done: this is the answer |
 #[must_use]
 pub fn effect_of_status(status: StatusCode) -> Effect {
     match status.as_u16() {
@@ -32,9 +32,9 @@ pub fn effect_of_status(status: StatusCode) -> Effect {
     }
 }
 
-/// What became of the effect: by the handler's own word, or else by the problem that another layer has
-/// answered with, or else by the head of the response. After the effect has begun no head says that it
-/// did not happen.
+/// What became of the effect: by the handler's own word; failing that, by the problem that another
+/// layer has answered with; failing that, by the head of the response. Once the effect has begun,
+/// no head says that it didn't happen.
 pub(super) fn effect(response: &Parts, said: Said, by_head: impl Fn(&Parts) -> Effect) -> Effect {
     if let Some(effect) = response.extensions.get::<Effect>().copied().or(said.effect) {
         return effect;
@@ -49,8 +49,8 @@ pub(super) fn effect(response: &Parts, said: Said, by_head: impl Fn(&Parts) -> E
     }
 }
 
-/// What a problem says of the effect. It is no outcome to keep, so one that is answered after the effect
-/// has begun leaves that unknown.
+/// What a problem says about the effect. A problem is not an outcome to keep, so one that is
+/// answered after the effect has begun leaves the effect unknown.
 pub(super) fn of_problem(problem: Problem, has_begun: bool) -> Effect {
     match problem.effect() {
         Effect::DidNotHappen(()) if has_begun => Effect::Unknown(()),
@@ -58,13 +58,13 @@ pub(super) fn of_problem(problem: Problem, has_begun: bool) -> Effect {
     }
 }
 
-/// In the extensions of a response that is done, and not to be kept.
+/// In the extensions of a response that is done and must not be stored.
 #[derive(Clone, Copy)]
 struct Unkept;
 
-/// Says that the effect has happened, and that the response must not be stored, since it has a secret in
-/// it: only its length and digest are. It is sent to the client that asked first, and a retry gets
-/// [`Problem::ResponseNotKept`].
+/// Says that the effect has happened, and that the response must not be stored because it has a
+/// secret in it: only its length and digest are. The client that asked first gets the response, and
+/// a retry gets [`Problem::ResponseNotKept`].
 ///
 /// ```
 /// use http::Response;
@@ -80,7 +80,7 @@ pub fn without_keeping<B>(mut response: Response<B>) -> Response<B> {
     response
 }
 
-/// Whether a response is not to be kept.
+/// Whether a response must not be stored.
 pub(super) fn is_secret(response: &Parts, keep_no_store: bool) -> bool {
     let is_no_store = || {
         let values = response.headers.get_all(CACHE_CONTROL).iter();

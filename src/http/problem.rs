@@ -1,4 +1,4 @@
-//! What a request is refused with.
+//! The problems that a request is refused with.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -10,7 +10,7 @@ use super::permit::StartError;
 use crate::observe;
 use crate::rules::effect::Effect;
 
-/// Why a request was not answered by its handler, or not with what its handler said.
+/// Why a request wasn't answered by its handler, or not with the handler's response.
 ///
 /// A client gets it as `application/problem+json` (RFC 9457). The `type` is stable: programs may
 /// compare it. No problem shows a key, or anything of another request.
@@ -30,41 +30,42 @@ pub enum Problem {
     KeyMalformed,
     /// 400: the key has more than 255 characters.
     KeyTooLong,
-    /// 400: the header is there more than once.
+    /// 400: the header appears more than once.
     KeyRepeated,
     /// 422: the key was used for another request.
     KeyReused,
     /// 409 with `Retry-After`: a request with this key is being handled now.
     InFlight,
-    /// 409: a request with this key was started, nobody is left who handles it, and whether it has
-    /// taken effect is not known. Nothing was run.
+    /// 409: a request with this key was started, is no longer being handled, and may or may not
+    /// have taken effect. Nothing was run.
     Interrupted,
-    /// 409: a request with this key was completed, and its response was too long to keep. Nothing
-    /// was run.
+    /// 409: a request with this key was completed, but its response was too long to keep or had a
+    /// [secret](super::without_keeping) in it. Nothing was run.
     ResponseNotKept,
-    /// 413: the body is longer than the layer takes.
+    /// 413: the body is longer than the layer accepts.
     BodyTooLarge,
     /// 400: the body could not be read to its end.
     BodyUnreadable,
     /// 408 with `Retry-After`: the body did not arrive in [time](super::IdempotencyLayer::request_time_max).
     BodyTooSlow,
-    /// 400: the body is not what its media type says, or can be read in two ways, so that it cannot be
+    /// 400: the body isn't what its media type says, or can be read in two ways, so it can't be
     /// compared [by what it means](super::IdempotencyLayer::fingerprint_multipart).
     BodyNotComparable,
-    /// 500: the server does not know whose request this is: its scope is not there, empty, or longer
+    /// 500: the server doesn't know whose request this is: its scope is missing, empty, or longer
     /// than 255 bytes. Nothing was run.
     NoScope,
-    /// 503 with `Retry-After`: the store could not answer in time, or too much is under way. Nothing was run.
+    /// 503 with `Retry-After`: the store could not answer in time, or too much work is under
+    /// way. Nothing was run.
     Unavailable,
-    /// 500: the request may have been started, and its outcome could not be stored. It may have taken
-    /// effect.
+    /// 500: the request may have been started, and its outcome could not be stored. It may have
+    /// taken effect.
     OutcomeUnknown,
-    /// 500: what is stored for this key is not a response. Nothing was run.
+    /// 500: what is stored for this key isn't a response. Nothing was run.
     StoredUnreadable,
 }
 
-/// The `type` of a problem. Clients compare it, so each is written out, whatever becomes of the names
-/// here.
+/// The `type` of a problem. Clients compare it, so each is written out and doesn't change if a
+/// variant is renamed.
 macro_rules! type_uri {
     ($problem:literal) => {
         concat!(
@@ -75,7 +76,7 @@ macro_rules! type_uri {
 }
 
 const PROBLEM_JSON: &str = "application/problem+json";
-/// What each of them begins with.
+/// The start of each problem's JSON.
 const TYPE: &str = r#"{"type":""#;
 
 impl Problem {
@@ -142,17 +143,17 @@ impl Problem {
         }
     }
 
-    /// The last part of its type.
+    /// The last part of the `type`.
     pub(super) fn name(self) -> &'static str {
         self.type_uri().rsplit('.').next().expect("a split has a last part")
     }
 
-    /// The names of all of them.
+    /// The names of all problems.
     pub(super) fn names() -> [&'static str; Self::ALL.len()] {
         Self::ALL.map(Self::name)
     }
 
-    /// The `title`: what every problem of this type has alike.
+    /// The `title`: the same for every problem of this type.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -185,7 +186,7 @@ impl Problem {
                  visible ASCII without quotes, backslashes, commas and semicolons."
             }
             Self::KeyTooLong => "The key may have at most 255 characters.",
-            Self::KeyRepeated => "Send the header of the key once.",
+            Self::KeyRepeated => "Send the header with the key only once.",
             Self::KeyReused => {
                 "This key was used for another request. Send a new request with a new key."
             }
@@ -195,8 +196,8 @@ impl Problem {
                  effect. It was not run again."
             }
             Self::ResponseNotKept => {
-                "A request with this key was completed, and its response was too long to keep. It \
-                 was not run again."
+                "A request with this key was completed, and its response was not kept. It was not \
+                 run again."
             }
             Self::BodyTooLarge => {
                 "The body is longer than this server takes. The key was not used."
@@ -204,7 +205,7 @@ impl Problem {
             Self::BodyUnreadable => "The body ended early. The key was not used.",
             Self::BodyTooSlow => "The body did not arrive in time. The key was not used.",
             Self::BodyNotComparable => {
-                "The body must be what its media type says. In JSON no name may be there twice in one \
+                "The body must be what its media type says. In JSON, no name may appear twice in one \
                  object, and no number may be beyond 2^53 - 1: send it as a string. The key was not used."
             }
             Self::NoScope => {
@@ -213,7 +214,7 @@ impl Problem {
             Self::Unavailable => "Nothing was run. Retry shortly.",
             Self::OutcomeUnknown => {
                 "The request may have been started, and it is not known whether it has taken \
-                 effect. Ask with the same key again."
+                 effect. Send it again with the same key to find out."
             }
             Self::StoredUnreadable => {
                 "A request with this key was completed, and its response could not be read. It was \
@@ -222,12 +223,12 @@ impl Problem {
         }
     }
 
-    /// Whether it may be gone when the request is sent again in a while.
+    /// Whether a retry shortly after may succeed.
     fn passes(self) -> bool {
         matches!(self, Self::InFlight | Self::Unavailable | Self::BodyTooSlow)
     }
 
-    /// What it says of the effect of the request that it answers.
+    /// What the problem says about the effect of the request that it answers.
     pub(super) fn effect(self) -> Effect {
         match self {
             Self::KeyMissing
@@ -249,8 +250,8 @@ impl Problem {
         }
     }
 
-    /// The problem that another layer has answered with, over a network too, and of whatever
-    /// [base](super::IdempotencyLayer::problem_base): a response that is one is never stored.
+    /// The problem that another layer has answered with, even across a network and with another
+    /// [base](super::IdempotencyLayer::problem_base). A response that is a problem is never stored.
     pub(super) fn in_response(head: &Parts, body: &[u8]) -> Option<Self> {
         if head.headers.get(CONTENT_TYPE)? != PROBLEM_JSON || !body.starts_with(TYPE.as_bytes()) {
             return None;
@@ -258,14 +259,14 @@ impl Problem {
         Self::ALL.into_iter().find(|problem| body.ends_with(problem.after_base().as_bytes()))
     }
 
-    /// Its JSON, from its name on.
+    /// The JSON from the name on.
     fn after_base(self) -> String {
         let (name, title, detail) = (self.name(), self.title(), self.detail());
         let status = self.status().as_u16();
         format!(r#"{name}","title":"{title}","status":{status},"detail":"{detail}"}}"#)
     }
 
-    /// The problem with a `type` of this base, which its name follows.
+    /// The problem, with a `type` that starts with this base and ends with the name.
     pub(super) fn response(self, base: &str) -> Response<Body> {
         let json = [TYPE, base, &self.after_base()].concat();
         let mut response = Response::new(Body::from(Bytes::from(json)));
@@ -276,14 +277,14 @@ impl Problem {
         response
     }
 
-    /// The response that tells a client of the problem. The problem is in its extensions, and
-    /// `Retry-After` in its headers if the problem may pass.
+    /// The response that reports the problem to a client. The problem is in its extensions, and
+    /// `Retry-After` is in its headers if a retry may succeed.
     #[must_use]
     pub fn into_response(self) -> Response<Body> {
         self.retrying_after(1)
     }
 
-    /// The same, with so many seconds in `Retry-After`.
+    /// The same, with this many seconds in `Retry-After`.
     pub(super) fn retrying_after(self, seconds: u64) -> Response<Body> {
         observe::problem(self.name(), self.status().is_server_error());
         let base = self.type_uri().strip_suffix(self.name()).expect("its name ends it");
@@ -301,7 +302,7 @@ impl From<Problem> for Response<Body> {
     }
 }
 
-/// A handler that may not start sends this: [`Problem::Unavailable`] if the store has failed, and
+/// What a handler answers if it can't start: [`Problem::Unavailable`] if the store has failed, and
 /// [`Problem::OutcomeUnknown`] if the operation was started before.
 impl From<StartError> for Problem {
     fn from(error: StartError) -> Self {

@@ -1,11 +1,11 @@
-//! The memory that the bodies of requests may take, all together.
+//! The memory that the bodies of all requests may take together.
 
 use crate::sync::{Arc, AtomicU64, Ordering};
 
-/// Room for the bodies of all requests that are under way.
+/// Room for the bodies of all requests under way.
 #[derive(Clone)]
 pub(super) struct Room {
-    /// Bytes that are left.
+    /// How many bytes are left.
     left: Arc<AtomicU64>,
 }
 
@@ -14,20 +14,20 @@ impl Room {
         Self { left: Arc::new(AtomicU64::new(bytes as u64)) }
     }
 
-    /// A share of it, which has nothing yet.
+    /// A share of the room, empty at first.
     pub(super) fn share(&self) -> Share {
         Share { room: self.clone(), taken: 0 }
     }
 }
 
-/// What one request has of it, until this is dropped.
+/// The room that one request has taken. Dropping it returns the room.
 pub(super) struct Share {
     room: Room,
     taken: u64,
 }
 
 impl Share {
-    /// Takes room for so many bytes more. `false` if there is none.
+    /// Takes room for this many more bytes. Returns `false` if there isn't enough.
     pub(super) fn take(&mut self, bytes: usize) -> bool {
         let bytes = bytes as u64;
         let less = |left: u64| left.checked_sub(bytes);

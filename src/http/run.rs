@@ -1,4 +1,4 @@
-//! The run of a request that has its key in hand, from its start to the stored response.
+//! Runs a request that has claimed its key, from its start to the stored response.
 
 use std::time::Instant;
 
@@ -36,8 +36,8 @@ where
     S: Service<Request<Body>, Response = Response<R>>,
     R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
 {
-    /// Runs the request, and gives its answer. If this ends on the way, by a panic of the handler
-    /// or with the runtime, a started operation is interrupted.
+    /// Runs the request, and returns its response. If the future doesn't finish, because the
+    /// handler panics or the runtime ends, a started operation is interrupted.
     pub(super) async fn finish(mut self, claim: Claim) -> Result<Response<Body>, S::Error> {
         let claim = match claim {
             Claim::Interrupted(interrupted) => {
@@ -79,8 +79,8 @@ where
         InterruptedRequest::new(interrupted, parts, body.data)
     }
 
-    /// Lets the handler answer, and ends the operation as that says. A service that fails has not said
-    /// what became of the effect: the key is interrupted.
+    /// Calls the handler, and ends the operation as its response says. A service that returns an
+    /// error says nothing about the effect, so the key is interrupted.
     async fn answer(
         mut self,
         lease: Lease,
@@ -91,7 +91,7 @@ where
         drop(self.share);
         match lease.close() {
             Answered::Started(execution) => {
-                // A handler that starts by itself does so right before its effect.
+                // A handler that starts its operation does so right before its effect.
                 if self.config.start == Start::ByHandler {
                     operation.effect_begins();
                 }
@@ -109,7 +109,7 @@ where
 }
 
 impl Config {
-    /// What is to be done about an interrupted request, by the hook if it was not asked just now.
+    /// Asks the hook what to do about an interrupted request, unless it was asked just now.
     async fn decide(&self, request: InterruptedRequest) -> Decision {
         let Some(decide) = &self.on_interrupted else { return Decision::Refuse };
         let key = request.key().clone();
@@ -123,7 +123,7 @@ impl Config {
         decision
     }
 
-    /// Says that nothing is known of an operation, and when the hook may be asked again.
+    /// Answers that the outcome is unknown, and when the hook may be asked again.
     fn interrupted(&self, interrupted: &Interrupted) -> Response<Body> {
         let mut response = self.refuse(Problem::Interrupted);
         if let Some(left) = self.asks.left(interrupted.key(), Instant::now()) {
@@ -132,7 +132,7 @@ impl Config {
         response
     }
 
-    /// Stores a response that the handler did not make, and answers with it.
+    /// Stores a response that the hook has made, and answers with it.
     async fn resolve(&self, interrupted: Interrupted, response: Response<Bytes>) -> Response<Body> {
         let (head, body) = response.into_parts();
         let kept = match Body::from(body).read(self.response_len_max).await {

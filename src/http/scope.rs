@@ -11,35 +11,35 @@ use super::body::BodyError;
 use super::{Body, Problem};
 use crate::limits::SCOPE_LEN_MAX;
 
-/// So that the digest of a path has room beside it.
+/// Leaves room for the digest of a path.
 const WITHIN_LEN_MAX: u8 = 200;
 
 type Derive = dyn Fn(&Parts) -> Result<Vec<u8>, Refusal> + Send + Sync;
 
-/// How the layer tells whose request it is: the scope of its key. A key of one scope never meets
-/// the same key of another, so no tenant is ever answered with another's response.
+/// How the layer tells whose request it is: the scope of its key. A key in one scope never meets
+/// the same key in another, so no tenant ever gets another tenant's response.
 ///
-/// It must come from what the server has *verified*, such as the account that an access token
-/// belongs to, and stay the same when a token is renewed. A header that a client can choose would
-/// let it choose whose responses it gets.
+/// A scope must come from what the server has *verified*, such as the account that an access token
+/// belongs to, and must stay the same when a token is renewed. If it came from a header that
+/// clients can choose, a client could choose whose responses it gets.
 ///
-/// A scope has 1 to 255 bytes. Any other is answered as [`Problem::NoScope`], and never cut. It is
-/// the scope of [`Key::scoped`](crate::Key::scoped), so that a key can also be found, completed or
-/// forgotten outside of the layer.
+/// A scope has 1 to 255 bytes. Any other is answered with [`Problem::NoScope`], and is never
+/// truncated. It is the scope of [`Key::scoped`](crate::Key::scoped), so a key can also be found,
+/// completed or forgotten outside of the layer.
 #[derive(Clone)]
 pub struct Scope(Arc<Derive>);
 
 impl Scope {
-    /// One scope for all requests, by a name of your choice: this service has **one tenant only**,
-    /// or its clients may see each other's responses.
+    /// One scope for all requests, under a name that you choose. Use it only if the service has
+    /// **one tenant**: otherwise its clients may see each other's responses.
     #[must_use]
     pub fn shared(name: impl AsRef<[u8]>) -> Self {
         let name = name.as_ref().to_vec();
         Self(Arc::new(move |_| Ok(name.clone())))
     }
 
-    /// The extension of this type, which a layer further out has put into the request. A request
-    /// without one is answered as [`Problem::NoScope`].
+    /// The scope in a request extension of this type, which a layer further out has inserted. A
+    /// request without it is answered with [`Problem::NoScope`].
     ///
     /// ```
     /// use idemstore::http::Scope;
@@ -64,8 +64,8 @@ impl Scope {
         })
     }
 
-    /// The scope that a function finds in a request, or the response that refuses the request. The
-    /// body has not been read yet.
+    /// The scope that a function derives from a request, or the response that refuses the request.
+    /// The body hasn't been read yet.
     ///
     /// ```
     /// use http::StatusCode;
@@ -88,11 +88,12 @@ impl Scope {
         }))
     }
 
-    /// This scope, and within it one for each path: the same key names another operation at each endpoint
-    /// of the same client. It is for routers that are nested, too, if the layer is outside of them all.
+    /// Narrows this scope to the path of the request: at each endpoint, the same key of the same
+    /// client names another operation. It also works for nested routers, if the layer is outside of
+    /// them all.
     ///
-    /// What it makes of both is no longer than a scope may be: a long path counts by its BLAKE3 digest. The
-    /// scope itself may have 200 bytes here.
+    /// The combined scope is never longer than a scope may be, because a long path is replaced with
+    /// its BLAKE3 digest. The original scope may have at most 200 bytes.
     ///
     /// ```
     /// use idemstore::http::Scope;
@@ -107,7 +108,7 @@ impl Scope {
             let len = len.ok_or(Problem::NoScope)?;
             let path = parts.uri.path().as_bytes();
             let digest = blake3::hash(path);
-            // Framed, and marked, so that no other scope and path give the same.
+            // Framed and marked, so that no other scope and path give the same bytes.
             let (mark, path) = if scope.len() + path.len() + 2 <= SCOPE_LEN_MAX {
                 (0, path)
             } else {
@@ -119,7 +120,7 @@ impl Scope {
 
     pub(super) fn derive(&self, parts: &Parts) -> Result<Vec<u8>, Refusal> {
         let scope = (self.0)(parts)?;
-        // An empty scope would be that of keys without any.
+        // An empty scope would be the scope of keys without any.
         if scope.is_empty() { Err(Problem::NoScope.into()) } else { Ok(scope) }
     }
 }

@@ -1,4 +1,4 @@
-//! The service: what becomes of a request before it runs.
+//! The service: what happens to a request before it runs.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -27,7 +27,7 @@ use crate::key::Key;
 use crate::observe;
 use crate::sync::Arc;
 
-/// The service that [`IdempotencyLayer`](super::IdempotencyLayer) makes of another one.
+/// The service that [`IdempotencyLayer`](super::IdempotencyLayer) wraps around another one.
 #[derive(Clone)]
 pub struct Idempotency<S> {
     config: Arc<Config>,
@@ -64,7 +64,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The one that said it is ready is called, and its copy is asked next.
+        // Calls the service that was polled ready, and leaves its clone to be polled next.
         let copy = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, copy);
         let config = Arc::clone(&self.config);
@@ -101,7 +101,7 @@ where
     }
     let within = request.extensions().get::<Within>();
     match config.find_key(request.headers()) {
-        // A layer around this one has the key in hand.
+        // A layer around this one already holds the key.
         Ok(Some(name)) if within.is_some_and(|within| within.is(&config.backing, &name)) => {
             if request.extensions().get::<IdempotencyPermit>().is_none() {
                 request.extensions_mut().insert(IdempotencyPermit::started());
@@ -119,7 +119,7 @@ where
     }
 }
 
-/// The response, or if it is a problem that problem in another form.
+/// The response; if it is a problem, the problem in its other form.
 fn restated(response: Response<Body>, restate: &Restate, head: &Parts) -> Response<Body> {
     let Some(problem) = response.extensions().get::<Problem>().copied() else { return response };
     let mut restated = restate(problem, &response, head);
@@ -132,7 +132,7 @@ fn restated(response: Response<Body>, restate: &Restate, head: &Parts) -> Respon
     restated
 }
 
-/// Hands a request on that the layer has nothing to do with.
+/// Passes on a request that the layer leaves alone.
 async fn pass<S, R>(mut inner: S, request: Request<Body>) -> Result<Response<Body>, S::Error>
 where
     S: Service<Request<Body>, Response = Response<R>>,
@@ -141,8 +141,8 @@ where
     Ok(inner.call(request).await?.map(Body::new))
 }
 
-/// Answers a request that has a key. As soon as it may run, it does so to its end: a client that
-/// leaves ends this future, and must not end a handler that has started.
+/// Answers a request that has a key. Once the request may run, it runs to its end: a client that
+/// disconnects drops this future, and that must not stop a handler that has started.
 async fn protect<S, R>(
     config: Arc<Config>,
     inner: S,
@@ -169,8 +169,8 @@ where
         Begin::InFlight(_) => return Ok(config.refuse(Problem::InFlight)),
         Begin::Mismatch => return Ok(config.refuse(Problem::KeyReused)),
     };
-    // Without a runtime nothing could be run to its end. The claim is dropped, and with it all there is of
-    // the request.
+    // Without a runtime nothing could run to its end. The claim is dropped, which leaves no trace
+    // of the request.
     let (Ok(runtime), Ok(handler)) =
         (Handle::try_current(), Arc::clone(&config.handlers).try_acquire_owned())
     else {
@@ -179,18 +179,18 @@ where
     let run = Run { config: Arc::clone(&config), inner, request, handler, share };
     match Enduring::new(runtime, run.finish(claim)).await {
         Ok(answer) => answer,
-        // The handler has panicked, which is told as without the layer.
+        // The handler has panicked: propagate it, as without the layer.
         Err(panic) => resume_unwind(panic),
     }
 }
 
-/// What the store says of a request, and the request with its body as a whole.
+/// The store's answer to a request, and the request with its whole body.
 struct Asked {
     begin: Begin,
     request: Request<Whole>,
-    /// The room that its body takes.
+    /// The room that the body takes.
     share: Share,
-    /// If it is another than the store's.
+    /// Overrides the retention of the store.
     retention: Option<Duration>,
 }
 
@@ -203,12 +203,12 @@ impl Config {
         }
     }
 
-    /// Asks the store about a request. All that can refuse it comes before, so that a refused one
-    /// leaves no trace.
+    /// Asks the store about a request. Everything that can refuse the request comes first, so that
+    /// a refused one leaves no trace.
     async fn ask(&self, name: &[u8], request: Request<Body>) -> Result<Asked, Refusal> {
         let (parts, body) = request.into_parts();
         let scope = self.scope.derive(&parts)?;
-        // The key has its length already.
+        // `find_key` has checked the length of the key.
         let key = Key::scoped(scope, name).map_err(|_| Problem::NoScope)?;
         let read = self.read(body).await;
         let (whole, share) = read.map_err(|problem| Refusal::from(self.refuse(problem)))?;
@@ -222,10 +222,10 @@ impl Config {
         Ok(Asked { begin, request: Request::from_parts(parts, whole), share, retention })
     }
 
-    /// Reads the body of a request to its end, in time.
+    /// Reads the body of a request to its end, within the time limit.
     async fn read(&self, body: Body) -> Result<(Whole, Share), Problem> {
         let mut read = pin!(body.read_request(self.request_len_max, &self.room));
-        // One that is there already needs no timer.
+        // A body that is already there needs no timer.
         match poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await {
             Poll::Ready(read) => read,
             Poll::Pending => {
@@ -235,7 +235,7 @@ impl Config {
         }
     }
 
-    /// The stored response once more.
+    /// The stored response again.
     fn replay(&self, completed: &Completed) -> Response<Body> {
         let stored = stored::decode(completed.result());
         if stored.is_some() {
@@ -245,7 +245,7 @@ impl Config {
     }
 }
 
-/// Whether a request is answered by what is stored, or by a hook, and not by its handler.
+/// Whether a request is answered from the store or by a hook, without its handler.
 fn skips_its_handler(begin: &Begin) -> bool {
     match begin {
         Begin::Replay(_) | Begin::NotKept(_) | Begin::Interrupted(_) => true,

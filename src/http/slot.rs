@@ -1,4 +1,4 @@
-//! Where the operation of a request is, between the layer and the handler.
+//! Holds the operation of a request, between the layer and the handler.
 
 use std::mem;
 
@@ -6,7 +6,7 @@ use super::backing::{Claim, Limit, leave};
 use crate::handle::Execution;
 use crate::sync::{Arc, Mutex};
 
-/// What the layer and the handler of one request share of its operation.
+/// What the layer and the handler of a request share of its operation.
 #[derive(Clone)]
 pub(super) struct Slot {
     place: Arc<Mutex<Place>>,
@@ -17,7 +17,7 @@ enum Place {
     Claimed(Claim),
     Starting,
     Started(Execution),
-    /// The handler has left it to somebody who finishes it by its key.
+    /// The handler has left it to be finished by its key.
     Left,
     /// The handler has answered.
     Closed,
@@ -32,7 +32,7 @@ pub(super) enum Answered {
 }
 
 impl Slot {
-    /// Of an operation that is about to start.
+    /// The slot of an operation that is about to start.
     pub(super) fn starting(limit: Limit) -> Self {
         Self { place: Arc::new(Mutex::new(Place::Starting)), limit }
     }
@@ -42,7 +42,7 @@ impl Slot {
         *self.place.lock() = Place::Claimed(claim);
     }
 
-    /// What is to be started, if it was not before.
+    /// Takes what is to be started, unless that was taken before.
     pub(super) fn take_claim(&self) -> Option<Claim> {
         let mut place = self.place.lock();
         match mem::replace(&mut *place, Place::Starting) {
@@ -54,17 +54,17 @@ impl Slot {
         }
     }
 
-    /// Puts down what has started, for the layer to complete. `false` if the handler has answered
-    /// meanwhile: nobody will store a result, so the effect must not happen. That of an earlier
-    /// attempt is as unknown as before.
+    /// Puts a started operation into the slot, for the layer to complete. Returns `false` if the
+    /// handler has answered in the meantime: then no result will be stored, so the effect must not
+    /// happen. Whether an earlier attempt had its effect remains unknown.
     pub(super) async fn put(&self, execution: Execution) -> bool {
         let Some(late) = self.put_down(execution) else { return true };
-        // If that fails, the key is interrupted.
+        // If this fails, the key is interrupted.
         leave(late, self.limit).await;
         false
     }
 
-    /// Gives the execution back if the handler has answered meanwhile.
+    /// Returns the execution if the handler has answered in the meantime.
     fn put_down(&self, execution: Execution) -> Option<Execution> {
         let mut place = self.place.lock();
         if matches!(*place, Place::Closed) {
@@ -74,7 +74,7 @@ impl Slot {
         None
     }
 
-    /// Leaves the operation to somebody who finishes it by its key. `false` if it does not run.
+    /// Leaves the operation to be finished by its key. Returns `false` if it isn't running.
     pub(super) fn leave(&self) -> bool {
         let mut place = self.place.lock();
         match mem::replace(&mut *place, Place::Left) {
@@ -95,8 +95,8 @@ impl Slot {
     }
 }
 
-/// The layer's end of a slot. Once it is dropped, by a panic of the handler too, nothing that was left
-/// somewhere keeps the key.
+/// The layer's end of a slot. Once it's dropped, even by a panic of the handler, nothing left in a
+/// clone of the slot keeps the key.
 pub(super) struct Lease(pub(super) Slot);
 
 impl Lease {
@@ -112,7 +112,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // What was in it is dropped after the lock is free.
+        // The contents are dropped after the lock is released.
         drop(self.0.close());
     }
 }
@@ -127,7 +127,7 @@ mod tests {
         store.begin(&key, Fingerprint::of("request")).expect("it answers")
     }
 
-    /// The handler has answered while its start, in a task that it left behind, was on its way.
+    /// The handler answers while its start is still under way in a task that it left behind.
     fn start_late(claim: Claim) -> bool {
         let slot = Slot::starting(Limit(None));
         slot.offer(claim);

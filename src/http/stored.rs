@@ -1,4 +1,4 @@
-//! The bytes of a response as the store keeps it.
+//! The bytes of a stored response.
 //!
 //! Numbers are little-endian. `headers` is a count in four bytes, then for each header its name and
 //! its value, each after its length in four bytes.
@@ -12,7 +12,7 @@
 //! | | body |
 //! | | trailers, as headers |
 //!
-//! Decoding refuses bytes that are left over, and whatever [`encode`] would not have written.
+//! Decoding refuses leftover bytes, and anything that [`encode`] would not have written.
 
 use bytes::Bytes;
 use http::header::{
@@ -28,13 +28,13 @@ use crate::store::Store;
 
 const VERSION: u8 = 1;
 
-/// The headers that are left out by default, beside those of a connection.
+/// The headers that are left out by default, besides those of a connection.
 pub(super) const UNSTORED: [HeaderName; 2] = [DATE, SET_COOKIE];
 
-/// Marks a response that was not made by this request.
+/// Marks a response that was not made for this request.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// The headers that belong to a connection, and not to the response that it carries.
+/// The headers that belong to a connection, not to the response that it carries.
 const HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -45,9 +45,9 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
 ];
 
-/// The headers of a response that are stored: those that are sent again as they are.
+/// The headers of a response that are stored, to be sent again unchanged.
 pub(super) fn lasting(headers: &HeaderMap, left_out: &[HeaderName]) -> HeaderMap {
-    // A connection can have further headers of its own, and names them here.
+    // A connection can have more headers of its own. `Connection` names them.
     let of_connection: Vec<&[u8]> = headers
         .get_all(CONNECTION)
         .iter()
@@ -63,7 +63,8 @@ pub(super) fn lasting(headers: &HeaderMap, left_out: &[HeaderName]) -> HeaderMap
     lasting.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Says that this response is of an earlier request. It is there to stay, so no retry is asked for.
+/// Marks a response as that of an earlier request. The response is final, so the headers that ask
+/// for a retry are removed.
 pub(super) fn replayed(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     response.headers_mut().remove(RETRY_AFTER);
@@ -71,24 +72,24 @@ pub(super) fn replayed(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// Removes the mark that a service further in has put on a response of its own: of this layer's
-/// requests, this is the first.
+/// Removes the mark that a service further in has set on its own response: for this layer, the
+/// response is the first.
 pub(super) fn first(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().remove(REPLAYED);
     response
 }
 
-/// The bytes of a response as the layer stores it, for [`Store::complete`] and its like: so what is
-/// completed outside of the layer is replayed by it. `Date`, `Set-Cookie` and the headers of a
-/// connection are left out.
+/// The bytes of a response as the layer stores it, for [`Store::complete`] and similar calls. The
+/// layer then replays an operation that was completed outside of it. `Date`, `Set-Cookie` and the
+/// headers of a connection are left out.
 #[must_use]
 pub fn encode_response(response: &Response<Bytes>) -> Vec<u8> {
     let headers = lasting(response.headers(), &UNSTORED);
     encode(response.status(), &headers, response.body(), None)
 }
 
-/// The response that the layer, or [`encode_response`], has stored: status, headers and body, without
-/// trailers. `None` if these bytes are none.
+/// Decodes a response that the layer or [`encode_response`] has stored: status, headers and body,
+/// without trailers. `None` if the bytes aren't a stored response.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -107,14 +108,14 @@ pub fn decode_response(bytes: &[u8]) -> Option<Response<Bytes>> {
 }
 
 impl Store {
-    /// Completes the operation of a key with a response, as the HTTP layer would: its retries get this
-    /// response. It is for what the layer has left to somebody else
-    /// ([`Operation::leave`](super::Operation::leave)), or what was interrupted and has ended
-    /// elsewhere since. The key has the scope of the layer.
+    /// Completes the operation of a key with a response, as the HTTP layer would: retries get this
+    /// response. Use it for an operation that the handler has left
+    /// ([`Operation::leave`](super::Operation::leave)), or for one that was interrupted and has
+    /// since ended elsewhere. The key must be in the scope that the layer uses.
     ///
     /// # Errors
     ///
-    /// As [`Store::complete`].
+    /// The same as [`Store::complete`].
     pub async fn complete_response(
         &self,
         key: &Key,
@@ -153,7 +154,8 @@ fn put(bytes: &mut Vec<u8>, part: &[u8]) {
     bytes.extend_from_slice(part);
 }
 
-/// A part that four bytes cannot count makes a value that no store takes: its length never matters.
+/// If a part is too long for a four-byte length, no store accepts the value, so what is written
+/// here doesn't matter.
 fn put_number(bytes: &mut Vec<u8>, number: usize) {
     bytes.extend(u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
 }
@@ -203,14 +205,14 @@ impl<'a> Rest<'a> {
         Some(part)
     }
 
-    /// Nothing is set aside for a count before its headers are seen.
+    /// Reserves nothing for the count: each header is read before it takes memory.
     fn headers(&mut self) -> Option<HeaderMap> {
         let mut headers = HeaderMap::new();
         for _ in 0..self.number()? {
             let name = self.part()?;
             let value = HeaderValue::from_bytes(self.part()?).ok()?;
             let parsed = HeaderName::from_bytes(name).ok()?;
-            // The name of a header is written in one way only.
+            // A stored header name has one spelling only.
             (parsed.as_str().as_bytes() == name).then_some(())?;
             headers.try_append(parsed, value).ok()?;
         }
@@ -239,7 +241,7 @@ mod tests {
             .collect()
     }
 
-    /// The bytes that [`encode`] makes of what [`decode`] gives.
+    /// Encodes again what [`decode`] has returned.
     fn again(response: Response<Body>) -> Vec<u8> {
         let (parts, body) = response.into_parts();
         let read = pin!(body.read(usize::MAX)).poll(&mut Context::from_waker(Waker::noop()));

@@ -13,15 +13,16 @@ use super::body::{Body, BodyError};
 use super::conclude::Conclusion;
 use super::{Problem, grpc};
 
-/// The body of a response that cannot be held until it is stored, such as server-sent events. Its end is
-/// not told to the client before the response is stored. If the client leaves before, or the body
-/// fails, the execution is dropped, and so interrupted: the handler was cut in the middle.
+/// The body of a response that can't be held until it is stored, such as server-sent events. The
+/// end is held back from the client until the response is stored. If the client disconnects before
+/// that, or the body fails, the execution is dropped and so interrupted: the handler was cut off in
+/// the middle.
 pub(super) struct Streamed {
     body: Body,
     head: Parts,
     len_max: usize,
     is_grpc: bool,
-    /// What was sent until now, as far as it may be kept.
+    /// What was sent so far, as much as may be kept.
     copy: BytesMut,
     is_too_long: bool,
     state: State,
@@ -29,7 +30,8 @@ pub(super) struct Streamed {
 
 enum State {
     Sending(Box<Conclusion>),
-    /// All is sent but the trailers and the end. It gives whether they may be.
+    /// Everything is sent except the trailers and the end. The future returns whether those may be
+    /// sent.
     Storing(Pin<Box<dyn Future<Output = bool> + Send>>, Option<HeaderMap>),
     Ended,
 }
@@ -54,7 +56,7 @@ impl Streamed {
         }
     }
 
-    /// Nothing more is to be sent: stores what was.
+    /// There is nothing more to send: stores what was sent.
     fn store(&mut self, trailers: Option<HeaderMap>) {
         let State::Sending(conclusion) = mem::replace(&mut self.state, State::Ended) else {
             return;
@@ -67,7 +69,7 @@ impl Streamed {
         self.state = State::Storing(Box::pin(storing), sent);
     }
 
-    /// What the client is told at the end.
+    /// The last frame that the client gets.
     fn end(
         &self,
         is_told: bool,

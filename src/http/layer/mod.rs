@@ -1,4 +1,4 @@
-//! The layer. Its options are in the files beside this one, by what they are about.
+//! The layer. Its options are in the files beside this one, grouped by topic.
 
 mod requests;
 mod responses;
@@ -15,19 +15,19 @@ use crate::observe;
 use crate::store::Store;
 use crate::sync::Arc;
 
-/// When the operation of a request starts: from then on it counts as run.
+/// When the operation of a request starts. From then on the request counts as run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Before the handler. The handler needs to know nothing: its [status](super::effect_of_status) says what
-    /// became of the effect.
+    /// Before the handler. The handler needn't know about the layer: its
+    /// [status](super::effect_of_status) says what became of the effect.
     BeforeHandler,
-    /// When the handler says so: see [`IdempotencyPermit`](super::IdempotencyPermit). A request that
-    /// it refuses before that costs no write at all.
+    /// When the handler says so: see [`IdempotencyPermit`](super::IdempotencyPermit). A request
+    /// that the handler refuses before that costs no write at all.
     ByHandler,
 }
 
-/// A tower layer that runs each request of an idempotency key once, and answers its retries with
-/// the stored response. The [module](super) says what it does in each case.
+/// A tower layer that runs each request with an idempotency key once, and answers its retries with
+/// the stored response. The [module](super) describes what it does in each case.
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,35 +46,37 @@ pub enum Start {
 #[derive(Clone)]
 #[must_use = "a layer does nothing before it is around a service"]
 pub struct IdempotencyLayer {
-    /// Routers copy their layers for each request.
+    /// Routers clone their layers for each request.
     config: Arc<Config>,
 }
 
 impl IdempotencyLayer {
-    /// A layer with the default options. There is no default for the scope: it keeps the tenants of
+    /// A layer with the default options. The scope has no default, because it keeps the tenants of
     /// a service apart.
     pub fn new(store: Store, scope: Scope) -> Self {
         Self::of(Config::new(store, scope))
     }
 
-    /// A layer for gRPC: the same, told in the words of that protocol. The [page](super#grpc) of the module
-    /// has the tables.
+    /// A layer for gRPC: the same contract, in the terms of that protocol. The [module
+    /// documentation](super#grpc) has the tables.
     ///
-    /// - What became of the effect is told from `grpc-status`, by
-    ///   [`effect_of_grpc_status`](super::effect_of_grpc_status), and not from the status of HTTP.
-    /// - A [`Problem`] is a `grpc-status` with a message, and where it may pass `grpc-retry-pushback-ms`.
-    /// - A response that is not there at once is sent as it comes, and its trailers once it is stored.
+    /// - The effect is told from `grpc-status`, by
+    ///   [`effect_of_grpc_status`](super::effect_of_grpc_status), and not from the HTTP status.
+    /// - A [`Problem`] is a `grpc-status` with a message, and with `grpc-retry-pushback-ms` if a
+    ///   retry may succeed.
+    /// - A response that isn't complete at once is sent as it comes, and its trailers once it is
+    ///   stored.
     ///
-    /// The key is in the metadata `idempotency-key`. A request is read to its end before its handler is
-    /// called, so a call in which client and server take turns waits for itself: let it pass by
-    /// [`skip`](Self::skip).
+    /// The key is in the metadata `idempotency-key`. A request is read to its end before its
+    /// handler is called, so a call in which client and server take turns would wait for itself:
+    /// exempt it with [`skip`](Self::skip).
     ///
     /// ```
     /// use idemstore::http::{IdempotencyLayer, Scope};
     ///
     /// # fn layer(store: idemstore::Store) -> IdempotencyLayer {
     /// IdempotencyLayer::grpc(store, Scope::shared("payments"))
-    ///     // Both sides stream, and neither waits for the other's end.
+    ///     // Both sides stream, and neither waits for the other to finish.
     ///     .skip(|head| head.uri.path() == "/bank.Payments/Negotiate")
     /// # }
     /// ```
@@ -82,9 +84,9 @@ impl IdempotencyLayer {
         Self::of(Config::grpc(store, scope))
     }
 
-    /// Waits until all handlers have ended whose requests have a key, at most for this time, and says how
-    /// many have not. Call it when the server takes no connections any more, and before its runtime
-    /// ends: a handler may outlive its client. From now on no further one begins while this waits.
+    /// Waits, for at most this time, until the handlers of all requests with a key have ended.
+    /// Returns how many haven't. Call it once the server accepts no more connections and before its
+    /// runtime ends: a handler may outlive its client. No new handler starts while this waits.
     ///
     /// The runtime must have its timer enabled.
     ///
@@ -97,7 +99,7 @@ impl IdempotencyLayer {
     ///     .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
     ///     .await?;
     /// let left = layer.drain(Duration::from_secs(30)).await;
-    /// // What is left is interrupted.
+    /// // What is left is cut off, and its keys are interrupted.
     /// # Ok(())
     /// # }
     /// ```
@@ -114,7 +116,7 @@ impl IdempotencyLayer {
         Self { config: Arc::new(config) }
     }
 
-    /// What an option writes to: its own copy, if this layer was copied before.
+    /// The configuration that an option writes to. It's copied first if this layer was cloned.
     fn options(&mut self) -> &mut Config {
         Arc::make_mut(&mut self.config)
     }

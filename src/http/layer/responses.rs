@@ -13,34 +13,37 @@ use crate::http::{Body, Problem};
 use crate::sync::Arc;
 
 impl IdempotencyLayer {
-    /// Leaves these headers of a response out of what is stored, beside `Date`, `Set-Cookie` and those
-    /// of a connection.
+    /// Leaves these headers of a response out of what is stored, in addition to `Date`,
+    /// `Set-Cookie` and the headers of a connection.
     pub fn leave_out_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.options().unstored_headers.extend(names);
         self
     }
 
-    /// Stores these headers of a response, of those that are left out by default: a retry gets them as
-    /// they were. `Set-Cookie` hands the session of the first client to the one that retries.
+    /// Stores these headers of a response although they are left out by default: a retry gets them
+    /// as they were. Storing `Set-Cookie` hands the first client's session to the client that
+    /// retries.
     pub fn store_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         let stored: Vec<_> = names.into_iter().collect();
         self.options().unstored_headers.retain(|name| !stored.contains(name));
         self
     }
 
-    /// The longest body of a response that is kept, in bytes; 1 MiB by default, and no more than
-    /// what the [store takes](crate::Builder::result_len_max), which counts the head too: with both
-    /// defaults the body and its head have 1 MiB together. A longer one is sent to the client that asked first, and a retry gets [`Problem::ResponseNotKept`].
+    /// The longest body of a response that is kept, in bytes; 1 MiB by default. The [limit of the
+    /// store](crate::Builder::result_len_max) applies too, and counts the head: with both defaults,
+    /// body and head have 1 MiB together. A longer response is sent to the client that asked first,
+    /// and a retry gets [`Problem::ResponseNotKept`].
     pub fn response_len_max(mut self, bytes: usize) -> Self {
         self.options().response_len_max = bytes;
         self
     }
 
-    /// Which responses are streams, from their heads; those of the type `text/event-stream` by default.
+    /// Which responses are streams, by their heads; by default those of type `text/event-stream`.
     ///
-    /// A stream is sent as it comes, and kept as other responses are, if it ends within the
-    /// [limit](Self::response_len_max). Its end is not told before it is stored. If its client leaves
-    /// before, or it fails, the key is interrupted. One that has a `Content-Length` is no stream.
+    /// A stream is sent as it comes, and kept like any other response if it ends within the
+    /// [limit](Self::response_len_max). Its end is held back until it is stored. If the client
+    /// disconnects before that, or the stream fails, the key is interrupted. A response with a
+    /// `Content-Length` is never a stream.
     pub fn streams(
         mut self,
         tell: impl Fn(&response::Parts) -> bool + Send + Sync + 'static,
@@ -49,30 +52,30 @@ impl IdempotencyLayer {
         self
     }
 
-    /// Whether a response with `Cache-Control: no-store` is stored; by default only its length and
-    /// digest are, and a retry gets [`Problem::ResponseNotKept`]: it may have a secret in it.
-    /// [`without_keeping`](crate::http::without_keeping) says the same of any response.
+    /// Whether a response with `Cache-Control: no-store` is stored. By default only its length and
+    /// digest are, since it may have a secret in it, and a retry gets [`Problem::ResponseNotKept`].
+    /// [`without_keeping`](crate::http::without_keeping) does the same for any response.
     pub fn keep_no_store(mut self, keep: bool) -> Self {
         self.options().keep_no_store = keep;
         self
     }
 
-    /// Whether each response to a request with a key has that key in the same header, as the client has
-    /// sent it; by default it has not. Replays and problems have it too.
+    /// Whether each response to a request with a key repeats the key in the same header, as the
+    /// client sent it; by default it doesn't. This includes replays and problems.
     pub fn echo_key(mut self, echo: bool) -> Self {
         self.options().echo_key = echo;
         self
     }
 
-    /// What `Retry-After` says, in whole seconds; 1 by default, and at least.
+    /// The value of `Retry-After`, rounded up to whole seconds; 1 by default, and at least 1.
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.options().retry_after_secs = whole_seconds(after).max(1);
         self
     }
 
-    /// Answers problems in another form than `application/problem+json`, from the problem and the head of
-    /// the request. The problem stays in the extensions of the response, and `Retry-After` is added
-    /// where it has none and the problem may pass.
+    /// Answers problems in another form than `application/problem+json`, made from the problem and
+    /// the head of the request. The problem stays in the extensions of the response. `Retry-After`
+    /// is added if a retry may succeed and the response doesn't have it.
     ///
     /// ```
     /// use http::Response;
@@ -105,9 +108,9 @@ impl IdempotencyLayer {
         self
     }
 
-    /// The base of each problem's `type`, such as `https://api.example.com/problems/`: the name of the
-    /// [`Problem`] follows it. By default it is the page of that problem in this documentation. It takes
-    /// the place of [`on_problem`](Self::on_problem).
+    /// The base of each problem's `type`, such as `https://api.example.com/problems/`; the name of
+    /// the [`Problem`] follows it. By default the `type` is the page of the problem in this
+    /// documentation. This option and [`on_problem`](Self::on_problem) replace each other.
     pub fn problem_base(mut self, base: impl Into<String>) -> Self {
         let base = uri(&base.into());
         self.options().on_problem = Some(Arc::new(move |problem, _, _| problem.response(&base)));
@@ -115,7 +118,7 @@ impl IdempotencyLayer {
     }
 }
 
-/// The same with all percent-encoded that no URI has, so that JSON needs no more.
+/// Percent-encodes everything that can't appear in a URI, so JSON needs no further escaping.
 fn uri(text: &str) -> String {
     let mut uri = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! Options: when a request counts as run, how many run, and what becomes of the key.
+//! Options: when a request counts as run, how many run at once, and what becomes of the key.
 
 use std::time::Duration;
 
@@ -21,17 +21,18 @@ impl IdempotencyLayer {
         self
     }
 
-    /// Tells from the head of a response what became of the effect, instead of [`effect_of_status`](crate::http::effect_of_status),
-    /// which takes it from the status alone.
+    /// Tells from the head of a response what became of the effect. The default,
+    /// [`effect_of_status`](crate::http::effect_of_status), tells it from the status alone.
     ///
     /// - [`Effect::Done`]: the response is stored.
-    /// - [`Effect::DidNotHappen`]: it is sent and not stored, and the key of a first attempt is free. A
-    ///   later attempt leaves it interrupted, since it says nothing of the first one. After the
-    ///   handler has started the operation itself ([`Start::ByHandler`]), or has said that
-    ///   [its effect begins](crate::http::Operation::effect_begins), this counts as done.
+    /// - [`Effect::DidNotHappen`]: it is sent and not stored, and the key of a first attempt is
+    ///   free. After a later attempt the key stays interrupted, since the response says nothing
+    ///   about the first one. Once the handler has started the operation itself
+    ///   ([`Start::ByHandler`]), or has said that [its effect
+    ///   begins](crate::http::Operation::effect_begins), this counts as done.
     /// - [`Effect::Unknown`]: it is sent and not stored, and the key is interrupted.
     ///
-    /// What a handler says by [`with_effect`](crate::http::with_effect) counts more than this.
+    /// What a handler says with [`with_effect`](crate::http::with_effect) takes precedence.
     ///
     /// ```
     /// use http::StatusCode;
@@ -40,7 +41,7 @@ impl IdempotencyLayer {
     ///
     /// # fn layer(store: idemstore::Store) -> IdempotencyLayer {
     /// IdempotencyLayer::new(store, Scope::shared("payments")).effect_of(|head| match head.status {
-    ///     // These handlers answer so before they do anything.
+    ///     // These handlers send this status before they do anything.
     ///     StatusCode::CONFLICT => Effect::DidNotHappen(()),
     ///     status => effect_of_status(status),
     /// })
@@ -55,7 +56,8 @@ impl IdempotencyLayer {
         self
     }
 
-    /// How long the outcome of a request is kept, from its head; `None` for the retention of the store.
+    /// How long to keep the outcome of a request, by its head; `None` for the retention of the
+    /// store.
     pub fn retention_of(
         mut self,
         tell: impl Fn(&Parts) -> Option<Duration> + Send + Sync + 'static,
@@ -64,11 +66,13 @@ impl IdempotencyLayer {
         self
     }
 
-    /// The most handlers of requests with a key that run at one time; 16 million by default. A request
-    /// that would be one more is answered with [`Problem::Unavailable`](crate::http::Problem::Unavailable), and leaves no trace.
+    /// The most handlers of requests with a key that run at one time; 16 million by default. A
+    /// request beyond that is answered with
+    /// [`Problem::Unavailable`](crate::http::Problem::Unavailable), and leaves no trace.
     ///
-    /// A handler counts until it has ended, also if its client has left: a limit around the layer would
-    /// not see it any more. All services that are made of this layer, and of its copies, share the limit.
+    /// A handler counts until it has ended, even if its client has disconnected: a limit around the
+    /// layer would no longer see it. All services made from this layer and its clones share the
+    /// limit.
     pub fn handlers_max(mut self, handlers: u32) -> Self {
         let handlers = handlers.clamp(1, HANDLERS_MAX_DEFAULT);
         self.options().handlers = Arc::new(Semaphore::new(handlers as usize));
@@ -76,21 +80,23 @@ impl IdempotencyLayer {
         self
     }
 
-    /// How long the store may take to make a start or an outcome durable; by default as long as it takes.
-    /// The runtime must have its timer enabled.
+    /// How long the store may take to make a start or an outcome durable; unlimited by default. The
+    /// runtime must have its timer enabled.
     ///
-    /// A request whose start takes longer is answered with [`Problem::Unavailable`](crate::http::Problem::Unavailable), and its key is freed
-    /// once the store has answered. One whose outcome takes longer is answered with
-    /// [`Problem::OutcomeUnknown`](crate::http::Problem::OutcomeUnknown): what the store makes of it goes on, and a retry finds it. What reads a
-    /// stored response reads it at once, and waits for the disk as the program's other reads do.
+    /// A request whose start takes longer is answered with
+    /// [`Problem::Unavailable`](crate::http::Problem::Unavailable). Once the store has answered,
+    /// its key is free, or interrupted as before. A request whose outcome takes longer is answered
+    /// with [`Problem::OutcomeUnknown`](crate::http::Problem::OutcomeUnknown); the store continues
+    /// to write it, and a retry finds it. Reading a stored response is not limited: it blocks on
+    /// the disk like the program's other reads.
     pub fn store_timeout(mut self, at_most: Duration) -> Self {
         self.options().backing.limit = Limit(Some(at_most));
         self
     }
 
     /// Decides about requests that were interrupted. By default they are refused, until their
-    /// retention is over or somebody says what became of them by
-    /// [`Store::complete`](crate::Store::complete) or [`Store::abandon`](crate::Store::abandon).
+    /// retention is over or their outcome is settled by [`Store::complete`](crate::Store::complete)
+    /// or [`Store::abandon`](crate::Store::abandon).
     ///
     /// ```
     /// use bytes::Bytes;
@@ -106,7 +112,7 @@ impl IdempotencyLayer {
     ///     move |request: InterruptedRequest| {
     ///         let bank = bank.clone();
     ///         async move {
-    ///             // The key that the handler gave the bank: no other tenant's is the same.
+    ///             // The key that the handler gave to the bank: no other tenant has the same.
     ///             match bank.find(&request.downstream_key("charge")).await {
     ///                 Ok(Some(receipt)) => Decision::Resolve(Response::new(Bytes::from(receipt))),
     ///                 Ok(None) => Decision::Retry,
@@ -128,9 +134,9 @@ impl IdempotencyLayer {
         self
     }
 
-    /// How long the hook of [`on_interrupted`](Self::on_interrupted) is not asked again about a key that
-    /// it has just refused; 1 second by default. A request that comes sooner is refused too, with
-    /// `Retry-After`, so that many retries of one key do not ask the bank as often.
+    /// How long the hook of [`on_interrupted`](Self::on_interrupted) is not asked again about a key
+    /// that it has just refused; 1 second by default. A request that comes sooner is refused too,
+    /// with `Retry-After`, so many retries of one key don't turn into as many requests to the bank.
     pub fn ask_again_after(mut self, pause: Duration) -> Self {
         self.options().asks = Arc::new(Asks::new(pause));
         self
