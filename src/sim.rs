@@ -1,5 +1,5 @@
-//! The one door for the store's own tests: other disks than the file system's, and keys that
-//! collide. It is no part of the public API, and may change in any version.
+//! The only access for the store's own tests: to use disks other than the file system, and to make
+//! keys collide. It isn't part of the public API, and may change in any version.
 
 pub use crate::local::disk::{Directory, Disk, DiskFile};
 
@@ -8,16 +8,16 @@ use crate::store::{Builder, Store};
 
 /// How a test opens a store.
 pub trait OpenOn {
-    /// Makes keys collide in the live table, by the bits of their hash that are left.
+    /// Makes keys collide in the live table: `mask` says which bits of their hash are used.
     #[must_use = "nothing is opened before `open`"]
     fn hash_mask(self, mask: u64) -> Self;
 
-    /// Lets at most so many starts wait for an fsync at one time: the queue of a store is too long to
-    /// be filled again and again.
+    /// Sets how many starts may wait for an fsync at one time: the default queue is too long for a
+    /// test to fill again and again.
     #[must_use = "nothing is opened before `open`"]
     fn starts_max(self, max: usize) -> Self;
 
-    /// Opens the store on another disk than the file system's.
+    /// Opens the store on a disk other than the file system.
     ///
     /// # Errors
     ///
@@ -39,9 +39,9 @@ impl OpenOn for Builder {
     }
 }
 
-/// How a test backs a store up.
+/// How a test backs up a store.
 pub trait BackupOn {
-    /// Backs the store up on another disk than the file system's.
+    /// Backs up the store to a disk other than the file system.
     ///
     /// # Errors
     ///
