@@ -49,7 +49,10 @@
 #![cfg_attr(feature = "tower", doc = "| serve HTTP or gRPC | [`http`] |")]
 #![cfg_attr(not(feature = "tower"), doc = "| serve HTTP or gRPC | the feature `tower` |")]
 #![cfg_attr(feature = "typed", doc = "| store results as typed values | [`typed`] |")]
-#![cfg_attr(not(feature = "typed"), doc = "| store results as typed values | the feature `typed` |")]
+#![cfg_attr(
+    not(feature = "typed"),
+    doc = "| store results as typed values | the feature `typed` |"
+)]
 #![cfg_attr(
     feature = "transaction",
     doc = "| write your own data in the same transaction | [`Permit::complete_with`] |"

@@ -20,7 +20,9 @@ pub enum KeyError {
     #[error("the idempotency key is empty: it must have at least one byte")]
     Empty,
     /// The key has too many bytes.
-    #[error("the idempotency key has {len} bytes, but at most {max} are allowed: use a shorter one")]
+    #[error(
+        "the idempotency key has {len} bytes, but at most {max} are allowed: use a shorter one"
+    )]
     TooLong {
         /// Bytes of the key.
         len: usize,
@@ -210,9 +212,7 @@ impl<H> CompleteError<H> {
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The checkpoint is longer than the store accepts. Store a shorter one.
-    #[error(
-        "the checkpoint has {len} bytes, but `result_len_max` is {max}: store a shorter one"
-    )]
+    #[error("the checkpoint has {len} bytes, but `result_len_max` is {max}: store a shorter one")]
     TooLarge {
         /// Bytes of the checkpoint.
         len: usize,

@@ -93,7 +93,7 @@ impl Found {
         if NAMES.iter().any(|name| has(&Temporary::Part.of(name))) {
             return Err(corrupt(
                 VAULT,
-                "this is part of a backup that was not finished, delete it",
+                "the directory has an unfinished backup: delete it, or back up into it again",
             ));
         }
         // What a compaction leaves lies beside a whole store, if not all but it was lost.
@@ -103,7 +103,7 @@ impl Found {
             return if made && !signed && !compacted {
                 Ok(Self::Unnamed)
             } else {
-                Err(corrupt(first, "it is missing, and other parts of a store are there"))
+                Err(corrupt(first, "it is missing, but other files of the store are there"))
             };
         }
         if there.iter().any(|name| !is_own(name)) {
