@@ -1,4 +1,4 @@
-//! The name of an operation, and what distinguishes two requests with the same name.
+//! The name of an operation, and the digest that distinguishes two requests with the same name.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -287,7 +287,7 @@ mod tests {
         assert!(keyed.matches(&Fingerprint::keyed(&secret, parts)));
         assert!(!keyed.matches(&Fingerprint::keyed(&other, parts)));
         assert!(!keyed.matches(&Fingerprint::keyed(&secret, ["POST", "/cards", "4111"])));
-        // A fingerprint that was stored without a secret matches, as that of any other algorithm does.
+        // A stored fingerprint without a secret matches, as one of any other algorithm does.
         assert!(keyed.matches(&Fingerprint::of_parts(parts)));
     }
 }

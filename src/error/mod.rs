@@ -230,9 +230,7 @@ pub enum CheckpointError {
 pub enum FinishError {
     /// No operation was started under this key, or it's finished already, or its retention has
     /// ended.
-    #[error(
-        "no operation is open under this key: none was started, or it is finished, or it has expired"
-    )]
+    #[error("no operation is open under this key: none was started, or it is finished or expired")]
     NotExecuting,
     /// A live handle holds the key, and only that handle can finish the operation.
     /// `Execution::detach` gives it up.

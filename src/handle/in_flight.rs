@@ -90,7 +90,7 @@ impl InFlight {
                 }
             }
             match self.ask()? {
-                // Another caller was faster: wait for that one.
+                // Another caller was faster: wait for that caller.
                 Begin::InFlight(newer)
                     if deadline.is_none_or(|deadline| Instant::now() < deadline) =>
                 {
@@ -116,7 +116,7 @@ impl InFlight {
                 return Ok(self.answer(done));
             }
             match self.ask()? {
-                // Another caller was faster: wait for that one.
+                // Another caller was faster: wait for that caller.
                 Begin::InFlight(newer) => self = newer,
                 begin => return Ok(begin),
             }

@@ -221,10 +221,7 @@ impl Disk for Directory {
         }
         if !signed && names::is_shared(&file)? {
             // To sign it would write into a file that somebody else has a name for.
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the lock file has another name",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the lock has another name"));
         }
         *self.signed.lock() = signed;
         self.kept = Some(Arc::new(Kept::of(&file)?));
