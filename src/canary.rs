@@ -1,10 +1,10 @@
-//! Bugs that are there only to be found: with `--cfg canary`, the environment variable `CANARY`
-//! names the one that is let out, and `tests/it/canaries.rs` has the test that must fail then. A
-//! harness that does not notice its canary would notice nothing else either.
+//! Bugs that exist only to be found: with `--cfg canary`, the environment variable `CANARY` names
+//! the bug to enable, and `tests/it/canaries.rs` contains the test that must then fail. A harness
+//! that does not notice its canary would not notice anything else either.
 //!
-//! Without that flag none of it is compiled into the crate.
+//! Without that flag, none of them is compiled into the crate.
 
-/// Whether the bug of this name is out.
+/// Returns whether the bug of this name is enabled.
 #[cfg(canary)]
 pub(crate) fn sings(name: &str) -> bool {
     use std::sync::OnceLock;

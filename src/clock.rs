@@ -1,4 +1,4 @@
-//! Time: the [`Clock`] a store reads, and what it makes of it.
+//! The [`Clock`] that a store reads, and the store's own time.
 
 use std::fmt;
 #[cfg(doc)]
@@ -11,35 +11,35 @@ use crate::sync::{Arc, AtomicI64, AtomicU64, Ordering};
 
 /// A point in time: whole milliseconds since the Unix epoch.
 ///
-/// It ends in the year 10889; arithmetic that would go past either end stops there.
+/// The range ends in the year 10889. Arithmetic saturates at both ends.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The last representable point in time.
+    /// The latest representable point in time.
     pub const MAX: Self = Self((1 << PACKED_BITS) - 1);
 
-    /// The point in time `ms` milliseconds after the Unix epoch, or [`Timestamp::MAX`] if that is
-    /// later.
+    /// Creates the point in time `ms` milliseconds after the Unix epoch, or [`Timestamp::MAX`] if
+    /// that is later.
     #[must_use]
     pub const fn from_unix_ms(ms: u64) -> Self {
         if ms < Self::MAX.0 { Self(ms) } else { Self::MAX }
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     #[must_use]
     pub const fn as_unix_ms(self) -> u64 {
         self.0
     }
 
-    /// The same point in time as the standard library's type.
+    /// Returns the same point in time as the standard library's type.
     #[must_use]
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.0)
     }
 
-    /// This point in time moved forward, in whole milliseconds (a part of one counts as one, so
-    /// that a retention is never cut short).
+    /// Returns this point in time moved forward by whole milliseconds. A fraction counts as one
+    /// millisecond, so that a retention is never cut short.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         let of_seconds = duration.as_secs().saturating_mul(1_000);
@@ -47,15 +47,15 @@ impl Timestamp {
         Self::from_unix_ms(self.0.saturating_add(of_seconds).saturating_add(of_rest))
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// Returns how long after `earlier` this is, or zero if it isn't later.
     #[must_use]
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// As RFC 3339 in UTC, with milliseconds: `2026-11-30T08:05:09.042Z`. A year after 9999 has five
-/// digits, which RFC 3339 does not know.
+/// Formats as RFC 3339 in UTC, with milliseconds: `2026-11-30T08:05:09.042Z`. A year after 9999 has
+/// five digits, which RFC 3339 does not allow.
 ///
 /// ```
 /// # use idemstore::Timestamp;
@@ -71,10 +71,10 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Year, month and day of a day that is counted from 1970-01-01.
+/// Returns the year, month and day of a day that is counted from 1970-01-01.
 ///
-/// Years are counted from March, so that a leap day is the last of its year; an era is the 400 years
-/// after which the calendar repeats.
+/// Years are counted from March, so that a leap day is the last day of its year. An era is the 400
+/// years after which the calendar repeats.
 fn civil(days: u64) -> (u64, u64, u64) {
     const DAYS_OF_ERA: u64 = 146_097;
     // From 0000-03-01.
@@ -88,7 +88,8 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (400 * era + year + u64::from(month <= 2), month, day)
 }
 
-/// In whole milliseconds; [`Timestamp::MAX`] for what is later than that, and 1970 for what is earlier.
+/// Converts to whole milliseconds: [`Timestamp::MAX`] for any later time, and 1970 for any earlier
+/// one.
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -110,27 +111,27 @@ impl fmt::Debug for Timestamp {
 
 /// Where a store gets the time from.
 ///
-/// A store needs two readings. Retentions run by [`now`](Clock::now), which must not step while the
-/// store is open. [`wall`](Clock::wall) is what the machine takes for the time of day, and may be set
-/// at any moment; it tells how long the store was closed.
+/// A store needs two readings. Retentions are counted by [`now`](Clock::now), which must not step
+/// while the store is open. [`wall`](Clock::wall) is the machine's time of day, which may be set at
+/// any moment; from it, the store learns how long it was closed.
 ///
-/// A store never lets time run backwards: a clock that steps back is held at the latest time it
-/// has shown, also across restarts.
+/// A store never lets time run backwards: if a clock steps back, the store's time stays at the
+/// latest time seen, also across restarts.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now, by a clock that does not step while the store is open.
+    /// Returns the time now, by a clock that does not step while the store is open.
     fn now(&self) -> Timestamp;
 
-    /// The time of day now, as the machine has it; that of [`Clock::now`] by default.
+    /// Returns the machine's time of day; by default that of [`Clock::now`].
     fn wall(&self) -> Timestamp {
         self.now()
     }
 }
 
-/// The wall clock as it was when this was created, advanced by a clock that nobody can set and that
-/// goes on while the machine is suspended.
+/// The wall clock at the time this was created, advanced by a clock that can't be set and that
+/// continues while the machine is suspended.
 ///
 /// That clock is `CLOCK_BOOTTIME` on Linux and Android, and `CLOCK_MONOTONIC` on Apple's systems.
-/// Elsewhere it is [`Instant`], which may stand still meanwhile.
+/// Elsewhere it's [`Instant`], which may stop while the machine is suspended.
 #[derive(Debug)]
 pub struct SystemClock {
     wall: Timestamp,
@@ -138,7 +139,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// A clock anchored at the present wall time.
+    /// Creates a clock that starts at the present wall time.
     #[must_use]
     pub fn new() -> Self {
         Self { wall: wall(), since: Steady::now() }
@@ -162,7 +163,7 @@ impl Clock for SystemClock {
 }
 
 fn wall() -> Timestamp {
-    // A machine without a battery may start before 1970, by its own account.
+    // Without a battery, a machine's clock may start before 1970.
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::default().saturating_add(since_epoch)
 }
@@ -207,7 +208,7 @@ impl Steady {
     }
 }
 
-/// A clock that stands still until it is told otherwise, for tests.
+/// A clock for tests that stands still until it's moved.
 ///
 /// Clones share the same time.
 ///
@@ -225,7 +226,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that shows `now`.
+    /// Creates a clock that shows `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
         let clock = Self::default();
@@ -250,17 +251,19 @@ impl Clock for ManualClock {
     }
 }
 
-/// The latest time that a clock can show, the end of the year 2200. A clock beyond it shows
-/// something else than milliseconds since 1970.
+/// The latest time that a clock can show: the end of the year 2200. A later time is something other
+/// than milliseconds since 1970.
 pub(crate) const LATEST: Timestamp = Timestamp(7_289_654_399_999);
 
-/// How far the wall may move against the store's time before that is noted.
+/// How far the wall clock may move against the store's time before that is recorded.
 const DRIFT_MAX_MS: u64 = 1_000;
 
-/// How far forward it may have moved while the store was closed before that is worth an event.
+/// How far forward the wall clock may have moved while the store was closed before that causes an
+/// event.
 const CLOSED_MAX_MS: i64 = 24 * 60 * 60 * 1_000;
 
-/// The store's time when something was written, and the wall then. Formats 1 and 2 have no wall.
+/// The store's time when something was written, and the wall clock at that moment. Formats 1 and 2
+/// don't store the wall clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stamp {
     pub(crate) at: Timestamp,
@@ -268,18 +271,19 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// The store's time when the store is opened again: on from the last that it knows, by what has
-    /// gone by since. That is what the wall says, and no more than brings the store up to the wall.
+    /// Returns the store's time when the store is opened again: the last time that it knows, plus
+    /// the time that has passed since. That is what the wall clock says has passed, but at most as
+    /// much as brings the store's time up to the wall clock.
     ///
-    /// The store's time may be behind the wall, after the machine slept or its clock was set right:
-    /// then the jump from the one to the other would cut every retention short.
+    /// The store's time may be behind the wall clock, after the machine slept or its clock was
+    /// corrected. Jumping from one to the other would cut every retention short.
     fn resume(self, wall: Timestamp) -> Timestamp {
         let since_wall = wall.saturating_since(self.wall.unwrap_or(self.at));
         let to_wall = wall.saturating_since(self.at);
         self.at.saturating_add(since_wall.min(to_wall))
     }
 
-    /// By how many milliseconds the wall has moved since.
+    /// Returns how far the wall clock has moved since, in milliseconds.
     fn moved(self, wall: Timestamp) -> i64 {
         difference(wall, self.wall.unwrap_or(self.at))
     }
@@ -291,33 +295,34 @@ fn difference(one: Timestamp, other: Timestamp) -> i64 {
     one.0.cast_signed() - other.0.cast_signed()
 }
 
-/// Why the time cannot be gone by.
+/// Why the time can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Untimely {
-    /// The clock, or what the store has seen of it, is beyond [`LATEST`].
+    /// The clock, or the latest time that the store has seen, is past [`LATEST`].
     Beyond,
-    /// The wall has moved by so many milliseconds since the store was written last.
+    /// The wall clock has moved by this many milliseconds since the last write to the store.
     Jumped(i64),
 }
 
-/// The store's own time: the caller's clock, kept from ever running back.
+/// The store's own time: the caller's clock, prevented from ever running back.
 pub(crate) struct Time {
     clock: Arc<dyn Clock>,
-    /// What the clock showed when the store was opened, and the store's time then.
+    /// What the clock showed when the store was opened; `resumed` is the store's time at that
+    /// moment.
     opened: Timestamp,
     resumed: Timestamp,
     latest_unix_ms: AtomicU64,
-    /// The wall less the clock, as it was read last for a stamp.
+    /// The wall clock minus the clock, as last read for a stamp.
     drift_ms: AtomicI64,
-    /// The same as the log has it last.
+    /// The same difference, as last written into the log.
     written_ms: AtomicI64,
-    /// The last jump of the wall.
+    /// The last jump of the wall clock.
     jump_ms: AtomicI64,
 }
 
-/// Both readings of a clock, of one moment: a thread may be held up between the two, and the wall that
-/// it reads then is that of a later time. If it never gets through, the store's time is the one that
-/// stays behind, which keeps records longer.
+/// Returns both readings of a clock at the same moment. A thread may be suspended between the two,
+/// and would then read a later wall clock, so this tries again. If it never succeeds, the store's
+/// time is the reading that stays behind, which keeps records longer.
 fn read(clock: &dyn Clock) -> (Timestamp, Timestamp) {
     const TRIES: u32 = 8;
     let mut now = clock.now();
@@ -331,17 +336,17 @@ fn read(clock: &dyn Clock) -> (Timestamp, Timestamp) {
     (now, clock.wall())
 }
 
-/// How a store takes the time that it finds when it is opened.
+/// How a store treats the time that it finds when it's opened.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Terms {
-    /// The farthest that the wall may have moved.
+    /// How far the wall clock may have moved.
     pub(crate) jump_max: Option<Duration>,
-    /// Whether a wall that is behind the store's time is right.
+    /// Whether a wall clock behind the store's time is right.
     pub(crate) accept: bool,
 }
 
 impl Time {
-    /// Goes on from `last`, what the store has written last.
+    /// Resumes from `last`, the last stamp that the store has written.
     pub(crate) fn resume(
         clock: Arc<dyn Clock>,
         last: Stamp,
@@ -371,7 +376,7 @@ impl Time {
         })
     }
 
-    /// Begins with what the clock shows.
+    /// Begins at the time that the clock shows.
     pub(crate) fn begin(clock: Arc<dyn Clock>) -> Result<Self, Untimely> {
         let (_, wall) = read(&*clock);
         Self::resume(clock, Stamp { at: wall, wall: Some(wall) }, Terms::default())
@@ -381,7 +386,7 @@ impl Time {
         self.at(self.clock.now())
     }
 
-    /// The store's time, if the clock can be gone by.
+    /// Returns the store's time, if the clock can be trusted.
     pub(crate) fn checked_now(&self) -> Option<Timestamp> {
         let clock = self.clock.now();
         (clock <= LATEST).then(|| self.at(clock))
@@ -390,7 +395,7 @@ impl Time {
     fn at(&self, clock: Timestamp) -> Timestamp {
         let latest = self.latest_unix_ms.load(Ordering::Relaxed);
         let now = self.resumed.saturating_add(clock.saturating_since(self.opened)).as_unix_ms();
-        // A clock that shows nonsense is not followed: no time that comes after would be right.
+        // A nonsensical clock is not followed: no later time would be right.
         if now <= latest || LATEST < clock {
             return Timestamp::from_unix_ms(latest);
         }
@@ -398,12 +403,12 @@ impl Time {
         Timestamp::from_unix_ms(now.max(latest))
     }
 
-    /// The time to write, and the wall beside it.
+    /// Returns the time to write, and the wall clock with it.
     pub(crate) fn stamp(&self) -> Stamp {
         self.read_stamp().0
     }
 
-    /// Writes a stamp into the log. Once that is durable, it is not to be written for its own sake.
+    /// Writes a stamp into the log. Once the stamp is durable, its drift need not be written again.
     pub(crate) fn write<T, E>(&self, write: impl FnOnce(Stamp) -> Result<T, E>) -> Result<T, E> {
         let (stamp, drift) = self.read_stamp();
         let written = write(stamp)?;
@@ -422,16 +427,17 @@ impl Time {
         (Stamp { at: self.at(clock), wall: Some(wall) }, drift)
     }
 
-    /// Whether the wall has moved against the clock since the last [`Time::write`]. That a stamp was
-    /// taken says nothing: it may be that of a sweep that found nothing, or of a backup.
+    /// Returns whether the wall clock has moved against the clock since the last [`Time::write`].
+    /// Taking a stamp alone proves nothing: it may be for a sweep that found nothing, or for a
+    /// backup.
     pub(crate) fn has_drifted(&self) -> bool {
         let (clock, wall) = read(&*self.clock);
         let drift = difference(wall, clock);
         DRIFT_MAX_MS < drift.abs_diff(self.written_ms.load(Ordering::Relaxed))
     }
 
-    /// The last jump of the wall, in milliseconds: what it had moved by when the store was opened,
-    /// or a jump since.
+    /// Returns the last jump of the wall clock, in milliseconds: how far it had moved when the
+    /// store was opened, or a later jump.
     pub(crate) fn jump_ms(&self) -> i64 {
         self.jump_ms.load(Ordering::Relaxed)
     }

@@ -1,14 +1,16 @@
-//! A chapter for each kind of program: the problem, the pattern, what a kill leaves at each point, what
-//! to choose, and common mistakes. One goes from an axum service without idempotency to one with it, and one
-//! has what to tell its clients. The last two are on running a store and on testing code that uses one.
+//! A chapter for each kind of program: the problem, the pattern, what a kill leaves at each point,
+//! what to choose, and common mistakes. One chapter takes an axum service from no idempotency to
+//! full idempotency, and one describes what to tell the clients of such a service. The last two are
+//! about operating a store and about testing code that uses one.
 //!
-//! Each block of Rust is a whole file: paste it into the `src/main.rs` of a new crate that has idemstore,
-//! with the crates and features that a first line `// Needs: ..` names. A program of several files has them
-//! in blocks that begin with their names, such as `// src/bank.rs`, and shows parts of them before.
+//! Each block of Rust is a whole file: paste it into the `src/main.rs` of a new crate that depends
+//! on idemstore and on the crates and features named in a first line `// Needs: ..`. A program of
+//! several files has each file in a block that begins with its name, such as `// src/bank.rs`, and
+//! shows parts of them before.
 //!
-//! This module is there in the documentation only.
+//! This module exists only in the documentation.
 
-// A chapter whose blocks need a feature is always shown, and its blocks are run with the feature alone.
+// A chapter whose blocks need a feature is always shown, but its blocks run only with that feature.
 
 /// [axum-service.md]: axum_service
 /// [axum-service.md#how-long-a-body-may-be]: axum_service#how-long-a-body-may-be

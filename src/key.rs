@@ -1,4 +1,4 @@
-//! What names an operation, and what tells two operations of the same name apart.
+//! The name of an operation, and the digest that distinguishes two requests with the same name.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -13,9 +13,9 @@ use crate::sync::Arc;
 /// An idempotency key: the client's name for one logical operation, 1 to 255 bytes, within an
 /// optional scope.
 ///
-/// Bytes are taken as they are: there is no normalisation, and upper and lower case differ. The
-/// scope is what the server knows of the client (a tenant, an endpoint); it is framed apart from
-/// the key, so that no two pairs of scope and key are ever the same.
+/// The bytes are used as they are: they aren't normalised, and case matters. The scope is what the
+/// server knows about the client (a tenant, an endpoint). It's framed separately from the key, so
+/// that two different pairs of scope and key are never equal.
 ///
 /// ```
 /// use idemstore::Key;
@@ -27,12 +27,12 @@ use crate::sync::Arc;
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// The length of the scope in one byte, the scope, the key.
+    /// The length of the scope in one byte, the scope, then the key.
     framed: Arc<[u8]>,
 }
 
 impl Key {
-    /// A key outside any scope.
+    /// Creates a key without a scope.
     ///
     /// # Errors
     ///
@@ -41,11 +41,11 @@ impl Key {
         Self::scoped("", key)
     }
 
-    /// A key within a scope. An empty scope is no scope.
+    /// Creates a key within a scope. An empty scope is the same as no scope.
     ///
     /// # Errors
     ///
-    /// [`KeyError`] if the key is empty, or if key or scope are longer than 255 bytes.
+    /// [`KeyError`] if the key is empty, or if the key or the scope is longer than 255 bytes.
     pub fn scoped(scope: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, KeyError> {
         let (scope, key) = (scope.as_ref(), key.as_ref());
         if key.is_empty() {
@@ -54,7 +54,7 @@ impl Key {
         if KEY_LEN_MAX < key.len() {
             return Err(KeyError::TooLong { len: key.len(), max: KEY_LEN_MAX });
         }
-        // The bound of a scope is what one byte can count.
+        // One byte stores the length of a scope, which bounds it.
         let Ok(scope_len) = u8::try_from(scope.len()) else {
             return Err(KeyError::ScopeTooLong { len: scope.len(), max: SCOPE_LEN_MAX });
         };
@@ -65,13 +65,13 @@ impl Key {
         Ok(Self { framed: framed.into() })
     }
 
-    /// The scope; empty if there is none.
+    /// Returns the scope, which is empty if there is none.
     #[must_use]
     pub fn scope(&self) -> &[u8] {
         self.parts().0
     }
 
-    /// The key within its scope.
+    /// Returns the key without its scope.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.parts().1
@@ -83,12 +83,12 @@ impl Key {
         rest.split_at(usize::from(*scope_len))
     }
 
-    /// Scope and key in the one form that is stored, hashed and compared.
+    /// Returns scope and key in the one form that is stored, hashed and compared.
     pub(crate) fn framed(&self) -> &[u8] {
         &self.framed
     }
 
-    /// The key that [`Key::framed`] gave, if these bytes are one.
+    /// Returns the key that these bytes are the [framed](Key::framed) form of, if they are one.
     pub(crate) fn from_framed(framed: &[u8]) -> Option<Self> {
         let (scope_len, rest) = framed.split_first()?;
         let (_, key) = rest.split_at_checked(usize::from(*scope_len))?;
@@ -96,7 +96,7 @@ impl Key {
     }
 }
 
-/// By scope, then by key, byte for byte.
+/// Keys are ordered by scope, then by key, byte for byte.
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
         self.parts().cmp(&other.parts())
@@ -130,12 +130,12 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A digest of the request, so that a key that comes back with another request is noticed.
+/// A digest of the request, which detects that a key is reused for another request.
 ///
-/// BLAKE3 in its key-derivation mode (which separates these digests from all others), over the
-/// parts with their lengths in front, so that moving a byte from one part to the next changes it.
-/// Two fingerprints are compared in constant time, and only if both were made by the same
-/// algorithm: a record that an older version has written never looks like another request.
+/// It's made by BLAKE3 in its key-derivation mode (which separates these digests from all others),
+/// over the parts with their lengths in front, so that moving a byte from one part to the next
+/// changes it. Two fingerprints are compared in constant time, and only if both were made by the
+/// same algorithm: a record written by an older version never looks like another request.
 ///
 /// ```
 /// use idemstore::Fingerprint;
@@ -150,39 +150,40 @@ pub struct Fingerprint {
     digest: blake3::Hash,
 }
 
-/// Stored with each digest made by [`Fingerprint::of_parts`].
+/// The algorithm that is stored with each digest.
 const ALGORITHM_NONE: u8 = 0;
 const ALGORITHM_BLAKE3: u8 = 1;
 const ALGORITHM_KEYED_BLAKE3: u8 = 2;
 const CONTEXT: &str = "idemstore 2026-11-24 request fingerprint v1";
 static CONTEXT_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(CONTEXT));
-/// Most bytes of parts that are hashed together.
+/// The most bytes of parts that are hashed together.
 const GATHERED_LEN: usize = 512;
 
 impl Fingerprint {
-    /// No fingerprint: the key alone decides, and this matches every request.
+    /// No fingerprint: only the key decides, and this matches every request.
     pub const NONE: Self =
         Self { algorithm: ALGORITHM_NONE, digest: blake3::Hash::from_bytes([0; 32]) };
 
-    /// The fingerprint of a request that is one run of bytes.
+    /// Returns the fingerprint of a request that is one sequence of bytes.
     #[must_use]
     pub fn of(request: impl AsRef<[u8]>) -> Self {
         Self::of_parts([request])
     }
 
-    /// The fingerprint of a request that has several parts, in this order.
+    /// Returns the fingerprint of a request that has several parts, in this order.
     #[must_use]
     pub fn of_parts<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> Self {
         let hasher = blake3::Hasher::new_from_context_key(&CONTEXT_KEY);
         Self { algorithm: ALGORITHM_BLAKE3, digest: digest(hasher, parts) }
     }
 
-    /// The fingerprint of a request whose content can be guessed, such as a card number: somebody who
-    /// reads the store's files and lacks `secret` cannot try one guess after the other.
+    /// Returns the fingerprint of a request whose content can be guessed, such as a card number:
+    /// without `secret`, someone who reads the store's files can't test guesses one after the
+    /// other.
     ///
-    /// Keep the secret outside of the store, and the same for as long as its records live: with
-    /// another one each request that comes again is a mismatch. A record whose fingerprint was made
-    /// without a secret matches, as any other algorithm's does.
+    /// Keep the secret outside the store, and don't change it while records made with it exist:
+    /// with another secret, every repeated request is a mismatch. A record whose fingerprint was
+    /// made without a secret matches, as a fingerprint of any other algorithm does.
     ///
     /// ```
     /// use idemstore::Fingerprint;
@@ -198,11 +199,11 @@ impl Fingerprint {
         Self { algorithm: ALGORITHM_KEYED_BLAKE3, digest: digest(hasher, parts) }
     }
 
-    /// Whether both stand for the same request, as far as that can be told: fingerprints of
-    /// different algorithms, and [`Fingerprint::NONE`], match all others.
+    /// Returns whether both stand for the same request, as far as that can be known: fingerprints
+    /// of different algorithms match, and [`Fingerprint::NONE`] matches every fingerprint.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
-        // Comparing two `blake3::Hash` takes the same time wherever they differ.
+        // Comparing two `blake3::Hash` values takes the same time wherever they differ.
         self.algorithm != other.algorithm || self.digest == other.digest
     }
 
@@ -215,12 +216,12 @@ impl Fingerprint {
     }
 }
 
-/// The digest of parts, each behind its length.
+/// Returns the digest of the parts, each with its length in front.
 fn digest<P: AsRef<[u8]>>(
     mut hasher: blake3::Hasher,
     parts: impl IntoIterator<Item = P>,
 ) -> blake3::Hash {
-    // Short parts are hashed together, since each update takes as long as many bytes.
+    // Short parts are hashed together: each update has the cost of hashing many bytes.
     let mut gathered = Vec::with_capacity(GATHERED_LEN);
     for part in parts {
         let part = part.as_ref();
@@ -286,7 +287,7 @@ mod tests {
         assert!(keyed.matches(&Fingerprint::keyed(&secret, parts)));
         assert!(!keyed.matches(&Fingerprint::keyed(&other, parts)));
         assert!(!keyed.matches(&Fingerprint::keyed(&secret, ["POST", "/cards", "4111"])));
-        // As any other algorithm's does, what was stored before matches.
+        // A stored fingerprint without a secret matches, as one of any other algorithm does.
         assert!(keyed.matches(&Fingerprint::of_parts(parts)));
     }
 }

@@ -2,8 +2,9 @@
 //! An embedded idempotency store: an operation runs at most once for each idempotency key, through
 //! retries, races, restarts and kills.
 //!
-//! Ask [`Store::begin`] before something that must not happen twice, and say [`Execution::complete`] after
-//! it. A retry gets the stored result. If the process dies in between, the next caller is told so.
+//! Call [`Store::begin`] before an effect that must not happen twice, and [`Execution::complete`]
+//! after it. A retry gets the stored result. If the process dies in between, the next caller gets
+//! [`Begin::Interrupted`]: the effect may or may not have happened.
 //!
 //! ```no_run
 //! use idemstore::{Begin, Fingerprint, Key, Store};
@@ -15,7 +16,7 @@
 //!     let key = Key::scoped("payments", "order-1")?;
 //!     let receipt = match store.begin(&key, Fingerprint::of("2 apples"))? {
 //!         Begin::Fresh(permit) => {
-//!             // Durable before the effect, and the result is before anybody is told of it.
+//!             // The start is durable before the effect, and the result before it's returned.
 //!             let run = permit.start()?;
 //!             let receipt = charge(&run.downstream_key("charge"));
 //!             run.complete(receipt)?
@@ -36,36 +37,39 @@
 //!
 //! | to do this | see |
 //! |---|---|
-//! | open a store, and set its options | [`Store::open`], [`Store::builder`] |
-//! | know what to do with each answer | [`Begin`] |
-//! | all of it in one call | [`Store::run`] |
-//! | an effect that may be repeated, for one fsync | [`Permit::complete`] |
-//! | an outcome that somebody else brings | [`Execution::detach`], [`Store::complete`] |
-//! | go on where an operation has stopped | [`Execution::checkpoint`] |
-//! | many at a time | [`Store::begin_many`], [`Store::complete_many`] |
-//! | the same as futures | [`Permit::start_async`], [`Execution::complete_async`] |
-//! | look at keys, look after a store | [`Store::keys`], [`Store::stats`], [`Store::backup`] |
-#![cfg_attr(feature = "tower", doc = "| an HTTP API or gRPC | [`http`] |")]
-#![cfg_attr(not(feature = "tower"), doc = "| an HTTP API or gRPC | the feature `tower` |")]
-#![cfg_attr(feature = "typed", doc = "| results of a type | [`typed`] |")]
-#![cfg_attr(not(feature = "typed"), doc = "| results of a type | the feature `typed` |")]
+//! | open a store and set its options | [`Store::open`], [`Store::builder`] |
+//! | handle each answer | [`Begin`] |
+//! | do all of it in one call | [`Store::run`] |
+//! | run an effect that may be repeated, with a single fsync | [`Permit::complete`] |
+//! | finish an operation whose outcome arrives elsewhere | [`Execution::detach`], [`Store::complete`] |
+//! | resume an operation where it stopped | [`Execution::checkpoint`] |
+//! | handle many operations at a time | [`Store::begin_many`], [`Store::complete_many`] |
+//! | await calls as futures | [`Permit::start_async`], [`Execution::complete_async`] |
+//! | inspect keys and maintain a store | [`Store::keys`], [`Store::stats`], [`Store::backup`] |
+#![cfg_attr(feature = "tower", doc = "| serve HTTP or gRPC | [`http`] |")]
+#![cfg_attr(not(feature = "tower"), doc = "| serve HTTP or gRPC | the feature `tower` |")]
+#![cfg_attr(feature = "typed", doc = "| store results as typed values | [`typed`] |")]
+#![cfg_attr(
+    not(feature = "typed"),
+    doc = "| store results as typed values | the feature `typed` |"
+)]
 #![cfg_attr(
     feature = "transaction",
-    doc = "| data of your own in the same transaction | [`Permit::complete_with`] |"
+    doc = "| write your own data in the same transaction | [`Permit::complete_with`] |"
 )]
 #![cfg_attr(
     not(feature = "transaction"),
-    doc = "| data of your own in the same transaction | the feature `transaction` |"
+    doc = "| write your own data in the same transaction | the feature `transaction` |"
 )]
 //!
-//! The [guide](crate::guide) has a chapter for each kind of program. A store belongs to one process at a time,
-//! and its clones are cheap.
+//! The [guide](crate::guide) has a chapter for each kind of program. Only one process at a time can
+//! have a store open. Within it, share the [`Store`]: clones are cheap.
 //!
 //! # The states of a key
 //!
 #![doc = include_str!("../docs/state-machine.svg")]
 
-// What everything is made of.
+// The foundation.
 mod canary;
 mod clock;
 mod error;
@@ -73,9 +77,10 @@ mod key;
 mod limits;
 mod observe;
 mod sync;
-// What a program opens and asks: first, so that its documentation begins with that.
+// What a program calls. It's declared first, so that the documentation of a type starts with these
+// calls.
 mod store;
-// How it works.
+// The implementation.
 mod handle;
 #[cfg(feature = "tower")]
 pub mod http;
@@ -86,7 +91,7 @@ mod run;
 pub mod sim;
 #[cfg(feature = "typed")]
 pub mod typed;
-// Beside these.
+// Documentation and tests.
 #[cfg(any(doc, doctest))]
 pub mod guide;
 #[cfg(any(test, fuzzing))]

@@ -1,6 +1,6 @@
-//! What the store tells of its work: events and spans with the feature `tracing`, numbers with the
-//! feature `metrics`, and nothing without them. Every one of them is said here, and none has a key,
-//! a fingerprint, a checkpoint or a result in it.
+//! What the store reports about its work: events and spans with the feature `tracing`, metrics with
+//! the feature `metrics`, and nothing without them. All of them are defined here, and none contains
+//! a key, a fingerprint, a checkpoint or a result.
 #![cfg_attr(
     not(all(feature = "tracing", feature = "metrics")),
     expect(unused_variables, reason = "neither of the two tells all")
@@ -18,7 +18,7 @@ use crate::error::{Error, StorageError};
 #[cfg(feature = "tracing")]
 const TARGET: &str = "idemstore";
 
-/// A piece of work that takes its time. What is told meanwhile is told within its span.
+/// A piece of work that takes some time. Events reported meanwhile are within its span.
 pub(crate) struct Work {
     #[cfg(feature = "metrics")]
     began: std::time::Instant,
@@ -38,7 +38,7 @@ macro_rules! work {
 }
 
 impl Work {
-    /// A store is opened, and what the log holds is recovered.
+    /// A store is opened, and the contents of the log are recovered.
     pub(crate) fn open() -> Self {
         #[cfg(feature = "metrics")]
         numbers::describe();
@@ -67,7 +67,7 @@ impl Work {
         }
     }
 
-    /// What the log holds goes into the vault.
+    /// The contents of the log are moved into the vault.
     pub(crate) fn settle(changes: usize) -> Self {
         work!(DEBUG, "settle", changes)
     }
@@ -92,7 +92,7 @@ impl Work {
     }
 }
 
-/// `begin` or a wait has answered.
+/// Reports an answer of `begin` or of a wait.
 pub(crate) fn answered(answer: Result<&'static str, &Error>) {
     #[cfg(any(feature = "tracing", feature = "metrics"))]
     let outcome = answer.unwrap_or("error");
@@ -105,7 +105,7 @@ pub(crate) fn answered(answer: Result<&'static str, &Error>) {
     metrics::counter!(numbers::BEGINS, "outcome" => outcome).increment(1);
 }
 
-/// A step in the life of a key, for the events and the numbers alike.
+/// A step in the life of a key, for both events and metrics.
 #[derive(Clone, Copy)]
 pub(crate) enum Made {
     Started,
@@ -115,12 +115,12 @@ pub(crate) enum Made {
     Freed,
 }
 
-/// A step was made durable, or not.
+/// Reports whether a step was made durable.
 pub(crate) fn made(step: Made, appended: &Result<(), Error>) {
     tell(step, appended.as_ref().err().map(|error| error as _));
 }
 
-/// A step was not made durable.
+/// Reports that a step was not made durable.
 pub(crate) fn failed(step: Made, failure: &dyn Display) {
     tell(step, Some(failure));
 }
@@ -147,7 +147,7 @@ fn tell(step: Made, failure: Option<&dyn Display>) {
     .increment(1);
 }
 
-/// A write has failed, and the store takes no more of them.
+/// Reports that a write has failed, and that the store accepts no more writes.
 pub(crate) fn poisoned(error: &StorageError) {
     #[cfg(feature = "tracing")]
     tracing::error!(target: TARGET, %error, "poisoned");
@@ -155,31 +155,32 @@ pub(crate) fn poisoned(error: &StorageError) {
     metrics::counter!(numbers::POISONED).increment(1);
 }
 
-/// The wall clock has moved against the store's time, by so many milliseconds.
+/// Reports that the wall clock has moved against the store's time by this many milliseconds.
 pub(crate) fn clock_moved(moved_ms: i64) {
     #[cfg(feature = "tracing")]
     tracing::warn!(target: TARGET, moved_ms, "the wall clock has moved");
 }
 
-/// Others than the owner and the group may read or write the files, or anybody the directory.
+/// Reports that users other than the owner and the group may read or write the files, or anyone the
+/// directory.
 pub(crate) fn exposed() {
     #[cfg(feature = "tracing")]
     tracing::warn!(target: TARGET, "others may read or write the store's files");
 }
 
-/// What the HTTP layer has made of a request that it has not refused.
+/// What the HTTP layer did with a request that it did not refuse.
 #[cfg(feature = "tower")]
 #[derive(Clone, Copy)]
 pub(crate) enum Response {
-    /// It was replayed.
+    /// The stored response was replayed.
     Replayed,
-    /// The handler has run, and its response is stored, or what tells it from others.
+    /// The handler ran, and its response is stored, or its length and digest.
     Stored,
-    /// The handler says that nothing has happened.
+    /// The handler reported that nothing happened.
     Freed,
-    /// What became of the effect is unknown.
+    /// Whether the effect happened is unknown.
     Interrupted,
-    /// The handler has left it to somebody else.
+    /// The handler left the operation for someone else to finish.
     Left,
 }
 
@@ -201,7 +202,7 @@ impl Response {
     }
 }
 
-/// The HTTP layer has answered a request.
+/// Reports that the HTTP layer has answered a request.
 #[cfg(feature = "tower")]
 pub(crate) fn responded(response: Response) {
     #[cfg(feature = "tracing")]
@@ -210,7 +211,8 @@ pub(crate) fn responded(response: Response) {
     metrics::counter!(numbers::RESPONSES, "outcome" => response.name()).increment(1);
 }
 
-/// A problem was made into a response; some of them are the server's to mend.
+/// Reports that a problem was turned into a response. Some problems are for the server's operator
+/// to fix.
 #[cfg(feature = "tower")]
 pub(crate) fn problem(name: &'static str, is_servers: bool) {
     #[cfg(feature = "tracing")]
@@ -223,7 +225,7 @@ pub(crate) fn problem(name: &'static str, is_servers: bool) {
     metrics::counter!(numbers::PROBLEMS, "problem" => name).increment(1);
 }
 
-/// A layer was made: its counters are there from now on, at zero.
+/// Registers the counters of a new layer, at zero.
 #[cfg(feature = "tower")]
 pub(crate) fn layered(problems: &[&'static str]) {
     #[cfg(feature = "metrics")]
@@ -238,14 +240,14 @@ pub(crate) fn layered(problems: &[&'static str]) {
     }
 }
 
-/// A number of things, which is far below where a float has no room for it.
+/// Converts a count, which is far below the numbers that a float can't represent.
 #[cfg(feature = "metrics")]
-#[expect(clippy::cast_precision_loss, reason = "nobody compares these for equality")]
+#[expect(clippy::cast_precision_loss, reason = "these are never compared for equality")]
 fn count(number: usize) -> f64 {
     number as f64
 }
 
-/// Names of the numbers, and what they are.
+/// The names and descriptions of the metrics.
 #[cfg(feature = "metrics")]
 mod numbers {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
@@ -273,7 +275,7 @@ mod numbers {
     #[cfg(feature = "tower")]
     pub(super) fn describe_layer() {
         describe_counter!(RESPONSES, Unit::Count, "Responses of the HTTP layer, by outcome");
-        describe_counter!(PROBLEMS, Unit::Count, "Problems that were answered, by their names");
+        describe_counter!(PROBLEMS, Unit::Count, "Problems sent as responses, by name");
     }
 
     pub(super) fn describe() {
@@ -286,9 +288,9 @@ mod numbers {
         describe_histogram!(SETTLE, Unit::Seconds, "Time that a settle into the vault takes");
         describe_histogram!(BATCH, Unit::Count, "Changes that share one fsync");
         describe_gauge!(LIVE, Unit::Count, "Keys that are stored and have not expired");
-        describe_gauge!(IN_FLIGHT, Unit::Count, "Keys that somebody holds, or that are detached");
+        describe_gauge!(IN_FLIGHT, Unit::Count, "Keys that a handle holds, or that are detached");
         describe_gauge!(INTERRUPTED, Unit::Count, "Keys that are interrupted");
-        describe_gauge!(WAITED_FOR, Unit::Count, "Keys that somebody waits for");
+        describe_gauge!(WAITED_FOR, Unit::Count, "Keys that a caller is waiting for");
         describe_gauge!(BACKLOG, Unit::Count, "Expired records that are not swept yet");
         describe_gauge!(UNSETTLED, Unit::Count, "Changes that only the log has");
         describe_gauge!(FILES, Unit::Bytes, "Size of all files of the store");
@@ -312,7 +314,7 @@ pub(crate) fn gauges(gauges: &Gauges) {
     }
 }
 
-/// What the gauges show.
+/// The values of the gauges.
 #[cfg(feature = "metrics")]
 pub(crate) struct Gauges {
     pub(crate) live: usize,

@@ -1,4 +1,4 @@
-//! An operation in one call.
+//! Running an operation in one call.
 
 use std::fmt;
 
@@ -11,39 +11,41 @@ use crate::key::{Fingerprint, Key};
 use crate::rules::effect::{Effect, Leaves, did_not_happen};
 use crate::store::Store;
 
-/// What became of a request that was handed to [`Store::run`].
+/// What became of a request that was passed to [`Store::run`].
 #[derive(Debug)]
 #[must_use = "the outcome says whether the operation is done"]
 pub enum Outcome<E> {
     /// The operation ran, and its result is stored.
     Done(Completed),
-    /// The operation was completed before, and did not run.
+    /// The operation was completed before, and did not run again.
     Replay(Completed),
-    /// The operation was completed before, its result was too long to keep, and it did not run.
+    /// The operation was completed before, and did not run again. Its result was too long to keep.
     #[doc(alias = "Tombstone")]
     NotKept(NotKept),
     /// The same operation is running now.
     InFlight(InFlight),
     /// The key was used for another request.
     Mismatch,
-    /// An earlier execution was interrupted, and the operation did not run. Find out, then say so,
-    /// or run it again with [`Interrupted::run`].
+    /// An earlier execution was interrupted, and the operation did not run. Find out whether its
+    /// effect happened, then say so with this handle, or run the operation again with
+    /// [`Interrupted::run`].
     Interrupted(Interrupted),
-    /// The operation ran and said that its effect did not happen. The key is free.
+    /// The operation ran and returned that its effect did not happen. The key is free.
     DidNotHappen(E),
-    /// The operation ran and said that its effect is unknown; or that it did not happen, of an attempt
-    /// that is not the first: one before it may have had the effect. The key is interrupted.
+    /// The operation ran and returned that its effect is unknown; or that its effect did not
+    /// happen, but in an attempt after the first, where an earlier attempt may have had the effect.
+    /// The key is interrupted.
     Unknown(E),
 }
 
 impl Store {
-    /// Runs an operation, unless it was run before: begins, starts, runs it and stores what it
-    /// says.
+    /// Runs an operation, unless it was run before: begins and starts it, runs it, and stores its
+    /// outcome.
     ///
-    /// The operation says whether its effect is [done](Effect::Done), [did not
-    /// happen](Effect::DidNotHappen) or is [unknown](Effect::Unknown). A panic in it is unknown
-    /// too, and goes on to the caller. An operation that was interrupted is **not** run again by
-    /// this call: [`Outcome::Interrupted`] has the choice.
+    /// The operation returns whether its effect is [done](Effect::Done), [did not
+    /// happen](Effect::DidNotHappen) or is [unknown](Effect::Unknown). A panic counts as unknown
+    /// too, and continues in the caller. An interrupted operation is **not** run again by this
+    /// call: [`Outcome::Interrupted`] leaves that choice to the caller.
     ///
     /// ```
     /// use idemstore::{Effect, Outcome};
@@ -70,8 +72,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`RunError`] says whether the operation ran. It may hold the execution, and with it the key,
-    /// until it is dropped.
+    /// [`RunError`] says whether the operation ran. The error may hold the execution, and with it
+    /// the key, until it's dropped.
     pub fn run<R: AsRef<[u8]>, E>(
         &self,
         key: &Key,
@@ -84,8 +86,8 @@ impl Store {
         }
     }
 
-    /// [`Store::run`] with an operation that is a future. If it is dropped while the operation
-    /// runs, that is interrupted.
+    /// [`Store::run`] with an operation that is a future. If it's dropped while the operation runs,
+    /// the operation is interrupted.
     ///
     /// ```
     /// use idemstore::{Effect, Outcome};
@@ -124,7 +126,7 @@ impl Store {
 }
 
 impl<E> Outcome<E> {
-    /// The permit to run the operation, or what there is to say without that.
+    /// Returns the permit to run the operation, or the outcome if it's known without running it.
     pub(crate) fn without_run(begin: Begin) -> Result<Permit, Self> {
         Err(match begin {
             Begin::Fresh(permit) => return Ok(permit),
@@ -138,7 +140,7 @@ impl<E> Outcome<E> {
 }
 
 impl Permit {
-    /// Starts the operation, runs it and stores what it says, as [`Store::run`] does.
+    /// Starts the operation, runs it and stores its outcome, as [`Store::run`] does.
     ///
     /// # Errors
     ///
@@ -164,7 +166,7 @@ impl Permit {
 }
 
 impl Interrupted {
-    /// Runs the operation again, as the next attempt, and stores what it says, as [`Store::run`]
+    /// Runs the operation again, as the next attempt, and stores its outcome, as [`Store::run`]
     /// does.
     ///
     /// # Errors
@@ -221,35 +223,37 @@ async fn run<H: Startable, R: AsRef<[u8]>, E>(
     }
 }
 
-/// Why an operation that was handed to [`Store::run`](Store::run) has no outcome. What the
-/// operation said is given back.
+/// Why an operation that was passed to [`Store::run`](Store::run) has no outcome. The error
+/// contains what the operation returned.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError<R, E> {
     /// The operation did not run.
     #[error("the operation did not run: {0}")]
     NotRun(#[source] Error),
-    /// The operation ran and is done, and its result was not stored. A refusal gives the execution
-    /// back too; otherwise the key is completed or interrupted once the store is opened again.
-    #[error("the operation is done, and its result was not stored: {source}")]
+    /// The operation ran and is done, but its result was not stored. If the result was refused,
+    /// `source` contains the execution; otherwise the key is completed or interrupted once the
+    /// store is opened again.
+    #[error("the operation is done, but its result was not stored: {source}")]
     NotStored {
-        /// What the operation gave as its result.
+        /// The result that the operation returned.
         result: R,
         /// Why it was not stored.
         source: CompleteError<Execution>,
     },
-    /// The operation ran and said that its effect did not happen, and its key was not freed. It is
-    /// interrupted; if the outcome is unknown, it may be free once the store is opened again.
-    #[error("the effect did not happen, and its key was not freed: {source}")]
+    /// The operation ran and returned that its effect did not happen, but its key was not freed.
+    /// The key is interrupted; if the outcome is unknown, it may be free once the store is opened
+    /// again.
+    #[error("the effect did not happen, but its key was not freed: {source}")]
     NotFreed {
-        /// What the operation gave as the reason.
+        /// The reason that the operation returned.
         reason: E,
         /// Why the key was not freed.
         source: Error,
     },
 }
 
-/// It shows neither the result nor the reason.
+/// Shows neither the result nor the reason.
 impl<R, E> fmt::Debug for RunError<R, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -22,7 +22,7 @@ fn arithmetic_stops_at_both_ends() {
 
 #[test]
 fn a_time_is_shown_as_rfc_3339_has_it() {
-    // By GNU date, which knows no year after 9999 in this form either.
+    // From GNU date, which does not have years after 9999 in this form either.
     let known = [
         (0, "1970-01-01T00:00:00.000Z"),
         (86_399_999, "1970-01-01T23:59:59.999Z"),
@@ -37,7 +37,7 @@ fn a_time_is_shown_as_rfc_3339_has_it() {
     for (ms, shown) in known {
         assert_eq!(at(ms).to_string(), shown);
     }
-    // Each day follows the one before it, through all of an era.
+    // Each day follows the previous one, through a whole era.
     let next = |(year, month, day): (u64, u64, u64)| {
         let is_leap =
             year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
@@ -76,7 +76,7 @@ fn a_wall_that_has_moved_is_to_be_noted_until_the_log_has_it() {
     let time = Time::begin(machine.clock()).expect("it is a time");
     assert!(!time.has_drifted());
     machine.wall_off.store(60_000, Ordering::Relaxed);
-    // As a sweep that finds nothing takes one, and as a backup does for its copy.
+    // A sweep that finds nothing takes a stamp without writing it, and so does a backup.
     let _ = time.stamp();
     assert!(time.has_drifted());
     assert_eq!(time.write(|_| Err::<(), _>("the disk has failed")), Err("the disk has failed"));
@@ -109,7 +109,7 @@ fn time_goes_on_from_the_high_water_mark() {
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
-/// A machine: the right time, how long it has run, and how far its wall is off. In milliseconds.
+/// A machine: the right time, its uptime, and the error of its wall clock, in milliseconds.
 #[derive(Default)]
 struct Machine {
     right: AtomicU64,
@@ -164,7 +164,7 @@ impl Dice {
         (self.0 >> 33) % end
     }
 
-    /// From a millisecond to some months, each order as often as another.
+    /// From a millisecond to some months, with each order of magnitude equally likely.
     fn span(&mut self) -> u64 {
         let order = self.below(34);
         1 + self.below(1 << order)
@@ -182,8 +182,8 @@ impl Dice {
 }
 
 /// One walk: a store is opened, written, closed and killed, and the clock of its machine is set
-/// and stands still while it is open. Gives out how many records it has seen expire, and how many
-/// of them before their time.
+/// and stands still while the store is open. Returns how many records expired, and how many of
+/// them expired early.
 fn walk(seed: u64) -> (u64, u64) {
     let mut dice = Dice(seed);
     let machine = Arc::new(Machine::default());

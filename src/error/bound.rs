@@ -1,71 +1,79 @@
-//! What a store can have as much of as it may.
+//! The limits at which a store refuses to start operations.
 
-/// What a store has as much of as it may, so that it starts no further operation for now.
+/// A limit that a store has reached, so that it can't start another operation for now.
 ///
-/// What was started is finished all the same: a bound refuses starts alone.
+/// Operations that were already started can still finish: a limit refuses only starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Bound {
-    /// Keys, stored or reserved. It ends when one of them expires, or is freed.
+    /// Keys, stored or reserved. There is room again when a key expires or is freed.
     #[error(
-        "it has {max} keys, as `keys_max` allows: wait until keys expire, free some, or allow more"
+        "the limit of {max} keys (`keys_max`) is reached: wait until keys expire, free some, or \
+         raise the limit"
     )]
     Keys {
-        /// Keys that [`Builder::keys_max`](crate::Builder::keys_max) allows.
+        /// The limit set by [`Builder::keys_max`](crate::Builder::keys_max).
         max: usize,
     },
-    /// Bytes of all keys: each that is completed with its result, and each other with the longest. It
-    /// ends when keys expire, are freed, or are completed with less.
+    /// Bytes of all keys. A completed key counts with its result, and any other key with the
+    /// longest result that the store accepts. There is room again when keys expire, are freed, or
+    /// are completed with a shorter result.
     #[error(
-        "its keys count for the {max} bytes that `bytes_max` allows: wait until keys expire, free \
-         some, or allow more"
+        "the limit of {max} bytes for all keys (`bytes_max`) is reached: wait until keys expire, \
+         free some, or raise the limit"
     )]
     Bytes {
-        /// Bytes that [`Builder::bytes_max`](crate::Builder::bytes_max) allows.
+        /// The limit set by [`Builder::bytes_max`](crate::Builder::bytes_max).
         max: u64,
     },
-    /// The same of the key's scope.
+    /// Bytes of all keys in the same scope, counted as in [`Bound::Bytes`].
     #[error(
-        "the keys of this scope count for the {max} bytes that `scope_bytes_max` allows: wait until \
-         keys of it expire, free some, or allow more"
+        "the limit of {max} bytes for the keys of one scope (`scope_bytes_max`) is reached: wait \
+         until keys of this scope expire, free some, or raise the limit"
     )]
     ScopeBytes {
-        /// Bytes that [`Builder::scope_bytes_max`](crate::Builder::scope_bytes_max) allows.
+        /// The limit set by [`Builder::scope_bytes_max`](crate::Builder::scope_bytes_max).
         max: u64,
     },
-    /// Starts that wait for their fsync. It ends when the disk has caught up.
-    #[error("{max} starts wait for the disk: try again when it has caught up")]
+    /// Starts that are waiting for their fsync. There is room again when the disk has caught up.
+    #[error("the limit of {max} starts waiting for the disk is reached: retry once it catches up")]
     Starts {
-        /// Most starts that wait at one time.
+        /// The most starts that can wait at one time.
         max: usize,
     },
-    /// Bytes of starts that wait for their fsync. It ends when the disk has caught up.
-    #[error("starts of {max} bytes wait for the disk: try again when it has caught up")]
-    StartBytes {
-        /// Most bytes of starts that wait at one time.
-        max: usize,
-    },
-    /// Starts of this scope that wait for their fsync: as many as there is room left for others. It
-    /// ends when the disk has caught up.
+    /// Bytes of starts that are waiting for their fsync. There is room again when the disk has
+    /// caught up.
     #[error(
-        "the starts of this scope that wait for the disk have their share: try again when it has \
-         caught up"
+        "the limit of {max} bytes of starts waiting for the disk is reached: retry once it catches \
+         up"
+    )]
+    StartBytes {
+        /// The most bytes of starts that can wait at one time.
+        max: usize,
+    },
+    /// Starts of one scope that are waiting for their fsync: a scope may take only as much of the
+    /// queue as is left for others. There is room again when the disk has caught up.
+    #[error(
+        "the starts of this scope have used up their share of the queue for the disk: retry once \
+         it catches up"
     )]
     ScopeShare,
-    /// Room on the disk for the results of what is started. It ends when the disk has that much more
-    /// room; until then what was started is completed, results are replayed, and sweeping makes room.
+    /// Room on the disk for the results of started operations. There is room again when that many
+    /// more bytes are free. Until then, started operations can still be completed, results are
+    /// replayed, and sweeping makes room.
     #[error(
-        "the disk has no room for one more result: free {needed} bytes on it, or wait until keys \
+        "the disk has no room for another result: free {needed} bytes on it, or wait until keys \
          expire"
     )]
     Disk {
-        /// Bytes that are missing, beside those that are kept for what was started.
+        /// Bytes that are missing, besides those reserved for started operations.
         needed: u64,
     },
-    /// Records that were ever made. A store that has reached this has no end but a new one.
-    #[error("{max} records were ever made, the last number that there is: make a new store")]
+    /// Records created in the store's whole life. A store that has reached this limit must be
+    /// replaced by a new one.
+    #[error("the limit of {max} records in a store's whole life is reached: create a new store")]
     Serials {
-        /// Most records that a store ever makes.
+        /// The most records that a store can create in its life.
         max: u64,
     },
 }

@@ -1,6 +1,6 @@
-//! One error type for each decision that a caller can take.
+//! The error types: one for each decision that a caller can make.
 //!
-//! None of them ever shows a key, a fingerprint or a result.
+//! No error ever shows a key, a fingerprint or a result.
 
 mod bound;
 mod open;
@@ -12,77 +12,88 @@ use crate::sync::Arc;
 pub use bound::Bound;
 pub use open::OpenError;
 
-/// Why some bytes are no valid key or scope.
+/// Why bytes aren't a valid key or scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// A key has at least one byte.
-    #[error("the idempotency key is empty")]
+    /// The key has no bytes.
+    #[error("the idempotency key is empty: it must have at least one byte")]
     Empty,
     /// The key has too many bytes.
-    #[error("the idempotency key has {len} bytes, at most {max} are allowed")]
+    #[error(
+        "the idempotency key has {len} bytes, but at most {max} are allowed: use a shorter one"
+    )]
     TooLong {
         /// Bytes of the key.
         len: usize,
-        /// Most that are allowed.
+        /// The most bytes allowed.
         max: usize,
     },
     /// The scope has too many bytes.
-    #[error("the scope of the idempotency key has {len} bytes, at most {max} are allowed")]
+    #[error(
+        "the scope of the idempotency key has {len} bytes, but at most {max} are allowed: use a \
+         shorter one"
+    )]
     ScopeTooLong {
         /// Bytes of the scope.
         len: usize,
-        /// Most that are allowed.
+        /// The most bytes allowed.
         max: usize,
     },
 }
 
-/// Why the store could not answer. No answer was given that is not durable.
+/// Why a call to the store failed. A call never returns an answer that isn't durable.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The store was closed.
-    #[error("the store is closed")]
+    #[error("the store is closed: open it again")]
     Closed,
-    /// Too much is under way, or stored, to start one more operation. Nothing was changed; [`Bound`]
-    /// says what ends it.
-    #[error("the store starts nothing more for now: {bound}")]
+    /// A limit is reached, so the store can't start another operation for now. Nothing was changed.
+    /// [`Bound`] says which limit, and when there is room again.
+    #[error("the store cannot start another operation: {bound}")]
     Overloaded {
-        /// What the store has as much of as it may.
+        /// The limit that is reached.
         bound: Bound,
     },
-    /// Writing failed in the middle: whether this call is durable is not known, and only a new
-    /// open of the store can tell. The operation must not be taken as done, nor as not done.
+    /// A write failed partway: it's unknown whether this call is durable, and only opening the
+    /// store again can tell. The operation must be treated neither as done nor as not done.
     #[error("the outcome is unknown until the store is opened again: {0}")]
     OutcomeUnknown(StorageError),
-    /// An earlier write failed, or a file of the store was removed, moved or replaced. Results that were
-    /// durable before are still replayed, as far as they
-    /// can be read: after a failure of the vault's own file, redb reads only what it has in its
-    /// cache. Everything else waits until the store is opened again.
-    #[error("an earlier write failed, open the store again: {0}")]
+    /// An earlier write failed, or a file of the store was removed, moved or replaced. Results that
+    /// were durable before are still replayed, as far as they can be read: after a failure of the
+    /// vault's own file, redb reads only what is in its cache. Everything else fails until the
+    /// store is opened again.
+    #[error("an earlier failure stopped the store, open it again: {0}")]
     Poisoned(StorageError),
-    /// The call would wait for the transaction that it is made from: a closure of `complete_with`
-    /// or `Store::transaction` must not write to the store in another way. Nothing was changed.
-    #[error("the store cannot be written from within a transaction of its own")]
+    /// The call would wait for the transaction that it's made from: a closure passed to
+    /// `complete_with` or `Store::transaction` must not write to the store in any other way.
+    /// Nothing was changed.
+    #[error("the store cannot be written from within its own transaction: call it afterwards")]
     InTransaction,
-    /// The handle is of another store than the one that was called. Nothing was changed.
-    #[error("the handle is of another store")]
+    /// The handle belongs to another store than the one that was called. Nothing was changed.
+    #[error("the handle belongs to another store: pass it to the store that returned it")]
     OtherStore,
-    /// This process was forked from the one that opened the store. Nothing was changed. Open a store
-    /// after the fork, in the process that uses it.
-    #[error("another process has opened this store, and this one was forked from it")]
+    /// This process was forked from the one that opened the store. Nothing was changed. Open a
+    /// store after the fork, in the process that uses it.
+    #[error(
+        "the store was opened before this process was forked: open it after the fork, in the \
+         process that uses it"
+    )]
     OtherProcess,
-    /// The clock is after the year 2200, so that the operation's retention cannot be told. Nothing
-    /// was changed.
-    #[error("the store's clock is after the year 2200: it must show milliseconds since 1970")]
+    /// The clock is past the year 2200, so the operation's retention can't be computed. Nothing was
+    /// changed.
+    #[error("the store's clock is past the year 2200: it must show milliseconds since 1970")]
     Clock,
-    /// Reading failed. Nothing was changed.
+    /// A read failed. Nothing was changed.
     #[error("could not read the store: {0}")]
     Storage(StorageError),
-    /// The operating system gave no thread, which the first future needs. Nothing was changed.
+    /// The operating system could not start a thread, which the first future needs. Nothing was
+    /// changed.
     #[error("could not start a thread: {0}")]
     Thread(StorageError),
-    /// A stored record is damaged or missing. Nothing was changed, and the key is not free.
+    /// A stored record is damaged or missing. Nothing was changed, and the key isn't free. Restore
+    /// a backup.
     #[error("a stored record is damaged: {detail}")]
     Corrupt {
         /// What was found.
@@ -90,79 +101,88 @@ pub enum Error {
     },
 }
 
-/// Why a result was not stored. A refusal gives the handle back, since nothing was
-/// written.
+/// Why a result was not stored. If the call was refused before anything was written, the error
+/// returns the handle.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompleteError<H> {
-    /// The result is longer than the store takes. Complete with a shorter one, or keep its digest alone: `complete_digest`.
-    #[error("the result has {len} bytes, the store takes at most {max}")]
+    /// The result is longer than the store accepts. Complete with a shorter one, or keep only its
+    /// digest: `complete_digest`.
+    #[error(
+        "the result has {len} bytes, but `result_len_max` is {max}: complete with a shorter one, or \
+         keep only its digest"
+    )]
     TooLarge {
         /// Bytes of the result.
         len: usize,
-        /// Most that the store takes.
+        /// The most bytes that the store accepts.
         max: usize,
         /// The handle, as it was before.
         handle: H,
     },
-    /// Too much is under way, or stored, to complete an operation that was not started. Complete
-    /// again, later. What was started is never refused for this.
-    #[error("the store starts nothing more for now: {bound}")]
+    /// A limit is reached, so the store can't complete an operation that was not started. Try again
+    /// later. A started operation is never refused for this reason.
+    #[error("the store cannot start another operation: {bound}")]
     Overloaded {
-        /// What the store has as much of as it may.
+        /// The limit that is reached.
         bound: Bound,
         /// The handle, as it was before.
         handle: H,
     },
-    /// The call was made from within a transaction of the store's. Complete again, after it.
-    #[error("the store cannot be written from within a transaction of its own")]
+    /// The call was made from within a transaction of the same store. Complete the operation after
+    /// that transaction.
+    #[error("the store cannot be written from within its own transaction: call it afterwards")]
     InTransaction {
         /// The handle, as it was before.
         handle: H,
     },
-    /// The handle is of another store than the one that was called.
-    #[error("the handle is of another store")]
+    /// The handle belongs to another store than the one that was called.
+    #[error("the handle belongs to another store: pass it to the store that returned it")]
     OtherStore {
         /// The handle, as it was before.
         handle: H,
     },
-    /// The value has no encoding.
+    /// The value can't be encoded.
     #[cfg(feature = "typed")]
     #[error("{EncodeError}")]
     NoEncoding {
         /// The handle, as it was before.
         handle: H,
     },
-    /// The store failed; the handle is gone.
+    /// The store failed, and the handle is gone.
     #[error(transparent)]
     Store(#[from] Error),
 }
 
-/// A value that has no encoding: it refuses to be serialised, or does not know its own length.
+/// The value can't be encoded: its `Serialize` implementation fails, or it contains a sequence that
+/// does not know its own length.
 #[cfg(feature = "typed")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the value has no encoding")]
+#[error(
+    "the value cannot be encoded: its `Serialize` implementation fails, or a sequence in it does \
+     not know its length"
+)]
 #[non_exhaustive]
 pub struct EncodeError;
 
-/// Why a result is not a value of the type that was asked for.
+/// Why a result can't be decoded as the requested type.
 #[cfg(feature = "typed")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The result was stored as bytes, not as a value.
-    #[error("the result was stored as bytes, not as a value of a type")]
+    /// The result was stored as bytes, not as a typed value.
+    #[error("the result was stored as bytes, not as a typed value: read its bytes instead")]
     NotTyped,
-    /// The result is a value of another type, or the type has changed since it was stored.
-    #[error("the result was stored as another type than `{wanted}` is now")]
+    /// The result has another type, or the type has changed since the result was stored.
+    #[error("the result is not a `{wanted}`: it has another type, or the type has changed since")]
     TypeChanged {
-        /// The type that was asked for.
+        /// The type that was requested.
         wanted: &'static str,
     },
 }
 
 impl<H> CompleteError<H> {
-    /// The handle, if the call was refused before anything was written.
+    /// Returns the handle, if the call was refused before anything was written.
     #[must_use]
     pub fn into_handle(self) -> Option<H> {
         match self {
@@ -176,7 +196,7 @@ impl<H> CompleteError<H> {
         }
     }
 
-    /// Gives the handle back, unless the store has failed.
+    /// Returns the handle with the error, unless the store has failed.
     pub(crate) fn refused((error, handle): (Error, H)) -> Self {
         match error {
             Error::Overloaded { bound } => Self::Overloaded { bound, handle },
@@ -191,12 +211,12 @@ impl<H> CompleteError<H> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// The checkpoint is longer than the store takes. Store a shorter one.
-    #[error("the checkpoint has {len} bytes, the store takes at most {max}")]
+    /// The checkpoint is longer than the store accepts. Store a shorter one.
+    #[error("the checkpoint has {len} bytes, but `result_len_max` is {max}: store a shorter one")]
     TooLarge {
         /// Bytes of the checkpoint.
         len: usize,
-        /// Most that the store takes.
+        /// The most bytes that the store accepts.
         max: usize,
     },
     /// The store failed.
@@ -204,22 +224,26 @@ pub enum CheckpointError {
     Store(#[from] Error),
 }
 
-/// Why an execution could not be finished by its key.
+/// Why an operation could not be finished by its key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FinishError {
-    /// Nothing was started under this key, or it is finished already, or its retention is over.
-    #[error("no execution is open under this key")]
+    /// No operation was started under this key, or it's finished already, or its retention has
+    /// ended.
+    #[error("no operation is open under this key: none was started, or it is finished or expired")]
     NotExecuting,
-    /// A live handle holds the key: it alone can finish it. `Execution::detach` gives it up.
-    #[error("a live handle holds the key")]
+    /// A live handle holds the key, and only that handle can finish the operation.
+    /// `Execution::detach` gives it up.
+    #[error("a live handle holds the key: finish the operation with that handle, or detach it")]
     Held,
-    /// The result is longer than the store takes. Complete with a shorter one.
-    #[error("the result has {len} bytes, the store takes at most {max}")]
+    /// The result is longer than the store accepts. Complete with a shorter one.
+    #[error(
+        "the result has {len} bytes, but `result_len_max` is {max}: complete with a shorter one"
+    )]
     TooLarge {
         /// Bytes of the result.
         len: usize,
-        /// Most that the store takes.
+        /// The most bytes that the store accepts.
         max: usize,
     },
     /// The store failed.
@@ -228,7 +252,7 @@ pub enum FinishError {
 }
 
 impl FinishError {
-    /// Why a completion failed; `put_down` gets the handle if that is as it was.
+    /// Why a completion failed. `put_down` receives the handle if it's as it was before.
     pub(crate) fn of<H>(error: CompleteError<H>, put_down: impl FnOnce(H)) -> Self {
         let (error, handle) = match error {
             CompleteError::TooLarge { len, max, handle } => (Self::TooLarge { len, max }, handle),
@@ -253,22 +277,28 @@ impl FinishError {
 #[non_exhaustive]
 pub enum TransactionError<E> {
     /// The closure returned this error.
-    #[error("the operation was refused")]
+    #[error("the transaction's closure returned an error")]
     Operation(#[source] E),
-    /// The closure leaked a table that it had opened, or went on after redb had failed or panicked
-    /// within it. Nothing of it is stored, and the store takes no further writes until it is opened
-    /// again, since redb may hold on to what was leaked.
-    #[error("the closure left the transaction unfit to be committed")]
+    /// The closure leaked a table that it had opened, or continued after redb had failed or
+    /// panicked within it. Nothing of the transaction is stored, and the store accepts no further
+    /// writes until it's opened again, because redb may still hold what was leaked.
+    #[error(
+        "the transaction's closure leaked a table, or continued after redb had failed: open the \
+         store again"
+    )]
     Unfinished,
     /// The closure asked for one of the store's own tables.
-    #[error("the tables `records`, `results`, `meta` and `idemstore-doubts` are the store's own")]
+    #[error(
+        "the tables `records`, `results`, `meta` and `idemstore-doubts` are the store's own: use \
+         another name"
+    )]
     ReservedTable,
-    /// The result is longer than the store takes.
-    #[error("the result has {len} bytes, the store takes at most {max}")]
+    /// The result is longer than the store accepts.
+    #[error("the result has {len} bytes, but `result_len_max` is {max}: return a shorter one")]
     TooLarge {
         /// Bytes of the result.
         len: usize,
-        /// Most that the store takes.
+        /// The most bytes that the store accepts.
         max: usize,
     },
     /// The store failed.
@@ -278,7 +308,7 @@ pub enum TransactionError<E> {
 
 #[cfg(feature = "transaction")]
 impl<E> TransactionError<E> {
-    /// The failure of the store, if it is one.
+    /// Returns the store's failure, if this is one.
     pub(crate) fn of_store(&self) -> Option<&dyn fmt::Display> {
         match self {
             Self::Store(error) => Some(error),
@@ -288,27 +318,28 @@ impl<E> TransactionError<E> {
     }
 }
 
-/// Why a store could not be backed up or compacted. Nothing of the store has changed, unless the error
-/// is that of a store that has failed: then the next open finds one vault or the other, whole.
+/// Why a store could not be backed up or compacted. The store has not changed, unless the error
+/// says that the store has failed: then the next open finds either the old vault or the new one,
+/// whole.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CopyError {
-    /// There is a store in the directory already, or part of one, or another file.
-    #[error("there is a store in the directory already, or another file: choose an empty one")]
+    /// The directory already contains a store, part of one, or another file.
+    #[error("the directory already contains a store or another file: choose an empty directory")]
     Exists,
-    /// The operating system refused to write the copy, or to read what is copied.
+    /// The operating system refused to write the copy, or to read the files to be copied.
     #[error("could not write the copy: {0}")]
     Io(#[from] io::Error),
-    /// The copy was written, and is not a whole store.
+    /// The copy was written, but isn't a whole store.
     #[error("could not use the copy: {0}")]
     Storage(StorageError),
-    /// The store that was to be copied has failed, or is closed.
+    /// The store to be copied has failed, or is closed.
     #[error(transparent)]
     Store(#[from] Error),
 }
 
 impl CopyError {
-    /// Why the files of a copy could not be made.
+    /// Why the files of a copy could not be created.
     pub(crate) fn of(error: OpenError) -> Self {
         match error {
             OpenError::Io { source, .. } | OpenError::NotWritable { source } => Self::Io(source),
@@ -318,7 +349,8 @@ impl CopyError {
     }
 }
 
-/// An error of the underlying storage. It is opaque, so that an upgrade of redb is no breaking change.
+/// An error from the underlying storage. It's opaque, so that upgrading redb is not a breaking
+/// change.
 #[derive(Clone)]
 pub struct StorageError(Arc<dyn std::error::Error + Send + Sync>);
 
@@ -327,7 +359,7 @@ impl StorageError {
         Self(Arc::new(error))
     }
 
-    /// Whether the disk is full.
+    /// Returns whether the disk is full.
     pub(crate) fn is_full(&self) -> bool {
         let error: &(dyn std::error::Error + 'static) = &*self.0;
         error.downcast_ref().is_some_and(is_full)
@@ -358,7 +390,7 @@ impl From<io::Error> for StorageError {
     }
 }
 
-/// Whether the operating system has refused a write for want of room.
+/// Returns whether the operating system refused a write for lack of room.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

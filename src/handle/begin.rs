@@ -1,4 +1,4 @@
-//! What `begin` answers.
+//! The answers of `begin`.
 
 use super::{Completed, Hold, InFlight, Interrupted, NotKept, Permit};
 use crate::error::Error;
@@ -12,20 +12,20 @@ use crate::sync::Arc;
 
 /// What to do about a request.
 ///
-/// Each answer is to be handled, so a `match` needs no `_` arm: a version that had another one would
-/// not compile with it.
+/// Handle every answer: a `match` needs no `_` arm, and a version with another answer would not
+/// compile with it.
 ///
 /// ```
 /// use idemstore::{Begin, Error, Fingerprint, Key, Store};
 ///
 /// fn status(store: &Store, key: &Key, request: Fingerprint) -> Result<u16, Error> {
 ///     Ok(match store.begin(key, request)? {
-///         // Start it, run it, complete it. Dropping the permit leaves the key as it was.
+///         // Start it, run it, complete it. Dropping the permit releases the key.
 ///         Begin::Fresh(_permit) => 202,
 ///         Begin::Replay(_completed) => 200,
 ///         Begin::InFlight(_) | Begin::NotKept(_) => 409,
 ///         Begin::Mismatch => 422,
-///         // Find out whether it has happened: `resolve`, `abandon` or `retry`.
+///         // Find out whether it happened, then call `resolve`, `abandon` or `retry`.
 ///         Begin::Interrupted(_doubt) => 409,
 ///     })
 /// }
@@ -38,22 +38,21 @@ use crate::sync::Arc;
 #[derive(Debug)]
 #[must_use = "the answer says whether the operation may run"]
 pub enum Begin {
-    /// The key was never used, or its retention is over: run the operation.
+    /// The key was never used, or its retention has ended: run the operation.
     Fresh(Permit),
-    /// The operation was completed before: answer with the stored result.
+    /// The operation was completed before: return the stored result.
     Replay(Completed),
-    /// The operation was completed before, and its result was too long to keep: run nothing, and
-    /// answer without it.
+    /// The operation was completed before, but its result was too long to keep: don't run it again,
+    /// and answer without the result.
     #[doc(alias = "Tombstone")]
     NotKept(NotKept),
-    /// The same operation is running now (HTTP would say 409): try again later, or
+    /// The same operation is running now, or is about to (409 in HTTP): try again later, or
     /// [wait](InFlight::wait) for its outcome.
     InFlight(InFlight),
-    /// The key was used for another request (HTTP would say 422). Nothing about that request is
-    /// revealed.
+    /// The key was used for another request (422 in HTTP). Nothing about that request is revealed.
     Mismatch,
-    /// The operation was started, and no handle of it is left: its effect may have happened or not.
-    /// Find out, then say so.
+    /// The operation was started, and no handle to it is left: its effect may or may not have
+    /// happened. Find out which, then say so with this handle.
     #[doc(alias = "in-doubt")]
     Interrupted(Interrupted),
 }
@@ -74,20 +73,21 @@ fn checked(
     at: Located<&Key>,
     fingerprint: Fingerprint,
 ) -> Result<Begin, Error> {
-    // Before any lock is taken, which a thread that a forked child does not have may hold.
+    // This check comes before any lock: in a forked child, a lock may be held by a thread that the
+    // child does not have.
     engine.journal.check_process()?;
     let answer = engine.ask(at, |known| rules::begin(known, &fingerprint))?;
     let outlives_failure = answer.outlives_failure();
     let begin = Begin::new(engine, at, fingerprint, answer);
     match engine.journal.check() {
         Err(Error::Poisoned(_)) if outlives_failure => Ok(begin),
-        // If it is an error, dropping the answer lets go of the key.
+        // After an error, dropping the answer releases the key.
         checked => checked.map(|()| begin),
     }
 }
 
 impl Begin {
-    /// Hands out what the rules have answered, with the key that was claimed for it.
+    /// Builds the handle for an answer of the rules, with the key that was claimed for it.
     fn new(
         engine: &Arc<Engine>,
         at: Located<&Key>,
@@ -115,7 +115,8 @@ impl Begin {
         }
     }
 
-    /// The answer to a request that has waited for another one of its key, which is done now.
+    /// Returns the answer to a request that has waited for another request with the same key, which
+    /// is now completed.
     pub(super) fn waited(
         engine: &Arc<Engine>,
         at: Located<&Key>,
@@ -127,7 +128,7 @@ impl Begin {
         begin
     }
 
-    /// The name of the answer, for events and numbers.
+    /// Returns the name of the answer, for events and metrics.
     fn name(&self) -> &'static str {
         match self {
             Self::Fresh(_) => "fresh",

@@ -1,4 +1,4 @@
-//! What is left of an operation that is completed.
+//! What is kept of a completed operation.
 
 use crate::clock::Timestamp;
 use crate::rules::record::{Digest, Record};
@@ -17,21 +17,21 @@ impl Completed {
         Self { record, at, result }
     }
 
-    /// The result, byte for byte as it was stored.
+    /// Returns the result, byte for byte as it was stored.
     #[must_use]
     pub fn result(&self) -> &[u8] {
         &self.result
     }
 
-    /// When its result was stored.
+    /// Returns when the result was stored.
     #[must_use]
     pub fn completed_at(&self) -> Timestamp {
         self.at
     }
 }
 
-/// A completed operation whose result was too long to keep. It blocks a second execution as a
-/// result does.
+/// A completed operation whose result was too long to keep. It prevents a second execution just as
+/// a stored result does.
 ///
 /// ```
 /// # use idemstore::{Begin, CompleteError, Fingerprint, Key, Store};
@@ -64,19 +64,19 @@ impl NotKept {
         Self { record, at, digest }
     }
 
-    /// Bytes that the result had.
+    /// Returns the length of the result in bytes.
     #[must_use]
     pub fn result_len(&self) -> u64 {
         self.digest.len
     }
 
-    /// BLAKE3 of the result, to find its copy elsewhere or to check one.
+    /// Returns the BLAKE3 digest of the result, for finding a copy elsewhere or verifying one.
     #[must_use]
     pub fn result_digest(&self) -> [u8; 32] {
         self.digest.blake3
     }
 
-    /// When the operation was completed.
+    /// Returns when the operation was completed.
     #[must_use]
     pub fn completed_at(&self) -> Timestamp {
         self.at

@@ -1,8 +1,8 @@
-//! The two doors to every call that waits. A call is written once, as a future; one door blocks its
-//! thread, and the other is the future itself.
+//! The two doors to every call that waits. A call is written once, as a future. One door blocks the
+//! calling thread; the other is the future itself.
 //!
-//! They share the batches, but not the way there: a thread that blocks can lead a batch, and so pays
-//! for no hand-over to another thread.
+//! Both share the batches, but differ in how a change gets there: a blocked thread can lead a
+//! batch, which saves handing it over to another thread.
 
 use std::future::Future;
 use std::pin::pin;
@@ -18,15 +18,15 @@ use crate::sync::Arc;
 /// How a call waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Door {
-    /// On its thread, and is never pending.
+    /// On the calling thread; such a call is never pending.
     Blocking,
-    /// As a future. Dropping it takes nothing back: its change is written, and then the key is left
-    /// as if the handle had been dropped at that moment. Only a first start is undone, since nobody
-    /// was told that the operation runs.
+    /// As a future. Dropping it undoes nothing: its change is written, and then the key is left as
+    /// if the handle had been dropped at that moment. Only a first start is undone, because no
+    /// caller knows that the operation runs.
     Future,
 }
 
-/// Makes a call through [`Door::Blocking`].
+/// Runs a call through [`Door::Blocking`].
 pub(crate) fn block<T>(call: impl Future<Output = T>) -> T {
     match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(done) => done,
@@ -35,7 +35,7 @@ pub(crate) fn block<T>(call: impl Future<Output = T>) -> T {
 }
 
 impl Door {
-    /// Waits for a place for many bytes.
+    /// Waits for a place for a long result or checkpoint.
     pub(crate) async fn place(
         self,
         place: Result<Option<Place>, Error>,
@@ -59,8 +59,8 @@ impl Door {
         step.conclude(appended)
     }
 
-    /// Makes each step that there is durable, all with one wait, and concludes each with its own
-    /// outcome.
+    /// Makes all steps durable with a single wait, and concludes each step with its own outcome.
+    /// Refused steps are returned as they are.
     pub(crate) async fn append_each<S: Step>(
         self,
         engine: &Arc<Engine>,

@@ -1,8 +1,8 @@
-//! Keys for the services that an operation calls in turn.
+//! Keys for the services that an operation calls.
 
 use crate::key::{Fingerprint, Key};
 
-/// What all keys of one operation are derived from.
+/// What all downstream keys of one operation are derived from.
 #[derive(Clone, Copy)]
 pub(crate) struct Downstream([u8; 32]);
 
@@ -10,12 +10,13 @@ impl Downstream {
     pub(crate) fn new(secret: &[u8; 32], key: &Key, fingerprint: &Fingerprint) -> Self {
         let (algorithm, digest) = fingerprint.to_stored();
         let mut hasher = blake3::Hasher::new_keyed(secret);
-        // The key is framed: its scope has its length in front. What follows has one length.
+        // The key is framed, with the length of its scope in front. Everything before it has a
+        // fixed length.
         hasher.update(&[algorithm]).update(&digest).update(key.framed());
         Self(hasher.finalize().into())
     }
 
-    /// The key with this label, in 64 hexadecimal digits.
+    /// Returns the key for this label, as 64 hexadecimal digits.
     pub(crate) fn key(&self, label: &str) -> String {
         blake3::keyed_hash(&self.0, label.as_bytes()).to_hex().to_string()
     }
@@ -47,7 +48,8 @@ mod tests {
         }
     }
 
-    /// It must be the same after every upgrade: a callee that knows the old one would act again.
+    /// Keys must stay the same after every upgrade: a service that knows the old key would act
+    /// again.
     #[test]
     fn the_key_of_an_operation_stays_what_it_is() {
         let key = Key::scoped("shop", "order-1").expect("it is a key");

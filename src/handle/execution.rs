@@ -1,4 +1,4 @@
-//! An operation that runs.
+//! A running operation.
 
 use super::sealed::Sealed;
 use super::step::{Checkpoint, TooLarge, check_len};
@@ -8,12 +8,12 @@ use crate::local::disk::Disk;
 use crate::rules::record::Record;
 use crate::sync::Arc;
 
-/// An operation that runs: its start is durable.
+/// A running operation, whose start is durable.
 ///
-/// Dropping it, by a panic too, does **not** free the key, because the effect may have happened:
-/// the next `begin` is told that the operation was interrupted. [`Execution::abandon`] frees the
-/// key. An execution that is leaked stays in flight, and keeps the store's directory locked, until
-/// the process ends.
+/// Dropping it, also by a panic, does **not** free the key, because the effect may have happened:
+/// the next `begin` returns [`Begin::Interrupted`](crate::Begin::Interrupted).
+/// [`Execution::abandon`] frees the key. If an execution is leaked, its key stays in flight and the
+/// store's directory stays locked until the process ends.
 #[must_use = "dropping an execution leaves the key interrupted: call `complete` or `abandon`"]
 pub struct Execution {
     pub(crate) hold: Hold,
@@ -22,24 +22,26 @@ pub struct Execution {
 }
 
 impl Execution {
-    /// An execution that had no handle until now.
+    /// Creates the handle of an execution that had none until now.
     pub(crate) fn new(hold: Hold, record: Arc<Record>) -> Self {
         let lock = hold.engine().journal.lock();
         Self::started(hold, record, lock)
     }
 
-    /// An execution that was started under this lock, which it keeps: while its effect may be at work
-    /// the store is not opened again, and nobody is told that it was interrupted.
+    /// Creates the handle of an execution that was started under this lock. It keeps the lock, so
+    /// the store isn't opened again, and no caller is told that the operation was interrupted,
+    /// while its effect may still be under way.
     pub(crate) fn started(hold: Hold, record: Arc<Record>, lock: Option<Arc<dyn Disk>>) -> Self {
         Self { hold, record, _lock: lock }
     }
 
-    /// Stores how far the operation has come, instead of the last checkpoint. If it is
-    /// interrupted, [`Interrupted::last_checkpoint`](crate::Interrupted::last_checkpoint) gives
-    /// these bytes back, so that an operation of several steps goes on where it stopped.
+    /// Stores how far the operation has come, replacing the last checkpoint. If the operation is
+    /// interrupted, [`Interrupted::last_checkpoint`](crate::Interrupted::last_checkpoint) returns
+    /// these bytes, so that an operation of several steps can resume where it stopped.
     ///
-    /// Store a checkpoint *after* a step is known to be done. Between a step and its checkpoint a
-    /// process may die, so the first step that no checkpoint covers may have happened or not.
+    /// Store a checkpoint *after* a step is known to be done. The process may die between a step
+    /// and its checkpoint, so the first step that no checkpoint covers may or may not have
+    /// happened.
     ///
     /// Returns once the checkpoint is durable.
     ///
@@ -52,7 +54,7 @@ impl Execution {
     /// let mut execution = permit.start()?;
     /// // Here the flight is booked.
     /// execution.checkpoint("flight booked")?;
-    /// drop(execution); // A panic, or the end of the process.
+    /// drop(execution); // By a panic, or the end of the process.
     ///
     /// let Begin::Interrupted(interrupted) = store.begin(&key, request)? else { panic!() };
     /// assert_eq!(interrupted.last_checkpoint(), Some(&b"flight booked"[..]));
@@ -64,13 +66,13 @@ impl Execution {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError`]. If the checkpoint is refused nothing has changed; after any other error
-    /// the last one or this one counts.
+    /// [`CheckpointError`]. If the checkpoint is refused, nothing has changed; after any other
+    /// error, either the last checkpoint or this one counts.
     pub fn checkpoint(&mut self, progress: impl AsRef<[u8]>) -> Result<(), CheckpointError> {
         block(self.store_checkpoint(Door::Blocking, progress.as_ref()))
     }
 
-    /// [`Execution::checkpoint`] as a future. If it is dropped before it is ready, the last
+    /// [`Execution::checkpoint`] as a future. If it's dropped before it's ready, either the last
     /// checkpoint or this one counts.
     ///
     /// # Errors
@@ -95,21 +97,22 @@ impl Execution {
         Ok(door.append(Checkpoint::new(self, progress, place)).await?)
     }
 
-    /// Stores the result. Every later `begin` is answered with it until the retention is over.
+    /// Stores the result. Every later `begin` of the same request returns it until the retention
+    /// ends.
     ///
     /// Returns once the result is durable.
     ///
     /// # Errors
     ///
-    /// [`CompleteError`]; a refused result gives the execution back. After any other error the
-    /// effect has happened, but the result may not be stored: once the store is opened again, the
-    /// key is completed or interrupted.
+    /// [`CompleteError`]; a refused result returns the execution. After any other error, the effect
+    /// has happened but the result may not be stored: once the store is opened again, the key is
+    /// completed or interrupted.
     pub fn complete(self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
         block(complete(Door::Blocking, self, result))
     }
 
-    /// [`Execution::complete`] as a future. If it is dropped before it is ready, the result is
-    /// stored all the same, unless it was never polled: then the operation is interrupted.
+    /// [`Execution::complete`] as a future. If it's dropped before it's ready, the result is stored
+    /// anyway, unless the future was never polled: then the operation is interrupted.
     ///
     /// # Errors
     ///
@@ -121,19 +124,19 @@ impl Execution {
         complete(Door::Future, self, result).await
     }
 
-    /// Completes the operation as [`Execution::complete`] does, and keeps only length and digest
-    /// of a result that is too long: see [`NotKept`].
+    /// Completes the operation as [`Execution::complete`] does, but keeps only the length and the
+    /// digest of the result. Use this for a result that is too long to keep: see [`NotKept`].
     ///
     /// # Errors
     ///
-    /// [`CompleteError`]; no length is too large here.
+    /// [`CompleteError`], except `TooLarge`: a result of any length is accepted.
     #[doc(alias = "complete_tombstone")]
     pub fn complete_digest(self, result: impl AsRef<[u8]>) -> Result<NotKept, CompleteError<Self>> {
         block(complete_digest(Door::Blocking, self, result))
     }
 
-    /// [`Execution::complete_digest`] as a future. If it is dropped before it is ready, the
-    /// operation is completed all the same, unless it was never polled: then it is interrupted.
+    /// [`Execution::complete_digest`] as a future. If it's dropped before it's ready, the operation
+    /// is completed anyway, unless the future was never polled: then it's interrupted.
     ///
     /// # Errors
     ///
@@ -145,17 +148,31 @@ impl Execution {
         complete_digest(Door::Future, self, result).await
     }
 
-    /// Leaves the operation running without a handle: it ends elsewhere, and is finished by its
-    /// key with [`Store::complete`](crate::Store::complete) or
-    /// [`Store::abandon`](crate::Store::abandon). It stays in flight until then, or until the store is
-    /// closed or the process ends: then it is interrupted, and can be finished in the same way. It does
-    /// not keep the directory locked.
+    /// Leaves the operation running without a handle. It ends elsewhere, and is finished by its key
+    /// with [`Store::complete`](crate::Store::complete) or
+    /// [`Store::abandon`](crate::Store::abandon). It stays in flight until then, or until the store
+    /// is closed or the process ends: then it's interrupted, and can still be finished in the same
+    /// way. It does not keep the directory locked.
+    ///
+    /// ```
+    /// # use idemstore::{Begin, Fingerprint, Key, Store};
+    /// # let store = Store::in_memory()?;
+    /// # let (key, request) = (Key::new("transfer-1")?, Fingerprint::of("100 to Anna"));
+    /// # let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+    /// let execution = permit.start()?;
+    /// // The bank accepts the transfer, and will report its outcome by a webhook.
+    /// execution.detach();
+    ///
+    /// // In the handler of the webhook:
+    /// store.complete(&key, "transferred")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn detach(self) {
         self.hold.detach();
     }
 }
 
-#[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
+#[expect(private_interfaces, reason = "the trait is sealed, so no other crate can name it")]
 impl Sealed for Execution {
     const STARTED: bool = true;
 

@@ -1,4 +1,4 @@
-//! What every handle is made of: the exclusive hold on one key.
+//! What every handle contains: the exclusive hold on one key.
 
 use crate::canary;
 use crate::error::Error;
@@ -11,30 +11,30 @@ use crate::local::log::commit::Pending;
 use crate::rules::record::Record;
 use crate::sync::Arc;
 
-/// A key that this handle alone has in hand. Dropping it lets go of the key, and what is durable
-/// decides then: nothing of it is stored, so it is free; or an execution has started, so it is
+/// A key that only this handle holds. Dropping it releases the key, and the durable state decides
+/// what follows: if nothing is stored, the key is free; if an execution has started, the key is
 /// interrupted.
 pub(crate) struct Hold {
     engine: Arc<Engine>,
     at: Located,
     held: bool,
-    /// The change of the key that a future has sent last, if it has not seen the outcome.
+    /// The last change of the key that a future has sent without seeing its outcome.
     sent: Option<Box<Sent>>,
 }
 
-/// A change that is on its way while its future may be dropped.
+/// A change that is on its way although its future may be dropped.
 struct Sent {
     pending: Pending,
     leaves: Left,
 }
 
-/// What a change leaves of the hold once it is durable and its future was dropped.
+/// What a change leaves of the hold once the change is durable and its future was dropped.
 pub(crate) enum Left {
     /// Nothing: the key is at rest.
     Rest,
-    /// An execution that its holder has dropped: it is interrupted.
+    /// An execution that its holder has dropped, so it's interrupted.
     Interrupted,
-    /// An execution that has not run: the key of this record is freed.
+    /// An execution that has not run, so the key of this record is freed.
     Free(Arc<Record>),
 }
 
@@ -52,29 +52,30 @@ impl Hold {
         &self.engine
     }
 
-    /// Whether this is a copy in a forked child. The key is held in the parent, and a lock may be held
-    /// by a thread that the child does not have.
+    /// Returns whether this is a copy in a forked child. The key is then held in the parent, and a
+    /// lock may be held by a thread that the child does not have.
     fn is_elsewhere(&self) -> bool {
         self.engine.journal.check_process().is_err()
     }
 
-    /// A step in the life of the key, on its way into the journal.
+    /// Builds a change of the key for the journal.
     pub(crate) fn change(&self, kind: ChangeKind) -> Change {
         Change { hash: self.at.hash, kind }
     }
 
-    /// The change after which nothing is stored of the key. It ends something, so it is never refused
-    /// for what others have in the queue.
+    /// Builds the change that removes the key's record. It ends an operation, so it's never refused
+    /// because of other operations in the queue.
     pub(crate) fn removal(&self, record: Arc<Record>) -> Submission {
         (self.change(ChangeKind::Remove(record)), Claim::End { _place: None })
     }
 
-    /// A durable change has put the key at rest: it is another's to hold now.
+    /// Marks the hold as ended: a durable change has put the key at rest, and another caller may
+    /// hold it now.
     pub(crate) fn has_ended(mut self) {
         self.held = false;
     }
 
-    /// Left the execution to be finished by its key.
+    /// Leaves the execution to be finished by its key.
     pub(crate) fn detach(self) {
         if self.is_elsewhere() {
             return;
@@ -83,30 +84,30 @@ impl Hold {
         self.has_ended();
     }
 
-    /// Makes a change of the key durable, and blocks meanwhile.
+    /// Makes a change of the key durable, and blocks until it is.
     pub(super) fn append(&self, change: Submission) -> Result<(), Error> {
         self.engine.journal.append(change)
     }
 
-    /// Makes a change of the key durable, also if nobody waits for it any more.
+    /// Makes a change of the key durable, even if the future is dropped meanwhile.
     pub(super) async fn send(&mut self, change: Submission, leaves: Left) -> Result<(), Error> {
         self.submit(change, leaves);
         self.arrival().await
     }
 
-    /// Hands a change of the key in. [`Hold::arrival`] waits for it.
+    /// Submits a change of the key. [`Hold::arrival`] waits for it.
     pub(super) fn submit(&mut self, change: Submission, leaves: Left) {
         let pending = self.engine.journal.submit(change);
         self.has_sent(pending, leaves);
     }
 
-    /// A change of the key was handed in.
+    /// Records that a change of the key was submitted.
     pub(super) fn has_sent(&mut self, pending: Pending, leaves: Left) {
-        // One that was sent before arrives before.
+        // A change that was sent earlier also arrives earlier, so only the last is kept.
         self.sent = Some(Box::new(Sent { pending, leaves }));
     }
 
-    /// Waits for what was sent, and says whether it is durable.
+    /// Waits for the change that was sent, and returns whether it's durable.
     pub(super) async fn arrival(&mut self) -> Result<(), Error> {
         let outcome = match &mut self.sent {
             Some(sent) => (&mut sent.pending).await,
@@ -116,13 +117,13 @@ impl Hold {
         outcome
     }
 
-    /// Lets go of the key when the change that is on its way has arrived: before that, it would
-    /// find the key with nobody who holds it, or with somebody else who does.
+    /// Releases the key once the change on its way has arrived. If it were released earlier, the
+    /// change would find the key without a holder, or with another one.
     fn let_go_after(&self, Sent { pending, leaves }: Sent) {
         let mut left = Self::new(Arc::clone(&self.engine), self.at.clone());
         pending.then(move |outcome| match (outcome, leaves) {
             (Ok(()), Left::Rest) => left.has_ended(),
-            // If it is refused, the key is let go, and so interrupted.
+            // If the removal is refused, the key is released, and so interrupted.
             (Ok(()), Left::Free(record)) => left.submit(left.removal(record), Left::Rest),
             (Ok(()), Left::Interrupted) | (Err(_), _) => {}
         });

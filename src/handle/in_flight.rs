@@ -1,4 +1,4 @@
-//! An operation that another caller has in hand.
+//! An operation that another caller holds.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use crate::local::wakers::Place;
 use crate::rules::record::Done;
 use crate::sync::Arc;
 
-/// An operation that another caller runs now, or is about to.
+/// An operation that another caller is running, or is about to run.
 #[derive(Clone)]
 pub struct InFlight {
     engine: Arc<Engine>,
@@ -34,36 +34,54 @@ impl InFlight {
         Self { engine, at, fingerprint, since }
     }
 
-    /// When the caller that holds the key began, as it was found last.
+    /// Returns when the caller that holds the key began, as of the last look at the key.
     #[must_use]
     pub fn since(&self) -> Timestamp {
         self.since
     }
 
-    /// How long that caller has held the key.
+    /// Returns how long that caller has held the key.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.engine.time.now().saturating_since(self.since)
     }
 
-    /// Waits for the outcome, at most for this time, then answers as `begin` would.
+    /// Waits for the outcome, for at most `timeout`, then answers as `begin` would.
     ///
-    /// The answer is a replay if the operation was completed meanwhile, and `InFlight` again if
-    /// the time was over first. If the other caller gave the key up, one of those who wait gets it.
+    /// The answer is a replay if the operation was completed meanwhile, and `InFlight` again if the
+    /// time ran out first. If the other caller released the key, one of the waiting callers gets
+    /// it.
+    ///
+    /// ```
+    /// # use idemstore::{Begin, Fingerprint, Key, Store};
+    /// # use std::time::Duration;
+    /// # let store = Store::in_memory()?;
+    /// # let (key, request) = (Key::new("order-1")?, Fingerprint::of("2 apples"));
+    /// # let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+    /// let Begin::InFlight(in_flight) = store.begin(&key, request)? else { panic!() };
+    /// # let other = std::thread::spawn(|| permit.complete("receipt 17"));
+    /// match in_flight.wait(Duration::from_secs(10))? {
+    ///     Begin::Replay(completed) => assert_eq!(completed.result(), b"receipt 17"),
+    ///     Begin::InFlight(_) => println!("it still runs: try again later"),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # other.join().expect("no panic")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`Store::begin`](crate::Store::begin).
     pub fn wait(mut self, timeout: Duration) -> Result<Begin, Error> {
         self.engine.journal.check_process()?;
-        // A time-out beyond what a clock can tell is none.
+        // A timeout beyond the range of the clock is no timeout.
         let deadline = Instant::now().checked_add(timeout);
         loop {
             if let Some(waiters) = self.join() {
                 match waiters.wait_until(deadline) {
                     None => {
                         self.leave(waiters);
-                        // Another caller may have it by now.
+                        // Another caller may hold the key by now.
                         self.since = self.engine.index.since(self.at()).unwrap_or(self.since);
                         return Ok(Begin::InFlight(self));
                     }
@@ -72,7 +90,7 @@ impl InFlight {
                 }
             }
             match self.ask()? {
-                // Somebody else was faster: wait for them.
+                // Another caller was faster: wait for that caller.
                 Begin::InFlight(newer)
                     if deadline.is_none_or(|deadline| Instant::now() < deadline) =>
                 {
@@ -83,8 +101,8 @@ impl InFlight {
         }
     }
 
-    /// [`InFlight::wait`] as a future, which is woken by the outcome. It knows no time: put the
-    /// time-out of your runtime around it. Dropping it changes nothing.
+    /// [`InFlight::wait`] as a future, which is woken by the outcome. It has no timeout: wrap it in
+    /// the timeout of your runtime. Dropping it changes nothing.
     ///
     /// # Errors
     ///
@@ -98,7 +116,7 @@ impl InFlight {
                 return Ok(self.answer(done));
             }
             match self.ask()? {
-                // Somebody else was faster: wait for them.
+                // Another caller was faster: wait for that caller.
                 Begin::InFlight(newer) => self = newer,
                 begin => return Ok(begin),
             }
@@ -109,10 +127,10 @@ impl InFlight {
         self.at.by_ref()
     }
 
-    /// Joins those who wait for the key, if somebody holds it.
+    /// Joins the waiters of the key, if it's held.
     fn join(&self) -> Option<Arc<Waiters>> {
         let waiters = self.engine.index.join_waiters(self.at())?;
-        // The check comes after the join: a store that ends later wakes all who have joined.
+        // Check after joining: a store that ends later wakes everyone who has joined.
         if self.engine.journal.check().is_err() {
             self.leave(waiters);
             return None;
@@ -128,7 +146,7 @@ impl InFlight {
         self.engine.index.leave_waiters(self.at(), waiters);
     }
 
-    /// Asks once more.
+    /// Asks about the request again.
     fn ask(&self) -> Result<Begin, Error> {
         begin(&self.engine, self.at(), self.fingerprint)
     }
@@ -138,12 +156,12 @@ impl InFlight {
     }
 }
 
-/// Waits for the outcome of a key, among others.
+/// A future that waits for the outcome of a key, along with other waiters.
 struct Waiting<'f> {
     in_flight: &'f InFlight,
-    /// `None` once it has left.
+    /// `None` once this future has left.
     waiters: Option<Arc<Waiters>>,
-    /// Where they keep this one's waker.
+    /// The place where the waiters keep this future's waker.
     place: Option<Place>,
 }
 
@@ -170,7 +188,7 @@ impl Future for Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Some(waiters) = self.waiters.take() else { return };
-        // In a forked child a lock may be held by a thread that the child does not have.
+        // In a forked child, a lock may be held by a thread that the child does not have.
         let is_here = self.in_flight.engine.journal.check_process().is_ok();
         let left = self.place.filter(|_| is_here).and_then(|place| waiters.leave(place));
         self.in_flight.leave(waiters);

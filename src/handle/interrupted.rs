@@ -8,8 +8,8 @@ use crate::sync::Arc;
 
 /// An operation that was started, and whose outcome is unknown.
 ///
-/// It holds the key, so that only one caller at a time can find out. Dropping it lets go of the
-/// key, and the next `begin` is told the same.
+/// It holds the key, so that only one caller at a time can find out what happened. Dropping it
+/// releases the key, and the next `begin` returns `Interrupted` again.
 #[must_use = "find out what became of the operation, then call `retry`, `resolve` or `abandon`"]
 pub struct Interrupted {
     pub(crate) hold: Hold,
@@ -21,21 +21,35 @@ impl Interrupted {
         Self { hold, record }
     }
 
-    /// Runs the operation again, as the next attempt and from its last checkpoint. This is for
+    /// Starts the operation again, as the next attempt and from its last checkpoint. Use this for
     /// effects that can be repeated, or that are known not to have happened.
     ///
     /// Returns once the new attempt is durable.
     ///
+    /// ```
+    /// # use idemstore::{Begin, Fingerprint, Key, Store};
+    /// # let store = Store::in_memory()?;
+    /// # let (key, request) = (Key::new("report-1")?, Fingerprint::of("May"));
+    /// # let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+    /// drop(permit.start()?); // By a panic, or the end of the process.
+    ///
+    /// let Begin::Interrupted(interrupted) = store.begin(&key, request)? else { panic!() };
+    /// let execution = interrupted.retry()?;
+    /// assert_eq!(execution.attempt(), 2);
+    /// execution.complete("the report")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// Any of [`Error`]. The operation must not run then, and stays interrupted; if the outcome is
-    /// unknown, the new attempt may count.
+    /// Any [`Error`]. The operation must then not run, and stays interrupted; if the outcome is
+    /// unknown, the new attempt may be counted.
     pub fn retry(self) -> Result<Execution, Error> {
         block(start(Door::Blocking, self))
     }
 
-    /// [`Interrupted::retry`] as a future. If it is dropped before it is ready, the operation is
-    /// interrupted again, and the new attempt counts.
+    /// [`Interrupted::retry`] as a future. If it's dropped before it's ready, the operation is
+    /// interrupted again, and the new attempt is counted.
     ///
     /// # Errors
     ///
@@ -48,15 +62,31 @@ impl Interrupted {
     ///
     /// Returns once the result is durable.
     ///
+    /// ```
+    /// # use idemstore::{Begin, Fingerprint, Key, Store};
+    /// # let store = Store::in_memory()?;
+    /// # let (key, request) = (Key::new("order-1")?, Fingerprint::of("2 apples"));
+    /// # fn find_charge(_: &str) -> Option<&'static str> { Some("receipt 17") }
+    /// # let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+    /// # drop(permit.start()?);
+    /// # let Begin::Interrupted(doubt) = store.begin(&key, request)? else { panic!() };
+    /// match find_charge(&doubt.downstream_key("charge")) {
+    ///     Some(receipt) => drop(doubt.resolve(receipt)?),
+    ///     None => doubt.abandon()?,
+    /// }
+    /// # assert!(matches!(store.begin(&key, request)?, Begin::Replay(_)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`CompleteError`]; a refused result gives this back.
+    /// [`CompleteError`]; a refused result returns this handle.
     pub fn resolve(self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
         block(complete(Door::Blocking, self, result))
     }
 
-    /// [`Interrupted::resolve`] as a future. If it is dropped before it is ready, the result is
-    /// stored all the same, unless it was never polled.
+    /// [`Interrupted::resolve`] as a future. If it's dropped before it's ready, the result is
+    /// stored anyway, unless the future was never polled.
     ///
     /// # Errors
     ///
@@ -68,19 +98,19 @@ impl Interrupted {
         complete(Door::Future, self, result).await
     }
 
-    /// Completes the operation as [`Interrupted::resolve`] does, and keeps only length and digest
-    /// of a result that is too long: see [`NotKept`].
+    /// Completes the operation as [`Interrupted::resolve`] does, but keeps only the length and the
+    /// digest of the result. Use this for a result that is too long to keep: see [`NotKept`].
     ///
     /// # Errors
     ///
-    /// [`CompleteError`]; no length is too large here.
+    /// [`CompleteError`], except `TooLarge`: a result of any length is accepted.
     #[doc(alias = "resolve_tombstone")]
     pub fn resolve_digest(self, result: impl AsRef<[u8]>) -> Result<NotKept, CompleteError<Self>> {
         block(complete_digest(Door::Blocking, self, result))
     }
 
-    /// [`Interrupted::resolve_digest`] as a future. If it is dropped before it is ready, the
-    /// operation is completed all the same, unless it was never polled.
+    /// [`Interrupted::resolve_digest`] as a future. If it's dropped before it's ready, the
+    /// operation is completed anyway, unless the future was never polled.
     ///
     /// # Errors
     ///
@@ -93,7 +123,7 @@ impl Interrupted {
     }
 }
 
-#[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
+#[expect(private_interfaces, reason = "the trait is sealed, so no other crate can name it")]
 impl Sealed for Interrupted {
     const STARTED: bool = true;
 

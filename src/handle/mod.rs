@@ -1,8 +1,8 @@
-//! The handles that `begin` gives out. Each has the calls that are legal in its state, and the call
-//! that finishes it consumes it, so that a key cannot be finished twice.
+//! The handles that `begin` returns. Each handle has the calls that are legal in its state, and the
+//! call that finishes it consumes it, so a key can't be finished twice.
 //!
-//! A call that waits is written once and has two [doors](door); what it makes durable is a
-//! [step](step). What the handles have in common is said once, here.
+//! A call that waits is written once and has two [doors](door); the change that it makes durable is
+//! a [step](step). This file contains what the handles have in common.
 
 mod begin;
 mod completed;
@@ -38,8 +38,8 @@ use crate::sync::Arc;
 use sealed::Sealed;
 use step::{Placing, fitting};
 
-/// A handle whose operation can be completed: a [`Permit`], an [`Execution`] or an
-/// [`Interrupted`]. [`Store::complete_many`](crate::Store::complete_many) takes any of them.
+/// A handle whose operation can be completed: a [`Permit`], an [`Execution`] or an [`Interrupted`].
+/// [`Store::complete_many`](crate::Store::complete_many) accepts any of them.
 pub trait Completable: Sealed {}
 
 impl Completable for Permit {}
@@ -47,7 +47,7 @@ impl Completable for Execution {}
 impl Completable for Interrupted {}
 
 /// A handle whose operation can be started: a [`Permit`], or an [`Interrupted`], whose operation is
-/// then retried. [`Store::start_many`](crate::Store::start_many) takes either.
+/// then retried. [`Store::start_many`](crate::Store::start_many) accepts either.
 pub trait Startable: Sealed {}
 
 impl Startable for Permit {}
@@ -56,11 +56,11 @@ impl Startable for Interrupted {}
 pub(crate) mod sealed {
     use super::{Arc, Error, Hold, Record};
 
-    /// Nobody else can write a handle.
-    #[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
+    /// Prevents other crates from implementing a handle.
+    #[expect(private_interfaces, reason = "the trait is sealed, so no other crate can name it")]
     pub trait Sealed: Sized {
-        /// Whether the operation was started, so that its end is never refused for what others have
-        /// in the queue.
+        /// Whether the operation was started, so that its end is never refused because of other
+        /// operations in the queue.
         #[doc(hidden)]
         const STARTED: bool;
 
@@ -73,11 +73,12 @@ pub(crate) mod sealed {
         #[doc(hidden)]
         fn into_hold(self) -> Hold;
 
-        /// The record of the execution that runs, or of the one that would be started now.
+        /// Returns the record of the running execution, or of the execution that would be started
+        /// now.
         #[doc(hidden)]
         fn started(&self) -> Result<Arc<Record>, Error>;
 
-        /// What a completion takes the place of.
+        /// Returns the record that a completion replaces.
         #[doc(hidden)]
         fn completing(&self) -> Result<Arc<Record>, Error> {
             self.started()
@@ -85,7 +86,7 @@ pub(crate) mod sealed {
     }
 }
 
-/// Starts the operation of a handle, and returns once that is durable.
+/// Starts the operation of a handle, and returns once the start is durable.
 pub(crate) async fn start<H: Startable>(door: Door, handle: H) -> Result<Execution, Error> {
     door.append(Start::new(handle)?).await
 }
@@ -104,7 +105,7 @@ pub(crate) async fn complete<H: Completable>(
     door.append(placing.placed(placed)?).await
 }
 
-/// Stores what tells a result from others, and returns once that is durable.
+/// Stores the length and digest of a result, and returns once they are durable.
 pub(crate) async fn complete_digest<H: Completable>(
     door: Door,
     handle: H,
@@ -114,50 +115,50 @@ pub(crate) async fn complete_digest<H: Completable>(
     door.append(Completion::new(handle, digest).map_err(CompleteError::refused)?).await
 }
 
-/// Makes it durable that nothing is stored of the key any more. It is free then, and no longer
-/// held.
+/// Removes the record of a key, and returns once the removal is durable. The key is then free and
+/// no longer held.
 pub(crate) async fn remove(door: Door, hold: Hold, record: Arc<Record>) -> Result<(), Error> {
     door.append(Removal::new(hold, record)).await
 }
 
-/// A place for a result of this length, which is to be waited for. One that is stored without a start
-/// has its scope's share of the queue instead.
+/// Returns a place for a result of this length, which the caller must wait for. An operation that
+/// is completed without a start uses its scope's share of the queue instead.
 fn place<H: Completable>(handle: &H, len: usize) -> Result<Option<Place>, Error> {
     if H::STARTED { handle.hold().engine().journal.place(len) } else { Ok(None) }
 }
 
-/// The facts of a record that handles show alike.
+/// The facts of a record that several handles expose.
 macro_rules! record_facts {
     ($($handle:ty),* $(,)?) => {$(
         impl $handle {
-            /// The key of the operation.
+            /// Returns the key of the operation.
             #[must_use]
             pub fn key(&self) -> &Key {
                 &self.record.key
             }
 
-            /// When the operation was begun for the first time. Its retention runs from here, unless
-            /// it was completed after that was over.
+            /// Returns when the operation was first begun. Its retention is counted from this time,
+            /// unless the operation was completed after its retention had ended.
             ///
-            /// Times are the store's: those of the wall clock, for as long as that is right. They stay
-            /// what they are when the clock is set right later.
+            /// This is the store's own time: the wall clock's, as long as that is right. A stored
+            /// time isn't changed when the clock is corrected later.
             #[must_use]
             pub fn begun_at(&self) -> Timestamp {
                 self.record.begun_at
             }
 
-            /// When its retention is over: from this moment on the key is free, unless somebody
-            /// holds it.
+            /// Returns when the retention ends. From this moment on the key is free, unless a
+            /// caller holds it.
             #[must_use]
             pub fn expires_at(&self) -> Timestamp {
                 self.record.expires_at
             }
 
-            /// Which execution of the operation this is, counted from 1 since the key was last free.
-            /// After `abandon`, `forget` or the retention it is 1 again, so that key and attempt may
-            /// be the same for two executions that were both wanted: [`begun_at`](Self::begun_at)
-            /// tells two lives of a key apart. A callee that keeps keys gets
-            /// [`Execution::downstream_key`].
+            /// Returns which execution of the operation this is, counted from 1 since the key was
+            /// last free. The count starts at 1 again after `abandon`, after `forget`, and when the
+            /// retention ends, so two executions that were both intended can have the same key and
+            /// attempt. [`begun_at`](Self::begun_at) distinguishes such lives of a key. To derive a
+            /// key for another service, use [`Execution::downstream_key`].
             #[must_use]
             pub fn attempt(&self) -> u32 {
                 self.record.attempt
@@ -168,25 +169,25 @@ macro_rules! record_facts {
 
 record_facts!(Execution, Interrupted, Completed, NotKept);
 
-/// What the handles of a started operation have alike.
+/// What the handles of a started operation have in common.
 macro_rules! started_facts {
     ($($handle:ty),* $(,)?) => {$(
         impl $handle {
-            /// The last checkpoint that the operation has stored, in this attempt or an earlier
-            /// one: see [`Execution::checkpoint`].
+            /// Returns the last checkpoint that the operation has stored, in this attempt or an
+            /// earlier one: see [`Execution::checkpoint`].
             #[must_use]
             pub fn last_checkpoint(&self) -> Option<&[u8]> {
                 self.record.state.checkpoint()
             }
 
-            /// A key for a service that the operation calls, and that keeps idempotency keys: 64
-            /// hexadecimal digits, another for each label. It is the same in every attempt, in every
-            /// copy of the store and after a backup was put back, and says nothing of what it is
-            /// made of: scope, key, fingerprint and label, by keyed BLAKE3.
+            /// Returns an idempotency key for a service that the operation calls: 64 hexadecimal
+            /// digits, different for each label. It's the same in every attempt, in every copy of
+            /// the store and after a backup is restored. It's derived by keyed BLAKE3 from scope,
+            /// key, fingerprint and label, and reveals none of them.
             ///
-            /// It is the same for a second life of the key, after `abandon` or the retention. If that
-            /// is to be another request for the callee, put [`begun_at`](Self::begun_at) into the
-            /// label.
+            /// It's also the same for a second life of the key, after `abandon` or the end of the
+            /// retention. If the other service is to treat that as another request, put
+            /// [`begun_at`](Self::begun_at) into the label.
             ///
             /// ```
             /// # use idemstore::{Begin, Fingerprint, Key, Store};
@@ -214,19 +215,19 @@ macro_rules! started_facts {
 
             /// Frees the key: the effect did not happen, and the operation may be tried again.
             ///
-            /// Returns once that is durable.
+            /// Returns once this is durable.
             ///
             /// # Errors
             ///
-            /// Any of [`Error`]. The operation is interrupted then, or free if the outcome is
-            /// unknown and the store says so when it is opened again.
+            /// Any [`Error`]. The operation is then interrupted; if the outcome is unknown, it may
+            /// turn out to be free once the store is opened again.
             #[doc(alias = "abort")]
             pub fn abandon(self) -> Result<(), Error> {
                 block(remove(Door::Blocking, self.hold, self.record))
             }
 
-            /// The same as a future. If it is dropped before it is ready, the key is freed all the
-            /// same, unless it was never polled: then the operation is interrupted.
+            /// `abandon` as a future. If it's dropped before it's ready, the key is freed anyway,
+            /// unless the future was never polled: then the operation is interrupted.
             ///
             /// # Errors
             ///
@@ -240,7 +241,7 @@ macro_rules! started_facts {
 
 started_facts!(Execution, Interrupted);
 
-/// None of the handles shows its key or its result.
+/// No handle shows its key or its result.
 macro_rules! opaque_debug {
     ($($handle:ty => $name:literal),* $(,)?) => {$(
         impl fmt::Debug for $handle {

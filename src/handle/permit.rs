@@ -21,9 +21,9 @@ use crate::{
     observe::{self, Made},
 };
 
-/// The right to run an operation that has not started. Nothing of it is stored.
+/// The right to run an operation that has not started. Nothing is stored for it yet.
 ///
-/// Dropping it releases the key, as if it had never been asked for.
+/// Dropping the permit releases the key, as if it had never been requested.
 #[must_use = "dropping a permit releases the key: call `start` or `complete`"]
 pub struct Permit {
     hold: Hold,
@@ -42,42 +42,67 @@ impl Permit {
         Self { hold, fingerprint, begun_at, retention }
     }
 
-    /// The key that this permit holds.
+    /// Returns the key that this permit holds.
     #[must_use]
     pub fn key(&self) -> &Key {
         self.hold.key()
     }
 
-    /// When its key was begun, which the started record has too.
+    /// Returns when the key was begun. The record of the started operation has the same time.
     #[cfg(feature = "tower")]
     pub(crate) fn begun_at(&self) -> Timestamp {
         self.begun_at
     }
 
-    /// What the keys of the operation for its callees are derived from.
+    /// Returns what the operation's downstream keys are derived from.
     #[cfg(feature = "tower")]
     pub(crate) fn downstream(&self) -> Downstream {
         Downstream::new(self.hold.engine().callee_secret(), self.key(), &self.fingerprint)
     }
 
-    /// Keeps the result of this operation for as long as this, instead of the store's retention.
-    /// It runs from the `begin` that gave this permit, in whole milliseconds, and to the year 10889 at
-    /// the longest. If it is over when the operation is started or completed, it runs from then.
+    /// Sets how long the result of this operation is kept, instead of the store's retention. The
+    /// retention is counted from the `begin` that returned this permit, in whole milliseconds, and
+    /// ends in the year 10889 at the latest. If it has already ended when the operation is started
+    /// or completed, it's counted from then.
+    ///
+    /// ```
+    /// # use idemstore::{Begin, Fingerprint, Key, Store};
+    /// # use std::time::Duration;
+    /// # let store = Store::in_memory()?;
+    /// # let (key, request) = (Key::new("order-1")?, Fingerprint::of("2 apples"));
+    /// # let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+    /// let week = Duration::from_secs(7 * 24 * 60 * 60);
+    /// let completed = permit.with_retention(week).complete("receipt 17")?;
+    /// assert_eq!(completed.expires_at().saturating_since(completed.begun_at()), week);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "retention")]
     pub fn with_retention(mut self, retention: Duration) -> Self {
         self.retention = retention;
         self
     }
 
-    /// Makes it durable that the operation runs from now on. Call it right before the effect, and
-    /// after everything that can still refuse the request.
+    /// Starts the operation: makes it durable that it may run from now on. Call this right before
+    /// the effect, after everything that can still refuse the request.
     ///
     /// Returns once the record is durable.
     ///
+    /// ```
+    /// # use idemstore::{Begin, Fingerprint, Key, Store};
+    /// # let store = Store::in_memory()?;
+    /// # let (key, request) = (Key::new("order-1")?, Fingerprint::of("2 apples"));
+    /// # fn charge(_idempotency_key: &str) -> &'static str { "receipt 17" }
+    /// # let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+    /// let execution = permit.start()?;
+    /// let receipt = charge(&execution.downstream_key("charge"));
+    /// execution.complete(receipt)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// Any of [`Error`]. The operation must not run then. Unless the outcome is unknown, the key
-    /// is free.
+    /// Any [`Error`]. The operation must then not run. Unless the outcome is unknown, the key is
+    /// free.
     pub fn start(self) -> Result<Execution, Error> {
         block(start(Door::Blocking, self))
     }
@@ -90,7 +115,7 @@ impl Permit {
     /// # let store = Store::open(directory.path().join("store"))?;
     /// # let (key, request) = (Key::new("order-1")?, Fingerprint::of("2 apples"));
     /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
-    /// // `begin` waits for nobody.
+    /// // `begin` never waits for another caller.
     /// let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
     /// let execution = permit.start_async().await?;
     /// // Here the effect happens.
@@ -100,8 +125,8 @@ impl Permit {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// If the future is dropped before it is ready, the operation has not run: the key is free
-    /// again, as soon as that is durable. If the process ends before that, the key is interrupted.
+    /// If the future is dropped before it's ready, the operation has not run: the key becomes free
+    /// again as soon as that is durable. If the process ends before that, the key is interrupted.
     ///
     /// # Errors
     ///
@@ -110,23 +135,35 @@ impl Permit {
         start(Door::Future, self).await
     }
 
-    /// Stores the result of an operation that was never started, for one fsync instead of two.
+    /// Stores the result of an operation that was never started, with one fsync instead of two.
     ///
-    /// This is for effects that may be repeated: a crash before this returns leaves the key free,
-    /// and the next `begin` runs the operation again.
+    /// Use this for effects that may be repeated: a crash before this call returns leaves the key
+    /// free, and the next `begin` runs the operation again.
     ///
     /// Returns once the result is durable.
     ///
+    /// ```
+    /// # use idemstore::{Begin, Fingerprint, Key, Store};
+    /// # let store = Store::in_memory()?;
+    /// # let (key, request) = (Key::new("quote-1")?, Fingerprint::of("2 apples"));
+    /// # fn price() -> &'static str { "2.50" }
+    /// # let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+    /// // Computing a price twice does no harm, so it needs no `start`.
+    /// let quote = permit.complete(price())?;
+    /// assert_eq!(quote.result(), b"2.50");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`CompleteError`]; a refused result gives the permit back.
+    /// [`CompleteError`]; a refused result returns the permit.
     #[expect(clippy::result_large_err, reason = "the error gives back what the caller handed in")]
     pub fn complete(self, result: impl AsRef<[u8]>) -> Result<Completed, CompleteError<Self>> {
         block(complete(Door::Blocking, self, result))
     }
 
-    /// [`Permit::complete`] as a future. If it is dropped before it is ready, the result is stored
-    /// all the same, unless it was never polled.
+    /// [`Permit::complete`] as a future. If it's dropped before it's ready, the result is stored
+    /// anyway, unless the future was never polled.
     ///
     /// # Errors
     ///
@@ -138,20 +175,20 @@ impl Permit {
         complete(Door::Future, self, result).await
     }
 
-    /// Completes the operation as [`Permit::complete`] does, and keeps only length and digest of
-    /// a result that is too long: see [`NotKept`].
+    /// Completes the operation as [`Permit::complete`] does, but keeps only the length and the
+    /// digest of the result. Use this for a result that is too long to keep: see [`NotKept`].
     ///
     /// # Errors
     ///
-    /// [`CompleteError`]; no length is too large here.
+    /// [`CompleteError`], except `TooLarge`: a result of any length is accepted.
     #[expect(clippy::result_large_err, reason = "the error gives back what the caller handed in")]
     #[doc(alias = "complete_tombstone")]
     pub fn complete_digest(self, result: impl AsRef<[u8]>) -> Result<NotKept, CompleteError<Self>> {
         block(complete_digest(Door::Blocking, self, result))
     }
 
-    /// [`Permit::complete_digest`] as a future. If it is dropped before it is ready, the
-    /// operation is completed all the same, unless it was never polled.
+    /// [`Permit::complete_digest`] as a future. If it's dropped before it's ready, the operation is
+    /// completed anyway, unless the future was never polled.
     ///
     /// # Errors
     ///
@@ -163,16 +200,17 @@ impl Permit {
         complete_digest(Door::Future, self, result).await
     }
 
-    /// Stores the result and what the closure writes into tables of the caller's own, in one
-    /// transaction of the store's redb file: both are there, or neither is. This is *exactly once*
-    /// for an effect that is data in that file, and needs no `start`.
+    /// Stores the result together with the closure's writes to the caller's own tables, in one
+    /// transaction of the store's redb file: either both are stored, or neither is. This is
+    /// *exactly once* for an effect that is data in that file, and it needs no `start`.
     ///
     /// The closure returns the result. If it fails or panics, nothing is stored and the key is
-    /// free. It runs at most once, while no other transaction does, so it should be short; it must
-    /// not call the store to write, nor wait for a thread that does, nor for its own key.
+    /// free. It runs at most once, and no other transaction runs meanwhile, so it should be short.
+    /// It must not write to the store by another call, wait for a thread that does, or wait for its
+    /// own key.
     ///
-    /// Returns once all of it is durable. That takes longer than [`Permit::complete`]: what the
-    /// log holds is settled in the same transaction.
+    /// Returns once everything is durable. That takes longer than [`Permit::complete`], because the
+    /// contents of the log are settled in the same transaction.
     ///
     /// ```
     /// use idemstore::redb::{ReadableTable, TableDefinition};
@@ -218,7 +256,7 @@ impl Permit {
         match transacted {
             Ok(completion) => Ok(completion.into_durable()),
             Err(error) => {
-                // What the operation has refused is no failure of the store.
+                // An error returned by the closure isn't a failure of the store.
                 if let Some(failure) = error.of_store() {
                     observe::failed(Made::Completed, failure);
                 }
@@ -227,11 +265,11 @@ impl Permit {
         }
     }
 
-    /// Gives the key up, as if it had never been asked for. Dropping the permit does the same.
+    /// Releases the key, as if it had never been requested. Dropping the permit does the same.
     pub fn release(self) {}
 }
 
-#[expect(private_interfaces, reason = "the trait is sealed: nobody else can name it")]
+#[expect(private_interfaces, reason = "the trait is sealed, so no other crate can name it")]
 impl Sealed for Permit {
     const STARTED: bool = false;
 

@@ -14,21 +14,21 @@ use crate::rules::record::{Digest, Kept, Record};
 use crate::rules::retention::renewed_expiry;
 use crate::sync::Arc;
 
-/// A step, and the handle that makes it.
+/// A step, with the handle that makes it.
 pub(crate) trait Step: Sized {
-    /// What comes of it.
+    /// What a durable step returns.
     type Done;
-    /// Why nothing came of it, with the handle if that is as it was.
+    /// Why the step failed, with the handle if that is as it was before.
     type Refusal;
 
     fn hold_mut(&mut self) -> &mut Hold;
 
-    /// What the step leaves of the hold if its future is dropped.
+    /// Returns what the step leaves of the hold if its future is dropped.
     fn leaves(&self) -> Left;
 
     fn change(&self) -> Submission;
 
-    /// What becomes of it, as the journal says.
+    /// Concludes the step with the journal's outcome.
     fn conclude(self, appended: Result<(), Error>) -> Result<Self::Done, Self::Refusal>;
 }
 
@@ -36,7 +36,7 @@ pub(crate) trait Step: Sized {
 pub(crate) struct Start<H> {
     handle: H,
     record: Arc<Record>,
-    /// Taken before the start is durable: from then on the operation counts as started.
+    /// Acquired before the start is durable, because from then on the operation counts as started.
     lock: Option<Arc<dyn Disk>>,
 }
 
@@ -55,7 +55,7 @@ impl<H: Startable> Step for Start<H> {
         self.handle.hold_mut()
     }
 
-    /// Nobody was told that it runs, so it has not.
+    /// No caller knows that the operation runs, so it has not run.
     fn leaves(&self) -> Left {
         match did_not_happen(self.record.attempt) {
             Leaves::Free => Left::Free(Arc::clone(&self.record)),
@@ -111,7 +111,7 @@ impl Step for Checkpoint<'_> {
     }
 }
 
-/// The removal of a record on its way into the journal: nothing is stored of the key after it.
+/// The removal of a record on its way into the journal. Afterwards nothing is stored for the key.
 pub(crate) struct Removal {
     hold: Hold,
     record: Arc<Record>,
@@ -145,9 +145,9 @@ impl Step for Removal {
     }
 }
 
-/// What is stored of a result: all of it, or what tells it from others.
+/// What is stored of a result: all of it, or its length and digest.
 pub(crate) trait Keep: Clone {
-    /// What its caller gets.
+    /// What the caller gets.
     type Done;
 
     fn kept(&self) -> Kept;
@@ -182,17 +182,17 @@ impl Keep for Digest {
 /// A completion on its way into the journal.
 pub(crate) struct Completion<H, K = Arc<[u8]>> {
     handle: H,
-    /// Where the record of the key stands until now.
+    /// Where the current record of the key is stored.
     from: RecordId,
     record: Arc<Record>,
     completed_at: Timestamp,
     keep: K,
-    /// The place of its bytes.
+    /// The place of the result's bytes.
     place: Option<Arc<Place>>,
 }
 
 impl<H: Completable, K: Keep> Completion<H, K> {
-    /// The completion, or the handle and why there is none.
+    /// Builds the completion, or returns the handle and the reason why there is none.
     pub(crate) fn new(handle: H, keep: K) -> Result<Self, (Error, H)> {
         let Engine { time, index, .. } = &**handle.hold().engine();
         let completed_at = time.now();
@@ -213,7 +213,7 @@ impl<H: Completable, K: Keep> Completion<H, K> {
         }
     }
 
-    /// The record is durable, and the handle has done its work.
+    /// Concludes the completion: its record is durable, and the handle is no longer needed.
     pub(crate) fn into_durable(self) -> K::Done {
         observe::made(Made::Completed, &Ok(()));
         self.handle.into_hold().has_ended();
@@ -268,7 +268,8 @@ impl<H: Completable, K: Keep> Step for Completion<H, K> {
     }
 }
 
-/// A result that waits for its place. If the future is dropped meanwhile, it is stored all the same.
+/// A result that waits for its place. If the future is dropped meanwhile, the result is stored
+/// anyway.
 pub(crate) struct Placing<H: Completable, R: AsRef<[u8]>>(Option<(H, R)>);
 
 impl<H: Completable, R: AsRef<[u8]>> Placing<H, R> {
@@ -276,7 +277,7 @@ impl<H: Completable, R: AsRef<[u8]>> Placing<H, R> {
         Self(Some((handle, result)))
     }
 
-    /// The completion, once there is a place.
+    /// Builds the completion, once there is a place.
     pub(crate) fn placed(
         mut self,
         placed: Result<Option<Place>, Error>,
@@ -296,19 +297,19 @@ impl<H: Completable, R: AsRef<[u8]>> Drop for Placing<H, R> {
     }
 }
 
-/// A result or a checkpoint that is longer than the store takes.
+/// A result or a checkpoint that is longer than the store accepts.
 pub(crate) struct TooLarge {
     pub(crate) len: usize,
     pub(crate) max: usize,
 }
 
-/// Whether the store takes a result or a checkpoint of this length.
+/// Checks whether the store accepts a result or a checkpoint of this length.
 pub(crate) fn check_len(engine: &Engine, len: usize) -> Result<(), TooLarge> {
     let max = engine.options.result_len_max;
     if max < len { Err(TooLarge { len, max }) } else { Ok(()) }
 }
 
-/// The handle, if the store takes a result of this length for it.
+/// Returns the handle, if the store accepts a result of this length for it.
 pub(super) fn fitting<H: Completable>(handle: H, len: usize) -> Result<H, CompleteError<H>> {
     match check_len(handle.hold().engine(), len) {
         Ok(()) => Ok(handle),

@@ -94,7 +94,7 @@ impl Found {
         if NAMES.iter().any(|name| has(&Temporary::Part.of(name))) {
             return Err(corrupt(
                 VAULT,
-                "this is part of a backup that was not finished, delete it",
+                "the directory has an unfinished backup: delete it, or back up into it again",
             ));
         }
         // An unfinished compaction leaves its file beside a whole store. If the store isn't there,
@@ -105,7 +105,7 @@ impl Found {
             return if made && !signed && !compacted {
                 Ok(Self::Unnamed)
             } else {
-                Err(corrupt(first, "it is missing, and other parts of a store are there"))
+                Err(corrupt(first, "it is missing, but other files of the store are there"))
             };
         }
         if there.iter().any(|name| !is_own(name)) {

@@ -49,7 +49,7 @@ pub(crate) fn spawn(journal: Arc<Journal>, wake: Arc<Wake>) -> Result<JoinHandle
             // gets the error.
             while upkeep.step().is_ok_and(|idle| wake.sleep(idle)) {}
         })
-        .map_err(|source| OpenError::Io { action: "start the sweeper's thread", source })
+        .map_err(|source| OpenError::Io { action: "start the background thread", source })
 }
 
 struct Upkeep<'j> {

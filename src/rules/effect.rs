@@ -1,32 +1,35 @@
-//! What an operation says of its effect, and what that leaves of its key.
+//! The effect that an operation reports, and what it leaves of the key.
 
-/// What an operation says of its effect: `R` is its result, `E` the reason why there is none.
+/// The effect of an operation, as the operation reports it: `R` is its result, and `E` the reason
+/// why there is none.
 ///
-/// Closures of [`Store::run`](crate::Store::run) return it. An HTTP handler says it
-/// by `http::with_effect`: its response is result and reason at once.
+/// Closures passed to [`Store::run`](crate::Store::run) return it. An HTTP handler reports it with
+/// `http::with_effect`, where the response is both result and reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect<R = (), E = ()> {
-    /// It happened, and this is the result to store.
+    /// The effect happened, and this is the result to store.
     Done(R),
-    /// It did not happen in this attempt, for certain. The key of a first attempt is free again, and
-    /// its checkpoints are forgotten with it, so undo what those steps did first. A later attempt
-    /// says nothing of the one that was interrupted before: the key stays interrupted.
+    /// The effect certainly did not happen in this attempt. After a first attempt the key is free
+    /// again. Its checkpoints are discarded with it, so first undo the steps that they record.
+    /// After a later attempt the key stays interrupted, because this attempt says nothing about an
+    /// earlier one.
     DidNotHappen(E),
-    /// It may have happened: the key is interrupted. A panic says the same.
+    /// The effect may have happened, so the key is interrupted. A panic means the same.
     Unknown(E),
 }
 
-/// What becomes of a key whose attempt is over without a result.
+/// What becomes of a key whose attempt has ended without a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leaves {
-    /// Nothing has happened under it, so it is free.
+    /// Nothing has happened under the key, so it's free.
     Free,
-    /// Something may have happened under it.
+    /// Something may have happened under the key.
     Interrupted,
 }
 
-/// What an attempt leaves that has not had its effect. It speaks of itself alone: one before it may
-/// have had the effect. An execution that nobody was told of is such an attempt too.
+/// What an attempt leaves that has not had its effect. Such an attempt speaks only for itself: an
+/// earlier one may have had the effect. An execution whose start no caller knows of is such an
+/// attempt too.
 pub(crate) fn did_not_happen(attempt: u32) -> Leaves {
     if attempt == 1 { Leaves::Free } else { Leaves::Interrupted }
 }

@@ -1,22 +1,22 @@
-//! Who has a key in hand, and how that passes on.
+//! Who holds a key, and how the hold changes.
 
-/// Who has a key in hand now. This is true in memory only, and ends with the process.
+/// Who holds a key now. This exists only in memory, and ends with the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holder {
-    /// Nobody: what is stored of the key decides.
+    /// No handle: the stored record decides.
     Nobody,
-    /// A live `Permit` or `Interrupted`: nothing runs.
+    /// A live `Permit` or `Interrupted`: the operation does not run.
     Reservation,
     /// A live `Execution`.
     Execution,
-    /// An execution that ends elsewhere, by its key.
+    /// An execution that ends elsewhere, and is finished by its key.
     Detached,
 }
 
-/// What happens to a key, as far as its holder is concerned.
+/// An event that changes who holds a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A caller takes it in hand, as an [answer](super::Answer) or a [`Take`](super::Take) allows.
+    /// A caller claims the key, as an [answer](super::Answer) or a [`Take`](super::Take) allows.
     Claimed,
     /// A start, a retry or a checkpoint is durable.
     Started,
@@ -24,27 +24,27 @@ pub(crate) enum Event {
     Completed,
     /// The holder leaves the execution to be finished by its key.
     Detached,
-    /// The handle is gone, and what is durable decides.
+    /// The handle is gone, and the durable state decides.
     LetGo,
 }
 
 impl Holder {
-    /// Who has the key after this event.
+    /// Returns who holds the key after this event.
     ///
     /// # Panics
     ///
-    /// If the event cannot happen to a key that is held like this.
+    /// If the event can't happen to a key with this holder.
     pub(crate) fn after(self, event: Event) -> Self {
         match (self, event) {
             (Self::Nobody, Event::Claimed) => Self::Reservation,
-            // It goes on where its handle has left it.
+            // The execution continues where its handle left it.
             (Self::Detached, Event::Claimed)
             | (Self::Reservation | Self::Execution, Event::Started) => Self::Execution,
             (Self::Execution, Event::Detached)
             // An execution may be detached while a checkpoint of it is on its way.
             | (Self::Detached, Event::Started) => Self::Detached,
             (Self::Reservation | Self::Execution, Event::Completed)
-            // A handle that a panic has dropped late finds its key at rest, or in other hands.
+            // A handle that a panic drops late may find its key at rest, or held by another caller.
             | (_, Event::LetGo) => Self::Nobody,
             (Self::Reservation | Self::Execution, Event::Claimed)
             | (Self::Nobody, Event::Started | Event::Completed | Event::Detached)
@@ -64,7 +64,8 @@ mod tests {
     use Event::{Claimed, Completed, Detached, LetGo, Started};
     use Holder::{Execution, Nobody, Reservation};
 
-    /// Each holder, what can happen to it, and who has the key then. All else is impossible.
+    /// Each holder, each event that can happen to it, and the holder afterwards. All other events
+    /// are impossible.
     const TABLE: [(Holder, Event, Holder); 12] = [
         (Nobody, Claimed, Reservation),
         (Nobody, LetGo, Nobody),

@@ -1,5 +1,5 @@
-//! The rules: what each event does to a key. Pure functions: no clock, no lock, no I/O, and
-//! nothing here can fail.
+//! The rules: what each event does to a key. These are pure functions, without clock, lock or I/O,
+//! and none of them can fail.
 //!
 //! ```text
 //! free -> reserved -> executing -> completed -> free
@@ -9,10 +9,10 @@
 //!                `-> completed
 //! ```
 //!
-//! They know keys and times, and nothing of where a record is kept: every engine obeys them. Who
-//! holds a key is in [`holder`], what is stored of it in [`record`], for how long that counts in
-//! [`retention`], and what an operation that ends without a result leaves in [`effect`]. Here is
-//! what follows from these for each call.
+//! The rules know keys and times, but not where a record is stored: every engine obeys them.
+//! [`holder`] says who holds a key, [`record`] what is stored for it, [`retention`] how long that
+//! counts, and [`effect`] what an operation leaves that ends without a result. This file derives
+//! from these what each call does.
 
 pub(crate) mod effect;
 mod holder;
@@ -27,35 +27,35 @@ pub(crate) use holder::{Event, Holder};
 use record::{Done, Kept, Record, State};
 pub use status::Status;
 
-/// What is known of a key at one moment.
+/// What is known about a key at one moment.
 #[derive(Clone, Copy)]
 pub(crate) struct Known<'r> {
     pub(crate) holder: Holder,
-    /// Since when it is held.
+    /// Since when the key is held.
     pub(crate) since: Timestamp,
-    /// What is stored of it, whether that counts or has expired.
+    /// The stored record, whether it still counts or has expired.
     pub(crate) record: Option<&'r Arc<Record>>,
     pub(crate) now: Timestamp,
 }
 
-/// The answer to a call, and whether the caller has the key in hand from now on.
+/// The answer to a call, and how the caller claims the key, if it does.
 pub(crate) struct Decision<T> {
     pub(crate) answer: T,
     pub(crate) claim: Option<Claim>,
 }
 
-/// How a caller takes a key in hand.
+/// How a caller claims a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// It is free: what is stored of it, if anything, has expired.
+    /// As a free key: its record, if there is one, has expired.
     Free,
-    /// With what is stored of it.
+    /// Together with its record.
     Stored,
 }
 
-/// What `begin` finds.
+/// The answer of `begin`.
 pub(crate) enum Answer {
-    /// Nothing that counts, at this time.
+    /// No record counts, at this time.
     Fresh(Timestamp),
     Replay(Done),
     InFlight {
@@ -65,24 +65,24 @@ pub(crate) enum Answer {
     Interrupted(Arc<Record>),
 }
 
-/// What a call that has only the key finds.
+/// The answer to a call that has only the key.
 pub(crate) enum Take {
     /// An execution that was detached.
     Execution(Arc<Record>),
-    /// A key that nobody has in hand.
+    /// A key that no handle holds.
     AtRest(Arc<Record>),
-    /// A live handle has it.
+    /// A live handle holds the key.
     Held,
-    /// There is nothing under it to take.
+    /// There is nothing to claim under this key.
     Nothing,
 }
 
-/// What a look at a key finds that is not free.
+/// What is seen of a key that isn't free.
 #[derive(Clone)]
 pub(crate) struct Seen {
     pub(crate) status: Status,
     pub(crate) since: Timestamp,
-    /// `None` while nothing of the key is stored.
+    /// `None` while nothing is stored for the key.
     pub(crate) record: Option<Arc<Record>>,
 }
 
@@ -97,8 +97,8 @@ impl<T> Decision<T> {
 }
 
 impl Answer {
-    /// Whether it stays true of a store that takes no further writes: what was durable before is
-    /// durable now.
+    /// Returns whether the answer stays true in a store that accepts no further writes: what was
+    /// durable before is still durable.
     pub(crate) fn outlives_failure(&self) -> bool {
         match self {
             Self::Replay(_) | Self::Mismatch => true,
@@ -108,31 +108,32 @@ impl Answer {
 }
 
 impl<'r> Known<'r> {
-    /// A key that nobody holds.
+    /// A key that no handle holds.
     pub(crate) fn at_rest(record: Option<&'r Arc<Record>>, now: Timestamp) -> Self {
         Self { holder: Holder::Nobody, since: now, record, now }
     }
 
-    /// What is stored, if it counts: a held key is used for as long as its holder lives, whatever
-    /// the time.
+    /// Returns the record, if it counts. The record of a held key counts for as long as its holder
+    /// is alive, whatever the time.
     fn counting(self) -> Option<&'r Arc<Record>> {
         self.record.filter(|record| {
             self.holder != Holder::Nobody || retention::is_live(record.expires_at, self.now)
         })
     }
 
-    /// Whether this cannot change but by time: nobody holds the key, and no operation is open.
+    /// Returns whether only time can change this: no handle holds the key, and no operation is
+    /// open.
     pub(crate) fn is_final(self) -> bool {
         self.holder == Holder::Nobody && self.record.is_none_or(|record| !record.state.is_started())
     }
 
-    /// What the key is; `None` if it is free.
+    /// Returns the status of the key, or `None` if it's free.
     pub(crate) fn status(self) -> Option<Status> {
         match (self.holder, self.counting().map(|record| &record.state)) {
             (Holder::Reservation, _) => Some(Status::Reserved),
             (Holder::Execution | Holder::Detached, _) => Some(Status::Executing),
             (Holder::Nobody, None) => None,
-            // Nobody holds it, so its caller is gone, and it is not known how far it came.
+            // No handle holds it, so its caller is gone, and how far it came is unknown.
             (Holder::Nobody, Some(State::Started { .. })) => Some(Status::Interrupted),
             (Holder::Nobody, Some(State::Completed { kept: Kept::Whole(_), .. })) => {
                 Some(Status::Completed)
@@ -144,10 +145,10 @@ impl<'r> Known<'r> {
     }
 }
 
-/// `begin`: what is there for this request?
+/// Decides `begin`.
 pub(crate) fn begin(known: Known<'_>, fingerprint: &Fingerprint) -> Decision<Answer> {
     let stored = known.counting();
-    // Which request it is comes first: what another request did is not this caller's to know.
+    // Compare the request first: a caller may not learn what another request did.
     if stored.is_some_and(|record| !record.fingerprint.matches(fingerprint)) {
         return Decision::only(Answer::Mismatch);
     }
@@ -166,8 +167,8 @@ pub(crate) fn begin(known: Known<'_>, fingerprint: &Fingerprint) -> Decision<Ans
     }
 }
 
-/// An execution, to finish it by its key: one that was detached, or that was interrupted and may
-/// well have ended elsewhere since.
+/// Decides a claim to finish an operation by its key: one that was detached, or one that was
+/// interrupted and may have ended elsewhere since.
 pub(crate) fn take_execution(known: Known<'_>) -> Decision<Take> {
     match (known.holder, known.counting()) {
         (Holder::Reservation | Holder::Execution, _) => Decision::only(Take::Held),
@@ -182,7 +183,7 @@ pub(crate) fn take_execution(known: Known<'_>) -> Decision<Take> {
     }
 }
 
-/// A completed operation, to forget it.
+/// Decides a claim to forget a completed operation.
 pub(crate) fn take_completed(known: Known<'_>) -> Decision<Take> {
     match (known.holder, known.counting()) {
         (Holder::Reservation | Holder::Execution | Holder::Detached, _) => {
@@ -195,16 +196,16 @@ pub(crate) fn take_completed(known: Known<'_>) -> Decision<Take> {
     }
 }
 
-/// A look that leaves the key as it is.
+/// Decides a look at a key, which leaves it as it is.
 pub(crate) fn look(known: Known<'_>) -> Decision<Option<Seen>> {
     let Known { since, record, .. } = known;
     let seen = |status| Seen { status, since, record: record.cloned() };
     Decision::only(known.status().map(seen))
 }
 
-/// The answer to a request that has waited for another one of its key, which is done now. The
-/// waiter was there before, so that the retention may be over; but the key may have passed to
-/// another request meanwhile.
+/// Returns the answer to a request that has waited for another request with the same key, which is
+/// now completed. The waiter was there before the completion, so it gets the result even if the
+/// retention has ended; but the key may have passed to another request meanwhile.
 pub(crate) fn waited(done: Done, fingerprint: &Fingerprint) -> Answer {
     if done.record.fingerprint.matches(fingerprint) {
         Answer::Replay(done)

@@ -1,4 +1,4 @@
-//! What is known of one key once an operation has started under it.
+//! What is stored for a key once an operation has started under it.
 
 use crate::clock::Timestamp;
 use crate::key::{Fingerprint, Key};
@@ -10,24 +10,25 @@ pub(crate) struct Record {
     pub(crate) key: Key,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) begun_at: Timestamp,
-    /// It stays the same for the whole life of a record, but for one that is completed after its
-    /// retention was over.
+    /// The same for the whole life of a record, unless the operation is completed after its
+    /// retention has ended.
     pub(crate) expires_at: Timestamp,
-    /// Tells this record from every other that there ever was. It changes with `expires_at`.
+    /// Distinguishes this record from every other that ever existed. It changes together with
+    /// `expires_at`.
     pub(crate) serial: u64,
-    /// Counts the executions from 1; a retry of an interrupted one is the next.
+    /// The number of this execution, counted from 1; each retry increments it.
     pub(crate) attempt: u32,
-    /// Whether it stays past its retention for as long as it is interrupted.
+    /// Whether the record is kept past its retention for as long as it's interrupted.
     pub(crate) keep: bool,
-    /// What was stored at the start, for the one who has to finish it.
+    /// A note stored at the start, for the caller that has to finish the operation.
     pub(crate) note: Option<Box<[u8]>>,
     pub(crate) state: State,
 }
 
 #[derive(Clone)]
 pub(crate) enum State {
-    /// The operation has started: it may have had its effect. Its last checkpoint says how far it
-    /// has come, if it has said so.
+    /// The operation has started, and may have had its effect. The last checkpoint, if there is
+    /// one, says how far it has come.
     Started {
         checkpoint: Option<Box<[u8]>>,
     },
@@ -41,11 +42,11 @@ pub(crate) enum State {
 #[derive(Clone)]
 pub(crate) enum Kept {
     Whole(Arc<[u8]>),
-    /// It was too long.
+    /// The result was too long.
     Digest(Digest),
 }
 
-/// What tells a result from any other.
+/// What identifies a result.
 #[derive(Clone, Copy)]
 pub(crate) struct Digest {
     pub(crate) len: u64,
@@ -58,7 +59,7 @@ impl Digest {
     }
 }
 
-/// A record whose operation is completed: what is replayed.
+/// A record whose operation is completed, to be replayed.
 #[derive(Clone)]
 pub(crate) struct Done {
     pub(crate) record: Arc<Record>,
@@ -67,7 +68,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    /// `None` if the operation is not completed.
+    /// Returns `None` if the operation isn't completed.
     pub(crate) fn of(record: &Arc<Record>) -> Option<Self> {
         match &record.state {
             State::Started { .. } => None,
@@ -94,24 +95,24 @@ impl State {
 }
 
 impl Record {
-    /// The operation has come this far.
+    /// Returns the record with this checkpoint.
     pub(crate) fn with_checkpoint(&self, progress: Box<[u8]>) -> Self {
         self.with_state(State::Started { checkpoint: Some(progress) })
     }
 
-    /// An interrupted operation starts again, from its last checkpoint. Its retention still runs
-    /// from its first begin.
+    /// Returns the record of the next attempt of an interrupted operation, which starts from its
+    /// last checkpoint. Its retention is still counted from the first `begin`.
     pub(crate) fn retried(&self) -> Self {
         Self { attempt: self.attempt.saturating_add(1), ..self.clone() }
     }
 
-    /// The operation is done, and this is kept of its result.
+    /// Returns the record of the completed operation, with what is kept of its result.
     pub(crate) fn completed(&self, kept: Kept, completed_at: Timestamp) -> Self {
         self.with_state(State::Completed { completed_at, kept })
     }
 
-    /// The same record in another state. The state that it had may hold many bytes, and is not
-    /// copied for this.
+    /// Returns the same record in another state. The old state may contain many bytes, so it isn't
+    /// copied.
     fn with_state(&self, state: State) -> Self {
         let Self { key, fingerprint, begun_at, expires_at, serial, attempt, keep, note, state: _ } =
             self;

@@ -5,25 +5,26 @@ use std::time::Duration;
 use super::{Holder, Record};
 use crate::clock::Timestamp;
 
-/// A record counts until its retention is over, and no longer at that very moment.
+/// Returns whether a record counts: until its retention ends, and no longer at that very moment.
 pub(crate) fn is_live(expires_at: Timestamp, now: Timestamp) -> bool {
     now < expires_at
 }
 
-/// Whether a record may be deleted: its retention is over, and nobody has the key in hand.
+/// Returns whether a record may be deleted: its retention has ended, and no handle holds the key.
 pub(crate) fn is_sweepable(expires_at: Timestamp, holder: Holder, now: Timestamp) -> bool {
     holder == Holder::Nobody && !is_live(expires_at, now)
 }
 
-/// When a record expires that was begun then and is started now. A permit that was held for longer
-/// than its retention would else start an operation whose record counts for nothing.
+/// Returns when a record expires that was begun at `begun_at` and is started now. Without this, a
+/// permit held for longer than its retention would start an operation whose record counts for
+/// nothing.
 pub(crate) fn expiry(begun_at: Timestamp, retention: Duration, now: Timestamp) -> Timestamp {
     let expires_at = begun_at.saturating_add(retention);
     if is_live(expires_at, now) { expires_at } else { now.saturating_add(retention) }
 }
 
-/// When a record expires that is completed now, if that is another time than before: one whose
-/// retention is over begins a new one, as long as the first, or it would be free the moment after.
+/// Returns when a record expires that is completed now, if that changes. A record whose retention
+/// has ended begins a new one of the same length; otherwise it would be free a moment later.
 pub(crate) fn renewed_expiry(record: &Record, now: Timestamp) -> Option<Timestamp> {
     let retention = record.expires_at.saturating_since(record.begun_at);
     (!is_live(record.expires_at, now)).then(|| now.saturating_add(retention))

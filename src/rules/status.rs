@@ -1,28 +1,28 @@
-//! What a key is, in one word.
+//! The status of a key, in one word.
 
 use std::fmt;
 
-/// What a key that is not free is now.
+/// The status of a key that isn't free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// A caller has it in hand, and nothing runs: it is about to start, or finds out what became of
-    /// an interrupted operation.
+    /// A caller holds the key, but the operation does not run: the caller is about to start it, or
+    /// is finding out what became of an interrupted operation.
     Reserved,
     /// The operation runs.
     #[doc(alias = "in-flight")]
     Executing,
-    /// The operation was started, and no handle of it is left.
+    /// The operation was started, and no handle to it is left.
     #[doc(alias = "in-doubt")]
     Interrupted,
-    /// The operation is done, and its result is kept.
+    /// The operation is completed, and its result is kept.
     Completed,
-    /// The operation is done, and its result was too long to keep.
+    /// The operation is completed, and its result was too long to keep.
     #[doc(alias = "Tombstone")]
     NotKept,
 }
 
-/// One word in lower case, for labels and lists: `reserved`, `executing`, `interrupted`,
-/// `completed`, `not-kept`.
+/// The status as one word in lower case, for labels and lists: `reserved`, `executing`,
+/// `interrupted`, `completed`, `not-kept`.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

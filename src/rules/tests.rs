@@ -61,7 +61,7 @@ fn answers(holder: Holder, record: Option<Record>, request: &str, now: u64) -> [
         Some(Status::Completed) => "completed",
         Some(Status::NotKept) => "not kept",
     };
-    // What is detached has a record.
+    // A detached operation always has a record.
     let finish = if holder == Holder::Detached && record.is_none() {
         "-"
     } else {
@@ -80,11 +80,11 @@ fn every_call_finds_what_the_table_says() {
         (Holder::Nobody, Some(started()), live, interrupted),
         (Holder::Nobody, Some(completed()), live, ["replay", "nothing", "at rest", "completed"]),
         (Holder::Nobody, Some(not_kept()), live, ["replay", "nothing", "at rest", "not kept"]),
-        // Retention is half open: at its very end the key is free.
+        // The retention is half open: at its very end, the key is free.
         (Holder::Nobody, Some(started()), over, free),
         (Holder::Nobody, Some(completed()), over, free),
         (Holder::Nobody, Some(not_kept()), over, free),
-        // A held key is held whatever the time.
+        // A held key stays held, whatever the time.
         (Holder::Reservation, None, over, ["in flight", "held", "held", "reserved"]),
         (Holder::Reservation, Some(started()), over, ["in flight", "held", "held", "reserved"]),
         (Holder::Execution, Some(started()), over, ["in flight", "held", "held", "executing"]),
@@ -109,7 +109,7 @@ fn another_request_of_a_used_key_is_a_mismatch_and_nothing_else() {
 
 #[test]
 fn a_reservation_without_a_record_reveals_no_mismatch() {
-    // Nothing has started: the key was never used, so there is nothing to differ from.
+    // Nothing has started, so there is no stored request to differ from.
     assert_eq!(answers(Holder::Reservation, None, "b", 0)[0], "in flight");
 }
 

@@ -1,4 +1,4 @@
-//! Many operations with one wait, for consumers of queues.
+//! Many operations with a single wait, for consumers of queues.
 
 use std::iter::Peekable;
 
@@ -14,10 +14,10 @@ use crate::local::log::commit::Place;
 use crate::sync::Arc;
 
 impl Store {
-    /// Asks about many requests, as [`Store::begin`] does about one, and answers each of them in
-    /// its place.
+    /// Asks about many requests, as [`Store::begin`] does about one. The answers are in the order
+    /// of the requests.
     ///
-    /// A request that comes twice among them is answered twice: the first has the key, and the
+    /// A request that occurs twice is answered twice: the first occurrence gets the key, and the
     /// second finds it in flight.
     pub fn begin_many<'k>(
         &self,
@@ -27,11 +27,11 @@ impl Store {
     }
 
     /// Starts many operations, as [`Permit::start`](crate::Permit::start) and
-    /// [`Interrupted::retry`](crate::Interrupted::retry) do one, with one wait for up to 1,024 of
-    /// them, or 1 MiB.
+    /// [`Interrupted::retry`](crate::Interrupted::retry) start one, with a single wait for up to
+    /// 1,024 of them, or 1 MiB.
     ///
-    /// Each has its own answer, in its place. A handle of another store is refused, and its key
-    /// let go.
+    /// The answers are in the order of the handles. A handle of another store is refused, and its
+    /// key released.
     pub fn start_many<H: Startable>(
         &self,
         handles: impl IntoIterator<Item = H>,
@@ -39,9 +39,9 @@ impl Store {
         block(self.start_each(Door::Blocking, handles.into_iter()))
     }
 
-    /// [`Store::start_many`] as a future. If it is dropped before it is ready, each of the
-    /// operations is left as [`Permit::start_async`](crate::Permit::start_async) and
-    /// [`Interrupted::retry_async`](crate::Interrupted::retry_async) say.
+    /// [`Store::start_many`] as a future. If it's dropped before it's ready, each operation is left
+    /// as described for [`Permit::start_async`](crate::Permit::start_async) and
+    /// [`Interrupted::retry_async`](crate::Interrupted::retry_async).
     pub async fn start_many_async<H: Startable>(
         &self,
         handles: impl IntoIterator<Item = H>,
@@ -64,11 +64,11 @@ impl Store {
         started
     }
 
-    /// Completes many operations, as [`Execution::complete`] does one, with one wait for up to
-    /// 1,024 of them, or 1 MiB.
+    /// Completes many operations, as [`Execution::complete`] completes one, with a single wait for
+    /// up to 1,024 of them, or 1 MiB.
     ///
-    /// Each has its own answer, in its place, so a result that is refused gives its own handle
-    /// back and does nothing to the others. So does a handle of another store.
+    /// The answers are in the order of the results. A refused result returns its own handle and
+    /// does not affect the others. The same is true of a handle of another store.
     ///
     /// ```
     /// # use idemstore::{Begin, Fingerprint, Key, Store};
@@ -80,7 +80,7 @@ impl Store {
     /// let requests = keys.iter().map(|key| (key, Fingerprint::NONE));
     /// let mut permits = Vec::new();
     /// for begin in store.begin_many(requests) {
-    ///     // The third message is the first one again: it is in flight.
+    ///     // The third message repeats the first, which is in flight.
     ///     if let Begin::Fresh(permit) = begin? {
     ///         permits.push(permit);
     ///     }
@@ -101,8 +101,8 @@ impl Store {
         block(self.complete_each(Door::Blocking, results.into_iter()))
     }
 
-    /// [`Store::complete_many`] as a future. If it is dropped before it is ready, any number of the
-    /// results is stored; the others leave their keys as dropped handles do.
+    /// [`Store::complete_many`] as a future. If it's dropped before it's ready, any number of the
+    /// results may be stored; the other keys are left as if their handles had been dropped.
     pub async fn complete_many_async<H: Completable, R: AsRef<[u8]>>(
         &self,
         results: impl IntoIterator<Item = (H, R)>,
@@ -127,7 +127,7 @@ impl Store {
         completed
     }
 
-    /// A start of each handle.
+    /// Builds the start of each handle.
     fn starts<H: Startable>(
         &self,
         handles: impl IntoIterator<Item = H>,
@@ -138,7 +138,7 @@ impl Store {
         handles.into_iter().map(start).collect()
     }
 
-    /// One place for the results of a group, which is to be waited for.
+    /// Returns one place for the results of a group, which the caller must wait for.
     fn place<H: Completable, R: AsRef<[u8]>>(
         &self,
         group: &[(H, R)],
@@ -147,13 +147,14 @@ impl Store {
         if H::STARTED { self.engine.journal.place(bytes) } else { Ok(None) }
     }
 
-    /// Bytes of a result that is to be stored; `None` if it is refused before it is copied.
+    /// Returns the bytes of a result that is to be stored, or `None` if the result is refused
+    /// before it's copied.
     fn len_of<H: Completable, R: AsRef<[u8]>>(&self, (handle, result): &(H, R)) -> Option<usize> {
         let len = result.as_ref().len();
         (self.gave(handle) && len <= self.engine.options.result_len_max).then_some(len)
     }
 
-    /// A completion of each handle, once there is a place for them.
+    /// Builds the completion of each handle, once there is a place for the results.
     fn completions<H: Completable, R: AsRef<[u8]>>(
         &self,
         group: Vec<(H, R)>,
@@ -170,17 +171,18 @@ impl Store {
         group.into_iter().map(completion).collect()
     }
 
-    /// Whether a handle is of this store. The record of another's would take the place of one here.
+    /// Returns whether this store gave out the handle. The record of another store's handle would
+    /// replace one of this store.
     fn gave(&self, handle: &impl Sealed) -> bool {
         Arc::ptr_eq(handle.hold().engine(), &self.engine)
     }
 }
 
-/// Bytes of a completion in the log beside its result, as most have.
+/// The bytes that most completions take in the log besides their result.
 const BESIDE_RESULT: usize = 128;
 
-/// The next of these that one batch has room for, by the bytes of those that are to be in it. The
-/// others stay where they are: so what is copied of them is bounded, however many there are.
+/// Takes as many items as one batch has room for, by their bytes. The others stay in the iterator,
+/// so only a bounded number is copied at a time.
 fn next_group<T>(
     items: &mut Peekable<impl Iterator<Item = T>>,
     len: impl Fn(&T) -> Option<usize>,

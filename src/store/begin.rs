@@ -1,4 +1,4 @@
-//! The question that begins an operation, and the end of a store.
+//! Beginning an operation, and closing a store.
 
 use super::Store;
 use crate::error::Error;
@@ -7,20 +7,35 @@ use crate::key::{Fingerprint, Key};
 
 impl Store {
     /// Asks what to do about a request: `key` names the operation, and `fingerprint` tells this
-    /// request from any other of the same key.
+    /// request apart from any other with the same key.
     ///
-    /// Nothing is stored by this call, whatever the answer. A fresh key and one in flight are
-    /// answered from memory; for one at rest its record is read.
+    /// This call never stores anything. It answers from memory for a fresh key and for one in
+    /// flight; for a key at rest, it reads the record.
+    ///
+    /// ```
+    /// # use idemstore::{Begin, Fingerprint, Key, Store};
+    /// # let store = Store::in_memory()?;
+    /// let key = Key::scoped("tenant-7", "order-1")?;
+    /// let request = Fingerprint::of("2 apples");
+    ///
+    /// let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+    /// let execution = permit.start()?;
+    /// assert!(matches!(store.begin(&key, request)?, Begin::InFlight(_)));
+    /// execution.complete("receipt 17")?;
+    /// assert!(matches!(store.begin(&key, request)?, Begin::Replay(_)));
+    /// assert!(matches!(store.begin(&key, Fingerprint::of("3 pears"))?, Begin::Mismatch));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// Any of [`Error`] but `OutcomeUnknown`. The operation must not run then.
+    /// Any [`Error`] except `OutcomeUnknown`. After an error, the operation must not run.
     pub fn begin(&self, key: &Key, fingerprint: Fingerprint) -> Result<Begin, Error> {
         handle::begin(&self.engine, self.engine.index.locate(key), fingerprint)
     }
 
-    /// [`Store::begin`] as a future. This engine answers at once: a future that waits for an answer
-    /// is for stores that are asked over a network.
+    /// [`Store::begin`] as a future. This engine answers at once; the future is for engines that
+    /// are asked over a network.
     ///
     /// # Errors
     ///
@@ -30,21 +45,21 @@ impl Store {
         self.begin(key, fingerprint)
     }
 
-    /// Closes the store for all clones and handles, and says how many started operations still have a
-    /// handle.
+    /// Closes the store for all clones and handles, and returns how many started operations still
+    /// have a handle.
     ///
-    /// Calls that are waiting for their fsync get their answer; later calls get
-    /// [`Error::Closed`]. An execution that is under way is interrupted when the store is opened
-    /// again. **The directory stays locked until the last [`Execution`](crate::Execution) of this store is dropped**:
-    /// until then its effect may be at work, and nobody is to be told that it was interrupted.
-    /// Closing twice is no error, and the second time says 0.
+    /// Calls that are waiting for their fsync still get their answer; later calls fail with
+    /// [`Error::Closed`]. A running execution is interrupted when the store is opened again. **The
+    /// directory stays locked until the last [`Execution`](crate::Execution) of this store is
+    /// dropped**: until then its effect may still be under way, so no caller may be told that it
+    /// was interrupted. Closing a store twice isn't an error, and the second call returns 0.
     ///
-    /// In a process that was forked from the one that opened the store this does nothing.
+    /// In a process that was forked from the one that opened the store, this does nothing.
     ///
     /// # Errors
     ///
     /// `Poisoned` if the log could not be settled, `OutcomeUnknown` if the vault's file could not
-    /// be closed. What was acknowledged is safe in the log either way.
+    /// be closed. Either way, everything that was acknowledged is safe in the log.
     pub fn close(self) -> Result<usize, Error> {
         self.engine.close()
     }

@@ -1,4 +1,4 @@
-//! How a store is opened.
+//! Opening a store.
 
 use std::fmt;
 use std::path::Path;
@@ -24,11 +24,11 @@ use crate::sync::{Arc, Mutex};
 
 const RETENTION_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long another may keep the store locked: as long as a program takes to end that a new one
-/// follows.
+/// How long an open waits for a locked store: long enough for a program to end while its successor
+/// starts.
 const WAIT_FOR_LOCK_DEFAULT: Duration = Duration::from_secs(10);
 
-/// Options of a store. Each has a default that suits most.
+/// Options for opening a store. Each has a default that suits most programs.
 ///
 /// ```
 /// use idemstore::Store;
@@ -47,7 +47,7 @@ const WAIT_FOR_LOCK_DEFAULT: Duration = Duration::from_secs(10);
 #[must_use = "nothing is opened before `open`"]
 pub struct Builder {
     retention: Duration,
-    /// As it was asked for.
+    /// As requested, before the default is filled in.
     result_len_max: Option<usize>,
     keys_max: usize,
     bytes_max: Option<u64>,
@@ -65,10 +65,11 @@ pub struct Builder {
 }
 
 impl Store {
-    /// Opens the store in this directory, and makes it if it is not there.
+    /// Opens the store in this directory, and creates it if it does not exist.
     ///
-    /// What an earlier run has started and not completed is interrupted from now on: the lock on
-    /// the directory proves that no other process has it, and that no handle of it lives in this one.
+    /// Operations that an earlier run started and did not complete are interrupted from now on: the
+    /// lock on the directory proves that no other process is running them, and that no handle to
+    /// them is left in this process.
     ///
     /// # Errors
     ///
@@ -77,16 +78,17 @@ impl Store {
         Self::builder().open(path)
     }
 
-    /// A store in memory with the default options, for tests of what uses a store. It keeps nothing.
+    /// Creates a store in memory with the default options, for testing code that uses a store.
+    /// Nothing is kept when it's dropped.
     ///
     /// # Errors
     ///
-    /// As [`Builder::open_in_memory`], which takes options.
+    /// As [`Builder::open_in_memory`], which also accepts options.
     pub fn in_memory() -> Result<Self, OpenError> {
         Self::builder().open_in_memory()
     }
 
-    /// A store with other than the default options.
+    /// Returns a builder, to open a store with other options than the defaults.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -115,156 +117,187 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// How long a key stays used, from the first `begin` that started; 24 hours by default.
+    /// Sets how long a key stays in use, counted from the `begin` that first started its operation;
+    /// 24 hours by default.
     ///
-    /// What is stored keeps the retention that it was begun with.
+    /// Stored operations keep the retention that they began with.
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = retention;
         self
     }
 
-    /// The longest result that is taken, in bytes; by default 1 MiB, or what the store's log takes if
-    /// that is less. A log takes a little less than half of its bytes, and at most 64 MiB.
+    /// Sets the longest result and the longest checkpoint that the store accepts, in bytes. The
+    /// default is 1 MiB, or the longest result that fits the store's log if that's less. A result
+    /// can take up a little less than half of the log, and at most 64 MiB.
     pub fn result_len_max(mut self, bytes: usize) -> Self {
         self.result_len_max = Some(bytes);
         self
     }
 
-    /// The most keys, stored or held by a permit; 100 million by default. A `begin` of one more is
-    /// refused as overloaded. What has expired does not count: it is swept when its room is needed.
-    /// Memory is 16 bytes a record in a hash table, so 20 to 39 with its spare room.
+    /// Sets the most keys that are stored or held by a permit; 100 million by default. A `begin`
+    /// for one more key is refused as overloaded. Expired keys don't count: they're swept when
+    /// their room is needed. In memory, each record takes 16 bytes of a hash table, which makes 20
+    /// to 39 bytes with the table's spare room.
     pub fn keys_max(mut self, keys: usize) -> Self {
         self.keys_max = keys;
         self
     }
 
-    /// The most bytes that all keys may count for; any number by default. A `begin` of one more key
-    /// is refused as overloaded.
+    /// Sets the most bytes that all keys may count for; unlimited by default. A `begin` for one
+    /// more key is refused as overloaded.
     ///
-    /// A key that is completed counts with its result. Any other counts with the longest result that
-    /// the store takes, so that it can always be completed: a store that is to run many operations at
-    /// one time has a [`result_len_max`](Self::result_len_max) that suits its results. To that come
-    /// the key, its scope and 128 bytes. What has expired does not count. The files are larger than
-    /// this: they have the log, and a result of more than 512 bytes takes up to twice its length.
+    /// A completed key counts with its result. Any other key counts with the longest result that
+    /// the store accepts, so that it can always be completed: if a store runs many operations at a
+    /// time, choose a [`result_len_max`](Self::result_len_max) that suits its results. Each key
+    /// adds its own length, that of its scope, and 128 bytes. Expired keys don't count. The files
+    /// are larger than this limit: they include the log, and a result of more than 512 bytes takes
+    /// up to twice its length.
     pub fn bytes_max(mut self, bytes: u64) -> Self {
         self.bytes_max = Some(bytes);
         self
     }
 
-    /// The same for the keys of one scope: each scope has so many bytes of its own. Keys without a
-    /// scope are one scope too.
+    /// Sets the same limit for each scope: the keys of every scope may count for this many bytes.
+    /// Keys without a scope share one scope.
     pub fn scope_bytes_max(mut self, bytes: u64) -> Self {
         self.scope_bytes_max = Some(bytes);
         self
     }
 
-    /// The most bytes that a **new** store's log takes on disk, in two segments; 32 MiB by default. It
-    /// bounds the results that are kept in memory until they are settled. An existing store keeps
-    /// the bound it was made with, whatever is given here.
+    /// Sets the most bytes that the log of a **new** store takes on disk, in two segments; 32 MiB
+    /// by default. This bounds the results that are kept in memory until they're settled. An
+    /// existing store keeps the limit it was created with, whatever is given here.
     ///
-    /// The log starts with room for the longest result in each segment. A segment that was filled
-    /// before it was settled for its age is made twice as long, if there is room on the disk, and
-    /// stays so.
+    /// The log starts with room for the longest result in each segment. A segment that fills up
+    /// before it's old enough to be settled is doubled in size, if the disk has room, and keeps
+    /// that size.
     pub fn log_bytes(mut self, bytes: u64) -> Self {
         self.log_bytes = bytes;
         self
     }
 
-    /// Memory for redb's page cache, in bytes; 64 MiB by default.
+    /// Sets the memory for redb's page cache, in bytes; 64 MiB by default.
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
         self
     }
 
-    /// Whether a background thread settles the log, sweeps expired records, and writes down within a
-    /// second that the wall clock has moved; it does by default. Without it a full log is settled by
-    /// the call that finds it full, sweeping is left to [`Store::sweep`], and the next write has what
-    /// the wall clock shows.
+    /// Sets whether a background thread settles the log, sweeps expired records, and writes down
+    /// within a second that the wall clock has moved; `true` by default. Without it, a call that
+    /// finds the log full settles it, sweeping is left to [`Store::sweep`], and a moved wall clock
+    /// is written down with the next write.
     #[doc(alias = "sweeper")]
     pub fn background_thread(mut self, run: bool) -> Self {
         self.background_thread = run;
         self
     }
 
-    /// Whether a store is made if there is none; it is by default.
+    /// Sets whether a store is created if there is none; `true` by default.
     ///
-    /// A service says `false`. A path that is wrong, or a volume that is not mounted yet, is then an
-    /// error, and not a new store in which every key is free.
+    /// A service should set this to `false`. A wrong path, or a volume that isn't mounted yet, is
+    /// then an error instead of a new store in which every key is free.
+    ///
+    /// ```
+    /// # use idemstore::{OpenError, Store};
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("store");
+    /// let opened = Store::builder().create(false).open(&path);
+    /// assert!(matches!(opened, Err(OpenError::NotFound)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// Whether a new store is made, and one that is there refused. [`Builder::create`] counts for
-    /// nothing then.
+    /// Sets whether a new store must be created, and an existing one refused; `false` by default.
+    /// If `true`, [`Builder::create`] has no effect.
     pub fn create_new(mut self, create_new: bool) -> Self {
         self.create_new = create_new;
         self
     }
 
-    /// How long an open waits while another has the store open; 10 seconds by default. So a program
-    /// can be started while the one that it follows is still ending, on the same machine.
+    /// Sets how long an open waits while another handle has the store open; 10 seconds by default.
+    /// This lets a program start while its predecessor on the same machine is still ending.
     pub fn wait_for_lock(mut self, wait: Duration) -> Self {
         self.wait_for_lock = wait;
         self
     }
 
-    /// The farthest that the wall clock may have moved since the store was written last, in either
-    /// direction; any distance by default. The time for which a store was closed is part of it, so
-    /// choose more than the longest pause that there is.
+    /// Sets how far the wall clock may have moved, in either direction, since the last write to the
+    /// store; any distance by default. The time during which the store was closed counts, so choose
+    /// more than the longest downtime.
     pub fn clock_jump_max(mut self, max: Duration) -> Self {
         self.terms.jump_max = Some(max);
         self
     }
 
-    /// Takes a wall clock for right that is behind the store's time; it is not by default.
+    /// Sets whether to trust a wall clock that is behind the store's time; `false` by default.
     ///
-    /// A wall clock that was far ahead once takes the store's time with it, which never runs back.
-    /// Until the wall has caught up, time goes by for the store only while it is open. This sets the
-    /// store's time back to the wall. Use it once, when the clock is known to be right: an operation
-    /// that the store counts as begun in the future is then kept for so much longer.
+    /// A wall clock that was once far ahead takes the store's time with it, and the store's time
+    /// never runs back. Until the wall clock has caught up, the store's time advances only while
+    /// the store is open. This option sets the store's time back to the wall clock. Use it once,
+    /// when the clock is known to be right: an operation that then appears to have begun in the
+    /// future is kept that much longer.
     pub fn accept_clock(mut self, accept: bool) -> Self {
         self.terms.accept = accept;
         self
     }
 
-    /// Where the store gets the time from; a [`SystemClock`] by default.
+    /// Sets where the store gets the time from; a [`SystemClock`] by default.
+    ///
+    /// ```
+    /// # use idemstore::{Begin, Fingerprint, Key, ManualClock, Store, Timestamp};
+    /// # use std::time::Duration;
+    /// let clock = ManualClock::new(Timestamp::from_unix_ms(1_000_000));
+    /// let store = Store::builder()
+    ///     .retention(Duration::from_secs(60))
+    ///     .clock(clock.clone())
+    ///     .open_in_memory()?;
+    /// # let (key, request) = (Key::new("order-1")?, Fingerprint::of("2 apples"));
+    /// # let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+    /// permit.complete("receipt 17")?;
+    ///
+    /// clock.advance(Duration::from_secs(60));
+    /// assert!(matches!(store.begin(&key, request)?, Begin::Fresh(_)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));
         self
     }
 
-    /// Makes keys collide in the live table, by the bits of their hash that are left.
+    /// Makes keys collide in the live table: `mask` says which bits of their hash are used.
     pub(crate) fn colliding(mut self, mask: u64) -> Self {
         self.hash_mask = mask;
         self
     }
 
-    /// Most starts that wait for an fsync at one time.
+    /// Sets the most starts that wait for an fsync at one time.
     pub(crate) fn queueing(mut self, max: usize) -> Self {
         self.starts_max = max;
         self
     }
 
-    /// Opens the store in this directory, and makes it if it is not there, with all that is missing
-    /// of its path.
+    /// Opens the store in this directory. If it does not exist, it's created, with all missing
+    /// directories of its path.
     ///
-    /// The directory is found by its path once, now. Whatever becomes of the path later, the store
-    /// stays in that directory; elsewhere than on Unix, it follows the path.
+    /// The directory is looked up by its path once, now. Whatever happens to the path later, the
+    /// store stays in that directory; on other systems than Unix, it follows the path.
     ///
     /// # Errors
     ///
-    /// [`OpenError`] says what to do. Files that are there when an open is refused are left as they were.
+    /// [`OpenError`] says what to do. A refused open leaves existing files as they were.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store, OpenError> {
         self.open_disk(Directory::new(path.as_ref()))
     }
 
-    /// Makes a store in memory, which ends with its last handle. It is for tests of what uses a store,
-    /// and keeps nothing.
+    /// Creates a store in memory, for testing code that uses a store. It ends with its last handle,
+    /// and nothing is kept.
     ///
     /// # Errors
     ///
-    /// [`OpenError`], for an option that is out of its range or a thread that cannot be started.
+    /// [`OpenError`], if an option is out of its range or a thread can't be started.
     pub fn open_in_memory(self) -> Result<Store, OpenError> {
         self.create(true).open_disk(Memory::default())
     }
@@ -272,9 +305,10 @@ impl Builder {
     /// Opens the store on a disk.
     pub(crate) fn open_disk(self, mut disk: impl Disk) -> Result<Store, OpenError> {
         self.enter(&mut disk)?;
-        // First without the lock, whose file would be one more in a directory that is refused.
+        // Look without the lock first: the lock's file would be one more in a directory that is
+        // refused.
         match Found::in_directory(&disk, false).and_then(|found| self.check_found(found)) {
-            // Somebody may just be making the store.
+            // Another process may be creating the store right now.
             Err(OpenError::NotFound | OpenError::Corrupt { .. })
                 if files::may_be_changing(&disk) => {}
             looked => looked?,
@@ -286,8 +320,8 @@ impl Builder {
         match found {
             Found::Nothing => self.make(&disk)?,
             Found::Unnamed => name_new(&disk)?,
-            // The open that gave the files their names may have ended before they were durable, and
-            // nothing must be acknowledged in a store that a power cut could leave without them.
+            // The open that named the files may have ended before the names were durable. Nothing
+            // may be acknowledged in a store whose files a power cut could still remove.
             Found::Store => {
                 disk.sync_names().map_err(|error| OpenError::io("sync the directory", error))?;
             }
@@ -295,13 +329,13 @@ impl Builder {
         self.start(Arc::new(disk))
     }
 
-    /// Enters the directory, and makes it if it is missing and a store is to be made.
+    /// Enters the directory. If it's missing and a store is to be created, creates it.
     fn enter(&self, disk: &mut impl Disk) -> Result<(), OpenError> {
         let failed = |error| OpenError::io("open the store's directory", error);
         match disk.enter(false) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 self.check_found(Found::Nothing)?;
-                // What would be refused later is refused before the directory is made.
+                // Refuse bad options before the directory is created.
                 self.begin()?;
                 disk.enter(true).map_err(failed)
             }
@@ -317,7 +351,7 @@ impl Builder {
         }
     }
 
-    /// The time at which a store is made, if it can be made with these options.
+    /// Returns the time at which a new store begins, if these options allow creating one.
     fn begin(&self) -> Result<Stamp, OpenError> {
         bounded("log_bytes", self.log_bytes, LOG_BYTES_MIN, LOG_BYTES_MAX)?;
         self.result_len_max_in(self.log_bytes)?;
@@ -325,11 +359,11 @@ impl Builder {
         Ok(time.stamp())
     }
 
-    /// Makes an empty store.
+    /// Creates an empty store.
     fn make(&self, disk: &dyn Disk) -> Result<(), OpenError> {
         let stamp = self.begin()?;
         files::remove_temporary(disk)?;
-        let secrets = Secrets::draw().map_err(|error| OpenError::io("draw a secret", error))?;
+        let secrets = Secrets::draw().map_err(|error| OpenError::io("generate a secret", error))?;
         let meta = Meta { secrets, settled: 0, stamp, next_serial: 0, is_current: true };
         let segment_len = segment_len(self.log_bytes, self.result_len_max_in(self.log_bytes)?);
         let key = &meta.secrets.key;
@@ -343,7 +377,7 @@ impl Builder {
         self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::new()))
     }
 
-    /// The longest result for a store with so large a log.
+    /// Returns the longest result for a store with a log of this size.
     fn result_len_max_in(&self, log_bytes: u64) -> Result<usize, OpenError> {
         let max = result_len_max(log_bytes);
         let Some(asked) = self.result_len_max else {
@@ -353,7 +387,7 @@ impl Builder {
         Ok(asked)
     }
 
-    /// The bounds of a store with so large a log.
+    /// Returns the limits of a store with a log of this size.
     fn bounds(&self, log_bytes: u64) -> Result<Bounds, OpenError> {
         Ok(Bounds {
             keys: self.keys_max,
@@ -371,7 +405,7 @@ impl Builder {
         let segment_len = segment_len(found.log_bytes_max(), options.result_len_max);
         let time = self.resume(found.stamp())?;
         let wake = Arc::<Wake>::default();
-        // What was found is whole, so what is left of anything else is not needed.
+        // The store found is whole, so leftovers of unfinished work aren't needed.
         files::remove_temporary(&*disk)?;
         disk.sign().map_err(|error| OpenError::io("sign the store's directory", error))?;
         let exposed = disk.is_exposed();
@@ -397,15 +431,15 @@ impl Builder {
         Ok(Store::new(Arc::new(engine)))
     }
 
-    /// The store's time, on from what it has written last.
+    /// Resumes the store's time from the last stamp that was written.
     fn resume(&self, last: Stamp) -> Result<Arc<Time>, OpenError> {
         let time = Time::resume(self.time_source(), last, self.terms);
         time.map(Arc::new).map_err(untimely(self.terms))
     }
 }
 
-/// Gives the files of a new store their names. Before that the next open would start afresh, after it
-/// the store is whole.
+/// Gives the files of a new store their names. If the process ends before this, the next open
+/// starts afresh; after it, the store is whole.
 fn name_new(disk: &dyn Disk) -> Result<(), OpenError> {
     Temporary::New.name_all(disk).map_err(|error| OpenError::io("name the store's files", error))
 }

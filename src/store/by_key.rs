@@ -15,14 +15,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`FinishError`]. A refused result leaves the operation as it was.
+    /// [`FinishError`]. If the result is refused, the operation is left as it was.
     #[doc(alias = "resolve")]
     pub fn complete(&self, key: &Key, result: impl AsRef<[u8]>) -> Result<Completed, FinishError> {
         block(self.complete_by_key(Door::Blocking, key, result))
     }
 
-    /// [`Store::complete`] as a future. If it is dropped before it is ready, the result is stored
-    /// all the same, unless it was never polled.
+    /// [`Store::complete`] as a future. If it's dropped before it's ready, the result is stored
+    /// anyway, unless the future was never polled.
     ///
     /// # Errors
     ///
@@ -58,10 +58,10 @@ impl Store {
         }
     }
 
-    /// Frees the key of an operation that was [detached](Execution::detach), or that was
-    /// interrupted, and whose effect did not happen.
+    /// Frees the key of an operation whose effect did not happen, and that was
+    /// [detached](Execution::detach) or interrupted.
     ///
-    /// Returns once that is durable.
+    /// Returns once this is durable.
     ///
     /// # Errors
     ///
@@ -71,8 +71,8 @@ impl Store {
         block(self.abandon_by_key(Door::Blocking, key))
     }
 
-    /// [`Store::abandon`] as a future. If it is dropped before it is ready, the key is freed all
-    /// the same, unless it was never polled.
+    /// [`Store::abandon`] as a future. If it's dropped before it's ready, the key is freed anyway,
+    /// unless the future was never polled.
     ///
     /// # Errors
     ///
@@ -91,21 +91,32 @@ impl Store {
         }
     }
 
-    /// Frees a key whose operation is completed before its retention is over, and says whether
-    /// there was such a key. Nothing is done to one that is in flight or interrupted.
+    /// Frees the key of a completed operation before its retention ends, and returns whether there
+    /// was such an operation. A key that is in flight or interrupted is left as it is.
     ///
-    /// The operation may run again after this. Returns once that is durable.
+    /// After this, the operation may run again. Returns once this is durable.
+    ///
+    /// ```
+    /// # use idemstore::{Begin, Fingerprint, Key, Store};
+    /// # let store = Store::in_memory()?;
+    /// # let (key, request) = (Key::new("order-1")?, Fingerprint::of("2 apples"));
+    /// # let Begin::Fresh(permit) = store.begin(&key, request)? else { panic!("it is new") };
+    /// permit.complete("receipt 17")?;
+    /// assert!(store.forget(&key)?);
+    /// assert!(matches!(store.begin(&key, request)?, Begin::Fresh(_)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// Any of [`Error`].
+    /// Any [`Error`].
     #[doc(alias = "remove")]
     pub fn forget(&self, key: &Key) -> Result<bool, Error> {
         block(self.forget_by_key(Door::Blocking, key))
     }
 
-    /// [`Store::forget`] as a future. If it is dropped before it is ready, the key is freed all
-    /// the same, unless it was never polled.
+    /// [`Store::forget`] as a future. If it's dropped before it's ready, the key is freed anyway,
+    /// unless the future was never polled.
     ///
     /// # Errors
     ///
@@ -127,7 +138,7 @@ impl Store {
         self.engine.take(self.engine.index.locate(key), rule)
     }
 
-    /// The hold on a key that was just claimed.
+    /// Returns the hold on a key that this caller has just claimed.
     fn hold(&self, key: &Key) -> Hold {
         Hold::new(Arc::clone(&self.engine), self.engine.index.locate(key).to_owned())
     }

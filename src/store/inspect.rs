@@ -1,4 +1,4 @@
-//! Looking at keys without taking them in hand: `get` and `keys`.
+//! Inspecting keys without claiming them: `get` and `keys`.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::local::vault::Listed;
 use crate::rules::record::{Done, Kept};
 use crate::rules::{self, Seen, Status};
 
-/// What the store knows of a key that is not free, at the moment it was asked.
+/// What the store knows about a key that isn't free, at the moment of the call.
 #[derive(Clone)]
 pub struct KeyInfo {
     key: Key,
@@ -23,44 +23,44 @@ pub struct KeyInfo {
 }
 
 impl KeyInfo {
-    /// The key.
+    /// Returns the key.
     #[must_use]
     pub fn key(&self) -> &Key {
         &self.key
     }
 
-    /// What it is now.
+    /// Returns the status of the key.
     #[must_use]
     pub fn status(&self) -> Status {
         self.seen.status
     }
 
-    /// When its operation was begun for the first time, or when its caller began if nothing of it
-    /// is stored.
+    /// Returns when the operation was first begun, or when the current caller began it if nothing
+    /// is stored yet.
     #[must_use]
     pub fn begun_at(&self) -> Timestamp {
         self.seen.record.as_ref().map_or(self.seen.since, |record| record.begun_at)
     }
 
-    /// When its retention is over; `None` while nothing of it is stored.
+    /// Returns when the retention ends, or `None` while nothing is stored.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.seen.record.as_ref().map(|record| record.expires_at)
     }
 
-    /// How many executions of it have been started since the key was last free.
+    /// Returns how many executions were started since the key was last free.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.seen.record.as_ref().map_or(0, |record| record.attempt)
     }
 
-    /// The last checkpoint of an operation that is not completed, if it has stored one.
+    /// Returns the last checkpoint, if the operation has stored one and isn't completed.
     #[must_use]
     pub fn last_checkpoint(&self) -> Option<&[u8]> {
         self.seen.record.as_ref()?.state.checkpoint()
     }
 
-    /// The completed operation and its result, if it is [`Status::Completed`].
+    /// Returns the completed operation and its result, if the status is [`Status::Completed`].
     #[must_use]
     pub fn completed(&self) -> Option<Completed> {
         let Done { record, completed_at, kept } = self.done(Status::Completed)?;
@@ -70,7 +70,8 @@ impl KeyInfo {
         }
     }
 
-    /// The completed operation whose result was too long, if it is [`Status::NotKept`].
+    /// Returns the completed operation whose result was too long to keep, if the status is
+    /// [`Status::NotKept`].
     #[must_use]
     pub fn not_kept(&self) -> Option<NotKept> {
         let Done { record, completed_at, kept } = self.done(Status::NotKept)?;
@@ -92,8 +93,8 @@ impl fmt::Debug for KeyInfo {
 }
 
 impl Store {
-    /// Looks at a key: `None` if it is free. It is left as it is, and nothing is reserved, so the
-    /// answer may be out of date as soon as it is given.
+    /// Inspects a key. Returns `None` if the key is free. The call changes and reserves nothing, so
+    /// the answer may be out of date as soon as it's returned.
     ///
     /// ```
     /// # use idemstore::{Begin, Fingerprint, Key, Status, Store};
@@ -112,7 +113,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Closed`, `Storage` and `Corrupt` of [`Error`].
+    /// `Closed`, `Storage` or `Corrupt` of [`Error`].
     pub fn get(&self, key: &Key) -> Result<Option<KeyInfo>, Error> {
         if let Err(error @ (Error::Closed | Error::OtherProcess)) = self.engine.journal.check() {
             return Err(error);
@@ -131,11 +132,12 @@ impl Store {
         self.get(key)
     }
 
-    /// Lists all keys of which something is stored, in the order in which they expire.
+    /// Lists all keys that have a stored record, in the order in which they expire.
     ///
-    /// The list is read in small parts, so that it holds up nothing however long it takes, and it
-    /// shows each key as it is when it comes up. A key that is begun meanwhile may be listed or
-    /// not. It begins by settling the log, and its first item is the error if that fails.
+    /// The list is read in small parts, so it does not block other calls however long it takes.
+    /// Each key is shown as it is when the iterator reaches it. A key that is begun in the meantime
+    /// may be listed or not. The iterator first settles the log, and if that fails its first item
+    /// is the error.
     ///
     /// ```
     /// # use idemstore::{Begin, Fingerprint, Key, Status, Store};
@@ -166,15 +168,15 @@ impl Store {
     }
 }
 
-/// The keys of a store, as [`Store::keys`] lists them.
+/// An iterator over the keys of a store, returned by [`Store::keys`].
 ///
-/// After an error it ends.
+/// It ends after an error.
 #[must_use = "nothing is read before `next`"]
 pub struct Keys {
     store: Store,
     status: Option<Status>,
     age_min: Duration,
-    /// What was read and not yet given out.
+    /// Keys that were read and not yet returned.
     part: VecDeque<Listed>,
     position: Position,
 }
@@ -186,7 +188,7 @@ enum Position {
 }
 
 impl Keys {
-    /// Lists only keys that are this. Records that cannot be are passed over unread.
+    /// Lists only keys with this status. Records that can't have it are skipped without being read.
     pub fn status(mut self, status: Status) -> Self {
         self.status = Some(status);
         self
@@ -208,7 +210,7 @@ impl Keys {
             };
             if self.may_list(&listed)
                 && let Some(info) = self.store.get(&listed.key)?
-                // A key that was begun anew since is listed where its new record is.
+                // A key that was begun again since is listed at the place of its new record.
                 && info.seen.record.as_deref().map(RecordId::of) == Some(listed.id)
                 && self.status.is_none_or(|status| status == info.seen.status)
             {
@@ -217,12 +219,12 @@ impl Keys {
         }
     }
 
-    /// Reads the next part; `false` if there is none.
+    /// Reads the next part. Returns `false` if there is none.
     fn read_part(&mut self) -> Result<bool, Error> {
         let journal = &self.store.engine.journal;
         let after = match self.position {
             Position::Start => {
-                // What is in the log only is listed too.
+                // Records that are only in the log must be listed too.
                 journal.settle()?;
                 None
             }
@@ -238,7 +240,7 @@ impl Keys {
     fn may_list(&self, listed: &Listed) -> bool {
         let now = self.store.engine.time.now();
         let is_old = self.age_min <= now.saturating_since(listed.begun_at);
-        // What was completed can be nothing else any more.
+        // A completed operation can't become anything else.
         let can_be = match self.status {
             Some(Status::Executing | Status::Interrupted) => listed.started,
             Some(Status::Reserved | Status::Completed | Status::NotKept) | None => true,

@@ -1,6 +1,6 @@
 //! The store: what a program calls.
 
-// Its documentation has the calls in this order.
+// rustdoc lists the calls of `Store` in this order.
 mod builder;
 
 mod begin;
@@ -24,7 +24,7 @@ pub use stats::Stats;
 
 /// A store that is open for reading and writing. Clones are cheap and share it.
 ///
-/// The store is closed by [`Store::close`], or when the last clone and the last handle are gone.
+/// [`Store::close`] closes the store, and so does dropping the last clone and the last handle.
 ///
 /// ```
 /// use idemstore::{Begin, Fingerprint, Key, Store};
@@ -53,7 +53,7 @@ impl Store {
         Self { engine }
     }
 
-    /// Whether both are handles of one store.
+    /// Returns whether both are clones of the same store.
     #[cfg(feature = "tower")]
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.engine, &other.engine)

@@ -1,4 +1,4 @@
-//! What a store holds and has done, in numbers.
+//! What a store contains and has done, in numbers.
 
 use std::time::Duration;
 
@@ -7,32 +7,33 @@ use crate::local::Engine;
 use crate::observe::{self, Gauges};
 use crate::sync::Ordering;
 
-/// A snapshot of a store. The numbers are read one after the other, while the store goes on.
+/// A snapshot of a store's numbers. They are read one after the other while the store keeps
+/// working.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Bytes that keys count for, as [`Builder::bytes_max`](crate::Builder::bytes_max) counts them; also
-    /// those that have expired and are not swept yet.
+    /// The bytes that keys count for, as [`Builder::bytes_max`](crate::Builder::bytes_max) counts
+    /// them, including expired keys that are not swept yet.
     pub bytes: u64,
-    /// Durable records, also those that have expired and are not swept yet.
+    /// Durable records, including expired ones that are not swept yet.
     pub records: usize,
-    /// Those of them that have not expired.
+    /// Records that have not expired.
     pub live: usize,
-    /// Those of them that have expired: what there is to sweep.
+    /// Records that have expired and are waiting to be swept.
     pub sweep_backlog: usize,
-    /// Keys that a handle holds, or that are detached.
+    /// Keys that are held by a handle, or detached.
     pub in_flight: usize,
-    /// Keys whose operation was started, and that nobody holds.
+    /// Keys whose operation was started and that no handle holds.
     pub interrupted: usize,
-    /// Keys that some caller waits for.
+    /// Keys that a caller is waiting for.
     pub waited_for: usize,
-    /// Changes in the log that the vault does not have yet.
+    /// Changes in the log that are not in the vault yet.
     pub unsettled_changes: usize,
-    /// How long the oldest of these has been in the log.
+    /// How long the oldest unsettled change has been in the log.
     pub oldest_unsettled: Option<Duration>,
-    /// Bytes of the log segment that is being written.
+    /// Bytes in the log segment that is being written.
     pub log_bytes: u64,
-    /// Bytes of all files, with what in them is free.
+    /// Bytes of all files, including free room within them.
     pub file_bytes: u64,
     /// Batches made durable since the store was opened, each with one fsync.
     pub batches: u64,
@@ -40,22 +41,22 @@ pub struct Stats {
     pub changes: u64,
     /// Changes in the largest of those batches.
     pub batch_changes_max: u64,
-    /// Times that the log was settled into the vault since the store was opened.
+    /// How often the log was settled into the vault since the store was opened.
     pub settles: u64,
     /// Expired records deleted since the store was opened.
     pub swept: u64,
-    /// The last jump of the wall clock, in milliseconds; negative if it was set back. That is how far
-    /// it had moved between the last write of an earlier run and this open, or a jump of more than a
-    /// second against the store's time since. 0 for a new store.
+    /// The last jump of the wall clock, in milliseconds; negative if the clock was set back. This
+    /// is how far it moved between the last write of an earlier run and this open, or a later jump
+    /// of more than a second against the store's time. It's 0 for a new store.
     pub clock_jump: i64,
-    /// Whether others than the owner and the group may read or write the store's files, or anybody
-    /// may write its directory, as it was when the store was opened. `chmod` ends that.
+    /// Whether users other than the owner and the group could read or write the store's files, or
+    /// anyone could write its directory, when the store was opened. Use `chmod` to change that.
     pub exposed: bool,
 }
 
 impl Stats {
     pub(crate) fn of(Engine { index, journal, time, exposed, .. }: &Engine) -> Self {
-        // A forked child may find a lock held by a thread that it does not have.
+        // In a forked child, a thread that the child does not have may hold a lock.
         if journal.check_process().is_err() {
             return Self::default();
         }
@@ -87,11 +88,12 @@ impl Stats {
 #[cfg(feature = "metrics")]
 impl Stats {
     /// Sets the gauges of the `metrics` recorder to these numbers. Call it before the recorder is
-    /// read: a store does not count itself all the time.
+    /// read: a store does not update its gauges by itself.
     ///
-    /// The counters and histograms need no call. [docs/OBSERVABILITY.md] lists all of them, with
-    /// their units. They have no label for the store: a program with several stores has their sums
-    /// in the counters, and publishes the gauges of one of them.
+    /// Counters and histograms are updated without a call. [docs/OBSERVABILITY.md] lists them all,
+    /// with their units. They have no label for the store: in a program with several stores, the
+    /// counters are sums over all stores, and the gauges are those of the store that published
+    /// last.
     ///
     /// [docs/OBSERVABILITY.md]: https://docs.rs/crate/idemstore/latest/source/docs/OBSERVABILITY.md
     pub fn publish(&self) {

@@ -5,12 +5,12 @@ use crate::error::{Error, TransactionError};
 use crate::local::vault::Transaction;
 
 impl Store {
-    /// Writes tables of the caller's own in one transaction of the store's redb file, without any
-    /// key. It is for what is written beside the operations, such as the first content of a table;
-    /// an operation's own data belongs in
-    /// [`Permit::complete_with`](crate::Permit::complete_with), whose rules hold here too.
+    /// Writes the caller's own tables in one transaction of the store's redb file, without any key.
+    /// Use it for data that isn't part of an operation, such as the initial content of a table. The
+    /// data of an operation belongs in [`Permit::complete_with`](crate::Permit::complete_with),
+    /// whose rules apply here too.
     ///
-    /// Returns once it is durable.
+    /// Returns once the transaction is durable.
     ///
     /// ```
     /// use idemstore::redb::{ReadableTable, TableDefinition};
@@ -32,7 +32,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`TransactionError`]. Unless the outcome is unknown, nothing of it is stored.
+    /// [`TransactionError`]. Unless the outcome is unknown, nothing of the transaction is stored.
     #[doc(alias = "write")]
     pub fn transaction<T, E>(
         &self,
@@ -43,17 +43,17 @@ impl Store {
         })
     }
 
-    /// A snapshot of the store's redb file, to read tables of the caller's own with.
+    /// Returns a snapshot of the store's redb file, for reading the caller's own tables.
     ///
-    /// **Drop it soon: while it lives, the file grows** with each settle and each sweep, since the room
-    /// of what is deleted cannot be used again. One that was kept open made a file eight times as
-    /// large within six rounds of new keys for old ones. When
-    /// the store is closed or compacted, it can read no more, and a store that is closed cannot be
-    /// opened again before its last reader is gone.
+    /// **Drop it soon: while it's alive, the file grows** with each settle and each sweep, because
+    /// the room of deleted records can't be reused. A snapshot that was kept open made a file eight
+    /// times as large within six rounds of replacing all keys. After the store is closed or
+    /// compacted, the snapshot can't read any more; and a closed store can't be opened again until
+    /// its last reader is gone.
     ///
     /// # Errors
     ///
-    /// `Closed`, `Storage` and `Corrupt` of [`Error`].
+    /// `Closed`, `Storage` or `Corrupt` of [`Error`].
     pub fn read_transaction(&self) -> Result<redb::ReadTransaction, Error> {
         self.engine.journal.read_transaction()
     }

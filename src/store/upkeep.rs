@@ -1,4 +1,5 @@
-//! Looking after a store: what the background thread does by itself, and what it does not.
+//! Maintaining a store: the work that the background thread does by itself, and the work it does
+//! not do.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,54 +11,67 @@ use crate::local::disk::{Directory, Disk};
 use crate::local::files;
 
 impl Store {
-    /// Deletes one bounded slice of expired records, and says how many those were; 0 when none is
-    /// left.
+    /// Deletes one bounded slice of expired records, and returns how many it deleted; 0 when none
+    /// is left.
     ///
     /// The background thread does this by itself. Whether a key has expired does not depend on
-    /// it: an expired record that is not deleted yet counts for nothing.
+    /// sweeping: an expired record counts for nothing even before it's deleted.
     ///
     /// # Errors
     ///
-    /// Any of [`Error`] but `Overloaded`.
+    /// Any [`Error`] except `Overloaded`.
     #[doc(alias = "evict")]
     pub fn sweep(&self) -> Result<usize, Error> {
         self.engine.journal.sweep_some()
     }
 
-    /// Moves everything that the log holds into the vault.
+    /// Moves everything in the log into the vault.
     ///
     /// The background thread does this by itself, and so does a call that finds the log full.
     ///
     /// # Errors
     ///
-    /// Any of [`Error`] but `Overloaded`.
+    /// Any [`Error`] except `Overloaded`.
     #[doc(alias = "flush")]
     #[doc(alias = "checkpoint")]
     pub fn settle(&self) -> Result<(), Error> {
         self.engine.journal.settle()
     }
 
-    /// What the store holds now, and what it has done since it was opened.
+    /// Returns what the store contains now, and what it has done since it was opened.
     ///
-    /// It walks the live table, shard by shard: some milliseconds for a million keys.
+    /// This call walks the live table, shard by shard, which takes some milliseconds for a million
+    /// keys.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats::of(&self.engine)
     }
 
-    /// Writes a copy of the store into a directory, which is made if it is not there, while the
-    /// store goes on. All that was acknowledged before this call is in it.
+    /// Writes a copy of the store into a directory while the store keeps working. The directory is
+    /// created if it does not exist. The copy contains everything that was acknowledged before this
+    /// call.
     ///
-    /// The copy is a whole store, with the caller's own tables in it, and redb has read it once to
-    /// check it. What was in flight is interrupted in it. **A backup that is put back does not
-    /// know what has happened since**: operations of that time look as if they had never run.
+    /// The copy is a whole store, including the caller's own tables, and redb has read it once to
+    /// check it. Operations that were in flight are interrupted in the copy. **A restored backup
+    /// does not know what has happened since**: operations of that time look as if they had never
+    /// run.
     ///
-    /// Most of the copying runs beside other calls. During its last phase, writes continue until the log is
-    /// full.
+    /// Most of the copying runs beside other calls. During its last phase, writes continue until
+    /// the log is full.
     ///
-    /// The copy is a store of its own: no file of it fits into this store, nor the other way round.
-    /// A backup that fails leaves nothing behind but the directory. What a kill leaves is refused by an
+    /// The copy is a separate store: its files can't be exchanged with those of this store. A
+    /// failed backup leaves nothing but the directory. The files left by a kill are refused by an
     /// open, and replaced by the next backup into this directory.
+    ///
+    /// ```
+    /// # use idemstore::Store;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let store = Store::in_memory()?;
+    /// let path = directory.path().join("backup");
+    /// store.backup(&path)?;
+    /// let restored = Store::builder().create(false).open(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -79,18 +93,18 @@ impl Store {
         files::remove_copy(&disk)?;
         let copied = self.engine.journal.backup(&disk).and_then(|()| Ok(disk.sign()?));
         if copied.is_err() {
-            // What cannot be removed is refused by an open.
+            // An open refuses files that could not be removed.
             let _ = files::remove_copy(&disk);
         }
         copied
     }
 
-    /// Makes the vault's file as small as it can be, and says by how many bytes it has shrunk.
+    /// Makes the vault's file as small as possible, and returns by how many bytes it has shrunk.
     ///
-    /// redb uses free room in its file again, so this is only of use after many records or large
-    /// results have gone for good. A copy is made smaller and then takes the place of the file, so
-    /// that takes as much room again while it runs, and a failure or a kill leaves the one or the
-    /// other. Replays go on meanwhile; writes go on for as long as the log has room.
+    /// redb reuses free room in its file, so compacting helps only after many records or large
+    /// results have gone for good. The file is replaced by a compacted copy, so this needs the room
+    /// for a second file while it runs, and a failure or a kill leaves either the old file or the
+    /// new one. Replays continue meanwhile, and writes continue for as long as the log has room.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
-//! Results as values of a type.
+//! Results as typed values.
 //!
-//! The value is encoded by bincode, behind a digest of its *shape*: the names and types of all that
-//! the value is made of. bincode itself says nothing of these, and would read the bytes of one
-//! type as another's silently.
+//! A value is encoded by bincode, behind a digest of its *shape*: the names and types of everything
+//! that it contains. bincode itself stores none of these, and would silently read the bytes of one
+//! type as those of another.
 
 pub(crate) mod shape;
 
@@ -13,17 +13,17 @@ use crate::error::{CompleteError, DecodeError, EncodeError};
 use crate::handle::{Completed, Execution, Interrupted, Permit};
 use crate::local::codec;
 
-/// First byte of each typed result.
+/// The first byte of each typed result.
 const VERSION: u8 = 1;
 const SHAPE_LEN: usize = 8;
 
-/// The bytes of a value, as [`Execution::complete_as`] stores it, for the calls that take bytes:
-/// [`Store::run`](crate::Store::run), [`Store::complete_many`](crate::Store::complete_many),
-/// [`Store::complete`](crate::Store::complete).
+/// Encodes a value in the form that [`Execution::complete_as`] stores, for the calls that take
+/// bytes: [`Store::run`](crate::Store::run), [`Store::complete_many`](crate::Store::complete_many)
+/// and [`Store::complete`](crate::Store::complete).
 ///
 /// # Errors
 ///
-/// [`EncodeError`] if the value has no encoding, for example a sequence that does not know its
+/// [`EncodeError`] if the value can't be encoded: for example, a sequence that does not know its
 /// length.
 #[doc(alias = "to_bytes")]
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
@@ -41,17 +41,17 @@ fn from_bytes<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, Decode
     }
     let changed = DecodeError::TypeChanged { wanted };
     let Ok(value) = codec::decode_typed::<T>(encoded) else { return Err(changed) };
-    // What was read must be made of the same names and types as what was written.
+    // The value that was read must have the same names and types as the one that was written.
     if shape::of(&value) == Some(u64::from_le_bytes(*shape)) { Ok(value) } else { Err(changed) }
 }
 
 impl Completed {
-    /// The result as the value that `complete_as` was given.
+    /// Returns the result as the value that was passed to `complete_as`.
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] if the result was not stored by `complete_as`, or if it was of another type:
-    /// the names of structs, fields and variants and the types of all values must be the same.
+    /// [`DecodeError`] if the result was not stored by `complete_as`, or if it has another type:
+    /// the names of structs, fields and variants, and the types of all values, must be the same.
     pub fn decode<T: Serialize + DeserializeOwned>(&self) -> Result<T, DecodeError> {
         from_bytes(self.result())
     }
@@ -62,7 +62,7 @@ macro_rules! typed {
         $(#[$lint:meta])* $handle:ty, $typed:ident, $plain:ident, $typed_async:ident, $plain_async:ident;
     )*) => {$(
         impl $handle {
-            /// Stores a value as the result. [`Completed::decode`] gives it back.
+            /// Stores a value as the result. [`Completed::decode`] returns it.
             ///
             /// ```
             /// # use idemstore::{Begin, Fingerprint, Key, Store};
@@ -86,7 +86,7 @@ macro_rules! typed {
             ///
             /// # Errors
             ///
-            /// [`CompleteError`]; a value that cannot be encoded gives the handle back too.
+            /// [`CompleteError`]; a value that can't be encoded also returns the handle.
             $(#[$lint])*
             pub fn $typed<T: Serialize + ?Sized>(
                 self,
@@ -103,7 +103,7 @@ macro_rules! typed {
             ///
             /// # Errors
             ///
-            /// [`CompleteError`]; a value that cannot be encoded gives the handle back too.
+            /// [`CompleteError`]; a value that can't be encoded also returns the handle.
             pub async fn $typed_async<T: Serialize + ?Sized>(
                 self,
                 value: &T,

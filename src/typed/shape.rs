@@ -1,20 +1,20 @@
-//! The shape of a value: the names and types of all that it is made of, as serde sees them, without
+//! The shape of a value: the names and types of everything it contains, as serde sees them, without
 //! the values themselves.
 //!
-//! Elements of a sequence and entries of a map are added up, so that their order does not count: a
-//! `HashMap` that was read back has another one. Everything else counts in its order.
+//! The elements of a sequence and the entries of a map are summed, so their order does not matter:
+//! a `HashMap` that was read back has another order. Everywhere else the order matters.
 
 use std::fmt::{self, Display};
 
 use serde::ser::{self, Serialize};
 
-/// A number that two values share if, and in all likelihood only if, they have the same shape.
-/// `None` if the value cannot be serialised.
+/// Returns a number that two values of the same shape share, and that two values of different
+/// shapes almost certainly don't. Returns `None` if the value can't be serialised.
 pub(crate) fn of<T: Serialize + ?Sized>(value: &T) -> Option<u64> {
     value.serialize(Shape).ok()
 }
 
-/// FNV-1a, which is stable and enough to notice an accident.
+/// FNV-1a, which is stable, and good enough to notice an accident.
 fn mix(state: u64, bytes: &[u8]) -> u64 {
     bytes
         .iter()
@@ -33,10 +33,10 @@ fn within(outer: u64, inner: u64) -> u64 {
 #[derive(Clone, Copy)]
 struct Shape;
 
-/// A value of several parts, on its way.
+/// A value of several parts that is being serialised.
 struct Parts {
     shape: u64,
-    /// The key of a map's entry that waits for its value.
+    /// The key of a map entry whose value comes next.
     key: u64,
     /// Whether the order of the parts counts.
     ordered: bool,
@@ -64,7 +64,7 @@ impl Parts {
     }
 }
 
-/// A value refused to be serialised. What it said may show the value, so it is not kept.
+/// The value failed to serialise. Its message may contain the value, so it isn't kept.
 #[derive(Debug)]
 struct Failed;
 
@@ -121,7 +121,7 @@ impl ser::Serializer for Shape {
         serialize_unit_struct(&'static str) "unit struct",
     );
 
-    // bincode is no format for people, and many types have another form for those.
+    // bincode isn't a human-readable format, and many types serialise differently for one.
     fn is_human_readable(&self) -> bool {
         false
     }

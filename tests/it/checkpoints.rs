@@ -387,7 +387,7 @@ fn a_checkpoint_that_is_too_long_is_called_one() {
     let bench = Bench::new();
     let mut execution = bench.begin("k", "request").started();
     let error = execution.checkpoint(vec![7; 16 * 1024 + 1]).expect_err("it is too long");
-    let text = "the checkpoint has 16385 bytes, the store takes at most 16384";
+    let text = "the checkpoint has 16385 bytes, but `result_len_max` is 16384: store a shorter one";
     assert_eq!(error.to_string(), text);
 }
 

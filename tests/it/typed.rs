@@ -188,7 +188,10 @@ fn a_variant_that_has_changed_is_told_too() {
 #[test]
 fn the_error_names_the_type_and_nothing_of_the_value() {
     let error = decode::<u64>(&"a secret".to_owned()).expect_err("it is another type");
-    assert_eq!(error.to_string(), "the result was stored as another type than `u64` is now");
+    assert_eq!(
+        error.to_string(),
+        "the result is not a `u64`: it has another type, or the type has changed since"
+    );
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub(crate) fn find(
     })?;
     // This version's sweep would delete them.
     if keeps {
-        let detail = "it has records that only a later version keeps".to_owned();
+        let detail = "it has records that need a later version of idemstore".to_owned();
         return Err(OpenError::Corrupt { file: VAULT, detail });
     }
     let index = loading.finish();

@@ -107,7 +107,7 @@ fn check_lengths(header: Header, file_len: u64) -> Result<(), &'static str> {
     } else if len_max < file_len {
         Err("it is longer than it can be")
     } else if len < FRAMES_AT || LOG_BYTES_MAX / 2 < len_max {
-        Err("it has a length that none has")
+        Err("it has a length that no segment can have")
     } else {
         Ok(())
     }
@@ -129,7 +129,7 @@ fn find_whole(
 ) -> Result<Found, OpenError> {
     let corrupt = |detail: &str| OpenError::Corrupt { file: name, detail: detail.to_owned() };
     let Some(len) = copy.get(12..20).filter(|len| **len == file_len.to_le_bytes()) else {
-        return Err(corrupt("its length is not the one it was made with"));
+        return Err(corrupt("its length is not the one it was created with"));
     };
     if copy.get(20..52) != Some(&mark(key, len)) {
         return Err(corrupt("it belongs to another store"));

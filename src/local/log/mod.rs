@@ -89,7 +89,7 @@ impl Recovered {
         let mut stamp = Stamp { at: frame.head.at, wall: None };
         for logged in frame.changes() {
             let logged = logged.and_then(|logged| codec::decode_logged(logged).ok());
-            match logged.ok_or("a frame holds no change")? {
+            match logged.ok_or("a frame contains an invalid change")? {
                 Logged::Put { from, record } => {
                     self.changes.extend(from.map(|from| (from, None)));
                     self.changes.push((RecordId::of(&record), Some(record)));
@@ -138,7 +138,7 @@ impl Log {
             segments,
             active: 0,
             used: 0,
-            salt: secret::number().map_err(|error| OpenError::io("draw a number", error))?,
+            salt: secret::number().map_err(|error| OpenError::io("generate a number", error))?,
             next: recovered.last + 2,
             mark: None,
             key: *key,

@@ -121,7 +121,8 @@ impl Meta {
             fixed(bytes).map(|bytes| Timestamp::from_unix_ms(u64::from_le_bytes(bytes)))
         };
         let (secrets, wall) = if format < FORMAT {
-            let drawn = Secrets::draw().map_err(|error| OpenError::io("draw a secret", error))?;
+            let drawn =
+                Secrets::draw().map_err(|error| OpenError::io("generate a secret", error))?;
             (Secrets { key, ..drawn }, None)
         } else {
             let [wall, _, identity, hash_key, callee_key] = all(fields_3)?;
@@ -151,9 +152,9 @@ fn all<const LEN: usize>(fields: Vec<Option<Vec<u8>>>) -> Result<[Vec<u8>; LEN],
 /// A number from which the store continues to count.
 fn counted(bytes: &[u8]) -> Result<u64, OpenError> {
     let number = u64::from_le_bytes(fixed(bytes)?);
-    if number < COUNT_MAX { Ok(number) } else { Err(corrupt("a number of `meta` is too large")) }
+    if number < COUNT_MAX { Ok(number) } else { Err(corrupt("a number in `meta` is too large")) }
 }
 
 fn fixed<const LEN: usize>(bytes: &[u8]) -> Result<[u8; LEN], OpenError> {
-    bytes.try_into().map_err(|_| corrupt("a field of `meta` has a wrong length"))
+    bytes.try_into().map_err(|_| corrupt("a field of `meta` has the wrong length"))
 }

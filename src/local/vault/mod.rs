@@ -123,7 +123,7 @@ impl Vault {
             return Err(corrupt("it is empty"));
         }
         if !header::is_within(&*file).map_err(open_failed)? {
-            return Err(corrupt("its first page leads out of it"));
+            return Err(corrupt("its first page points outside the file"));
         }
         let backend = Backend::new(file);
         backend.hold();
@@ -149,7 +149,7 @@ impl Vault {
         let records = self.look(|tables| Ok(tables.records.len()?))?;
         let room = self.with(|open| Ok(open.backend.file_len()?))? / RECORD_LEN_MIN;
         if room < records {
-            return Err(corrupt("it says that it has more records than it has room for"));
+            return Err(corrupt("it claims to have more records than it has room for"));
         }
         Ok(usize::try_from(records).unwrap_or(usize::MAX))
     }
@@ -170,7 +170,7 @@ impl Vault {
             if seen == tables.records.len()? {
                 Ok(())
             } else {
-                Err(damaged("it has another number of records than it says"))
+                Err(damaged("it does not have the number of records that it claims"))
             }
         });
         Ok(scanned?)
@@ -292,7 +292,7 @@ fn damaged(detail: &str) -> redb::Error {
 }
 
 fn malformed(_: Malformed) -> redb::Error {
-    damaged("a record is not what was written")
+    damaged("a record is not as it was written")
 }
 
 type Records<'t> = Table<'t, RowKey, &'static [u8]>;

@@ -50,7 +50,7 @@ impl Open {
             let transaction = self.database.begin_read()?;
             let missing = |error: TableError| match error {
                 TableError::Storage(error) => redb::Error::from(error),
-                _ => damaged("one of its tables is missing, or is another"),
+                _ => damaged("one of its tables is missing, or has other types"),
             };
             transaction.open_table(RECORDS).map_err(missing)?;
             transaction.open_table(RESULTS).map_err(missing)?;
@@ -60,7 +60,7 @@ impl Open {
             Ok(transaction.open_table(DOUBTS).map_err(missing)?.len()?)
         });
         if 0 < looked? {
-            Err(corrupt("it has doubts, which only a later version keeps"))
+            Err(corrupt("it has doubts, which need a later version of idemstore"))
         } else {
             Ok(())
         }
