@@ -1,4 +1,4 @@
-//! Checkout sessions, and a payment provider that takes keys.
+//! Checkout sessions, and a payment provider that accepts keys.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,23 +17,23 @@ pub struct Merchant(Arc<Mutex<Books>>);
 
 #[derive(Default)]
 pub struct Books {
-    /// The items of each session, and whether it was completed.
+    /// The items of each session, and whether the session was completed.
     sessions: BTreeMap<u64, (Value, bool)>,
     /// What the payment provider has captured, by key.
     pub captures: BTreeMap<String, String>,
-    /// Whether the payment provider gives no answer.
+    /// Whether the payment provider fails to answer.
     pub is_provider_down: bool,
 }
 
 impl Merchant {
-    /// A handler that panics has changed nothing by halves.
+    /// A handler that panics leaves no half-made change.
     pub fn books(&self) -> MutexGuard<'_, Books> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Books {
-    /// The provider captures once for each key.
+    /// The provider captures once per key.
     fn capture(&mut self, key: String, token: &str) -> Result<String, ()> {
         if self.is_provider_down {
             return Err(());
@@ -48,7 +48,7 @@ impl Books {
     }
 }
 
-/// The routes, without anything of idempotency.
+/// The routes, without any idempotency.
 pub fn routes(merchant: Merchant) -> Router {
     Router::new()
         .route("/checkout_sessions", post(create))
@@ -115,7 +115,7 @@ async fn complete(
         }
         Some((_, false)) => {}
     }
-    // The same in each attempt, and no other agent's.
+    // The same key in each attempt, and never another agent's.
     let Ok(receipt) = books.capture(operation.downstream_key("capture"), token) else {
         let status = StatusCode::BAD_GATEWAY;
         return error(status, "processing_error", "no_answer", "The provider gives no answer");

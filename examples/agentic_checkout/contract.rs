@@ -1,4 +1,5 @@
-//! The protocol's contract of idempotency, as options of the layer: section 6 of its RFC "Agentic Checkout",
+//! The protocol's idempotency contract, as options of the layer: section 6 of its RFC "Agentic
+//! Checkout",
 //! <https://github.com/agentic-commerce-protocol/agentic-commerce-protocol/blob/main/rfcs/rfc.agentic_checkout.md>.
 
 use axum::Router;
@@ -23,7 +24,7 @@ impl AsRef<[u8]> for Agent {
     }
 }
 
-/// The routes of a merchant within the layer, and within what tells who asks.
+/// The routes of a merchant, inside the layer, which is inside what identifies the caller.
 pub fn service(merchant: Merchant, layer: IdempotencyLayer) -> Router {
     routes(merchant).layer(layer).layer(middleware::from_fn(authenticate))
 }
@@ -43,14 +44,14 @@ pub fn layer(store: Store) -> IdempotencyLayer {
     IdempotencyLayer::new(store, Scope::extension::<Agent>().with_path())
         .only_methods([Method::POST])
         .require_key(true)
-        // 6.2: bodies are equal if their JSON means the same; headers do not count.
+        // 6.2: bodies are equal if their JSON means the same; headers don't count.
         .fingerprint_only_headers([])
         .fingerprint_json()
-        // 6.3: what was answered is answered again; 6.5: but no failure of the server.
+        // 6.3: a retry gets the first answer again; 6.5: unless that was a server error.
         .effect_of(effect_of)
-        // The payment provider keeps keys too, so a checkout that was interrupted may run again.
+        // The payment provider keeps keys too, so an interrupted checkout may run again.
         .on_interrupted(|_| async { Decision::Retry })
-        // 3.1: each response has the key.
+        // 3.1: each response carries the key.
         .echo_key(true)
         // 6.4: errors are flat.
         .on_problem(|problem, _| flat(problem))

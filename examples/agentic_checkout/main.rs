@@ -1,4 +1,4 @@
-//! A merchant of the Agentic Commerce Protocol, as far as its section on idempotency goes.
+//! A merchant of the Agentic Commerce Protocol, limited to its section on idempotency.
 //!
 //! ```text
 //! cargo run --features json --example agentic_checkout -- --listen 127.0.0.1:8080

@@ -1,4 +1,4 @@
-//! What the service answers with.
+//! The answers of the service.
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, LOCATION};
@@ -74,7 +74,7 @@ pub fn not_found() -> Response {
     problem(StatusCode::NOT_FOUND, "there is no such object")
 }
 
-/// What the layer says where it requires a key.
+/// The layer's answer where it requires a key and there is none.
 pub fn key_missing() -> Response {
     http::Response::from(Problem::KeyMissing).map(Body::new)
 }

@@ -23,7 +23,7 @@ use super::fields::{BODY_LEN_MAX, Wanted};
 use super::objects::{Asked, Change, Kind, Line, Object, Objects};
 use super::verification::{Verification, WEBHOOK_PATH, webhook};
 
-/// What the service is made of.
+/// What the service consists of.
 #[derive(Clone)]
 pub struct Api {
     pub store: Store,
@@ -31,13 +31,13 @@ pub struct Api {
     pub verification: Verification,
     pub start: Start,
     pub require_key: bool,
-    /// How long a request of a key in flight waits, if it does.
+    /// How long a request waits for one with the same key that is in flight, if it waits at all.
     pub wait: Option<Duration>,
     /// How long a create takes.
     pub delay: Duration,
 }
 
-/// Whose request it is.
+/// The tenant that a request belongs to.
 #[derive(Clone)]
 struct Tenant(String);
 
@@ -78,16 +78,17 @@ impl Api {
             .merge(routes("/api/v1/customers", Kind::Customer))
             .merge(routes("/api/v1/vendors", Kind::Vendor))
             .layer(layer)
-            // The layer asks whose request it is, so that is found out before.
+            // The layer needs the tenant, so it is determined first.
             .layer(middleware::from_fn(authenticate))
-            // The provider is no tenant, and its events have no idempotency key.
+            // The provider isn't a tenant, and its events have no idempotency key.
             .route(WEBHOOK_PATH, post(webhook))
             .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
             .with_state(self)
     }
 }
 
-/// Takes the tenant from the access token. A request without one is that of the account `public`.
+/// Reads the tenant from the access token. A request without a token belongs to the account
+/// `public`.
 async fn authenticate(mut request: Request, next: Next) -> Response {
     let tenant = match request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes) {
         None => "public",
@@ -99,8 +100,9 @@ async fn authenticate(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// A request that was started when the process was killed, and that is sent again: its object is
-/// there, or nothing was made. A provider that was asked knows the operation, and takes it once.
+/// Handles a retry of a request that had started when the process was killed. Either its object is
+/// there, or nothing was made. If a provider was asked, it knows the operation, and acts on it
+/// once.
 fn find_out(objects: &Objects, request: &InterruptedRequest) -> Decision {
     let name = name_of(|label| request.downstream_key(label), request.begun_at());
     let Some(change) = objects.find(&name) else { return Decision::Retry };
@@ -108,19 +110,19 @@ fn find_out(objects: &Objects, request: &InterruptedRequest) -> Decision {
     Decision::Resolve(changed(&change, is_new).map(Bytes::from))
 }
 
-/// What names an operation in `objects.log`, and for the provider. It is another one for each tenant,
-/// and for the next operation of a key that was used before and is free again.
+/// Names an operation in `objects.log` and for the provider. The name differs between tenants, and
+/// a key that was freed and is used again gets a new one.
 fn name_of(downstream_key: impl Fn(&str) -> String, begun_at: Timestamp) -> String {
     downstream_key(&format!("object {}", begun_at.as_unix_ms()))
 }
 
-/// Whose object is to be changed, the operation that does it, and the body that says how.
+/// The owner of the object that is to change, the operation that changes it, and the request body.
 struct Caller {
     tenant: String,
     kind: Kind,
-    /// There is none if the layer starts each operation before its handler.
+    /// `None` if the layer starts each operation before its handler.
     permit: Option<IdempotencyPermit>,
-    /// There is none if the request has no key.
+    /// `None` if the request has no key.
     operation: Option<Operation>,
     body: Bytes,
 }
@@ -151,7 +153,8 @@ async fn part<P: FromRequestParts<Api>>(parts: &mut Parts, api: &Api) -> Result<
 }
 
 impl Caller {
-    /// Nothing that this request could be refused for comes after this. `None` if it has no key.
+    /// Starts the operation. Every check that could refuse the request comes before this. `None` if
+    /// it has no key.
     async fn start(&self) -> Result<Option<Started>, Response> {
         let refused =
             |error: StartError| problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
@@ -163,7 +166,7 @@ impl Caller {
         Ok(Some(Started { operation, name }))
     }
 
-    /// Makes the change, and answers with it.
+    /// Makes the change, and returns the answer.
     async fn make(
         self,
         api: &Api,
@@ -177,7 +180,7 @@ impl Caller {
         if api.objects.write(Line::Change(change.clone())).await {
             return changed(&change, is_new).into_response();
         }
-        // It may be in the file or not: the layer must not take this for the outcome.
+        // It may be in the file or not, so the layer must not take this for the outcome.
         let response = problem(StatusCode::INTERNAL_SERVER_ERROR, "the outcome is unknown");
         with_effect(response, Effect::Unknown(()))
     }
@@ -186,7 +189,7 @@ impl Caller {
 async fn create(State(api): State<Api>, caller: Caller) -> Result<Response, Response> {
     let Wanted { fields, verify } = Wanted::parse(&caller.body).map_err(bad_request)?;
     if verify && caller.operation.is_none() {
-        // The webhook could not say what it confirms.
+        // The webhook would have nothing to identify the operation by.
         return Err(key_missing());
     }
     let started = caller.start().await?;
@@ -226,7 +229,7 @@ async fn update(
     Ok(caller.make(&api, (id, Object { fields, verified }), started, false).await)
 }
 
-/// How many requests are under way that have a key.
+/// How many requests with a key are under way.
 async fn health(State(api): State<Api>) -> Response {
     Json(json!({ "in_flight": api.store.stats().in_flight })).into_response()
 }
@@ -253,7 +256,7 @@ async fn show(
     }
 }
 
-/// Deleting twice is deleting once, so it needs no key.
+/// Deleting twice is the same as deleting once, so it needs no key.
 async fn delete(
     State(api): State<Api>,
     Extension(Tenant(tenant)): Extension<Tenant>,

@@ -1,4 +1,4 @@
-//! A POST to another service, and the status that it answers with.
+//! A POST to another service, and the status of its answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,15 +8,15 @@ use axum::http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How long an answer is waited for.
+/// How long to wait for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// A longer answer is not read to its end.
+/// A longer answer isn't read to its end.
 const ANSWER_LEN_MAX: u64 = 64 * 1024;
 
 /// The header with the secret that the service and the provider of verifications share.
 pub const SECRET: &str = "verification-secret";
 
-/// Where another service listens, and the secret that it is sent.
+/// Where another service listens, and the secret to send it.
 #[derive(Clone)]
 pub struct Peer {
     pub address: SocketAddr,
@@ -24,7 +24,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Sends a body of JSON. `None` if there is no answer: it may have been heard or not.
+    /// Sends a JSON body. `None` if there is no answer: the request may have arrived or not.
     pub async fn post(&self, path: &str, body: &str) -> Option<StatusCode> {
         let answer =
             tokio::time::timeout(ANSWER_MAX, self.exchange(path, body)).await.ok()?.ok()?;

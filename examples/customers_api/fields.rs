@@ -1,12 +1,12 @@
-//! What a client can say of an object.
+//! The fields that a client can set on an object.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The longest body of a request, in bytes, and so the most that an object has.
+/// The longest request body in bytes, and so the largest object.
 pub const BODY_LEN_MAX: usize = 64 * 1024;
 const NAME_LEN_MAX: usize = 200;
-/// As long as an address may be on its way through SMTP.
+/// The longest address that SMTP carries.
 const EMAIL_LEN_MAX: usize = 254;
 
 const NO_NAME: &str = "`name` must be a string of 1 to 200 bytes, without control characters";
@@ -17,7 +17,8 @@ const NO_EMAIL: &str = "`email` must be an address of at most 254 bytes, such as
 pub struct Fields {
     pub name: Option<String>,
     pub email: Option<String>,
-    /// All else that the client has sent. A number has what 64 bits of floating point keep of it.
+    /// All other fields that the client has sent. Numbers have the precision of 64-bit floating
+    /// point.
     pub further: Map<String, Value>,
 }
 
@@ -25,13 +26,13 @@ pub struct Fields {
 #[derive(Debug, Default)]
 pub struct Wanted {
     pub fields: Fields,
-    /// Whether the email address is to be verified before there is such an object.
+    /// Whether the email address must be verified before the object exists.
     pub verify: bool,
 }
 
 impl Wanted {
-    /// Takes a body apart. One that is empty asks for an object without fields, as in the documentation
-    /// of the API. Of a field that is there twice, the last counts.
+    /// Parses a body. An empty one asks for an object without fields, as the API's documentation
+    /// says. If a field occurs twice, the last one counts.
     pub fn parse(body: &[u8]) -> Result<Self, &'static str> {
         if body.is_empty() {
             return Ok(Self::default());
@@ -56,7 +57,7 @@ impl Wanted {
     }
 }
 
-/// The text of a field, if it has one, or what is said of a wrong one.
+/// The text of a field, if it has one, or the error for an invalid one.
 fn text(
     value: Option<Value>,
     is_valid: impl Fn(&str) -> bool,
@@ -75,7 +76,7 @@ fn is_name(name: &str) -> bool {
         && !name.contains(|char: char| char.is_control())
 }
 
-/// Whether this may be an address. Only a mail that arrives says that it is one.
+/// Whether this can be an address. Only a mail that arrives proves that it is one.
 fn is_email(email: &str) -> bool {
     let Some((local, domain)) = email.rsplit_once('@') else { return false };
     email.len() <= EMAIL_LEN_MAX

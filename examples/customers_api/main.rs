@@ -1,5 +1,5 @@
-//! The API of the README beside this file, as a service: create and update customers and vendors, and
-//! send each request again as often as you like.
+//! The API in the README beside this file, as a service: create and update customers and vendors,
+//! and send each request as often as you like.
 //!
 //! ```text
 //! cargo run --features tower --example customers_api -- --listen 127.0.0.1:8080

@@ -1,5 +1,5 @@
-//! The objects that the service keeps, in one file: a line of JSON for each change, durable before
-//! anybody is told of it, and for each change that waits for a verification.
+//! The objects that the service keeps, in one file. It has one line of JSON for each change, and
+//! one for each change that waits for a verification. A line is durable before anyone learns of it.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -20,7 +20,7 @@ pub enum Kind {
     Vendor,
 }
 
-/// Whose object it is, what it is, and its number.
+/// The tenant and the kind of an object, and its number.
 pub type Name = (String, Kind, u64);
 
 /// One line of the file.
@@ -31,7 +31,7 @@ pub enum Line {
     Asked(Asked),
 }
 
-/// An object was made, changed or deleted.
+/// An object was created, changed or deleted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Change {
     pub tenant: String,
@@ -39,22 +39,22 @@ pub struct Change {
     pub id: u64,
     /// `None` if the object was deleted.
     pub object: Option<Object>,
-    /// The operation that made the change, if its request had an idempotency key: if it is here, it
+    /// The operation that made the change, if its request had an idempotency key. If it's here, it
     /// has happened.
     pub operation: Option<String>,
 }
 
-/// An object is to be made as soon as its email address is verified.
+/// An object will be created once its email address is verified.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Asked {
-    /// The operation, as the provider and `Change::operation` have it.
+    /// The operation, by the name that the provider and `Change::operation` use.
     pub operation: String,
     pub tenant: String,
     pub kind: Kind,
     pub fields: Fields,
-    /// The idempotency key of the request, in the scope of the tenant.
+    /// The idempotency key of the request, within the tenant's scope.
     pub key: String,
-    /// Which life of the key it is: when it began, in milliseconds of Unix time.
+    /// Which life of the key this is: the time it began, in milliseconds of Unix time.
     pub begun_at: u64,
 }
 
@@ -62,7 +62,7 @@ pub struct Asked {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     pub fields: Fields,
-    /// Whether its email address was verified.
+    /// Whether its email address has been verified.
     pub verified: bool,
 }
 
@@ -103,8 +103,8 @@ impl State {
 }
 
 impl Objects {
-    /// Reads the file, and starts the thread that writes it. A kill may have left a part of a last
-    /// line, which nobody was told of: it is cut off.
+    /// Reads the file, and starts the thread that writes it. A kill may have left a partial last
+    /// line. It was never acknowledged, so it is cut off.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         let mut state = State::default();
@@ -139,7 +139,8 @@ impl Objects {
         state.last_id
     }
 
-    /// Makes a line durable. Whether it was: if not, nobody knows.
+    /// Makes a line durable. Returns whether that worked: if not, the line may be in the file or
+    /// not.
     pub async fn write(&self, line: Line) -> bool {
         let (done, outcome) = oneshot::channel();
         self.writer.send((line, done)).is_ok() && outcome.await.unwrap_or(false)
@@ -157,24 +158,24 @@ impl Objects {
         state.objects.range(first..=last).map(|((.., id), of)| (*id, of.clone())).collect()
     }
 
-    /// What an operation has changed, if it came that far.
+    /// The change that an operation has made, if it got that far.
     pub fn find(&self, operation: &str) -> Option<Change> {
         self.state().operations.get(operation).cloned()
     }
 
-    /// What an operation will make once it is verified.
+    /// The change that an operation will make once it's verified.
     pub fn find_asked(&self, operation: &str) -> Option<Asked> {
         self.state().asked.get(operation).cloned()
     }
 }
 
-/// A thread that panics has changed nothing by halves.
+/// A thread that panics leaves no half-made change.
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes what is sent, with one fsync for all that has come meanwhile. After a failure it writes
-/// no more: nobody knows what the file has then.
+/// Writes what is sent, with one fsync for all lines that have arrived meanwhile. After a failure
+/// it writes no more, since the contents of the file are unknown from then on.
 fn write_all(
     file: &mut File,
     lines: &mpsc::Receiver<(Line, oneshot::Sender<bool>)>,
@@ -188,7 +189,7 @@ fn write_all(
         }
         for (line, done) in batch {
             lock(state).apply(line);
-            // A client that has left is not told.
+            // If the client has left, there is no one to answer.
             let _ = done.send(true);
         }
     }

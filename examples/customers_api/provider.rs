@@ -1,8 +1,8 @@
-//! A provider of verifications, for those who have none: it takes each address for verified, but for those
-//! under `.invalid`, and says so to the webhook.
+//! A stand-in for a provider of verifications. It accepts every address except those under
+//! `.invalid`, and reports that to the webhook.
 //!
-//! It keeps nothing. A real one knows the operations that it was asked for, so that asking twice is asking
-//! once, and a kill costs no event.
+//! It stores nothing. A real provider remembers the operations it was asked for, so a repeated
+//! question has no further effect, and a kill loses no event.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use axum::routing::post;
 use super::exchange::Peer;
 use super::verification::{Event, Outcome, PROVIDER_PATH, Question, WEBHOOK_PATH, is_secret};
 
-/// How long it waits before it sends an event again.
+/// How long it waits before it resends an event.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// The route of a provider whose events go to this service.
@@ -35,7 +35,7 @@ async fn take(State(service): State<Peer>, headers: HeaderMap, body: String) -> 
     StatusCode::ACCEPTED
 }
 
-/// Sends an event until it is taken.
+/// Sends an event until it is accepted.
 async fn tell(service: Peer, event: Event) {
     let event = serde_json::to_string(&event).expect("it is text");
     while !service.post(WEBHOOK_PATH, &event).await.is_some_and(|status| status.is_success()) {

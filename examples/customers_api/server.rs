@@ -1,4 +1,4 @@
-//! The service as a process: its flags, and its life from the open of the store to its close.
+//! The service as a process: its flags, and its life from opening the store to closing it.
 
 use std::error::Error;
 use std::io;
@@ -44,8 +44,8 @@ pub struct Flags {
     /// Where the provider of verifications listens. Without one, the service verifies by itself.
     #[arg(long, requires = "secret_file")]
     pub provider: Option<SocketAddr>,
-    /// The file with the secret that the service and the provider send each other. Without one, it is
-    /// drawn by lot.
+    /// The file with the secret that the service and the provider send each other. Without one, the
+    /// secret is random.
     #[arg(long)]
     pub secret_file: Option<PathBuf>,
 }
@@ -56,7 +56,7 @@ pub enum When {
     ByHandler,
 }
 
-/// The longest that a request waits with `--wait`, and that the end of the service waits for a handler.
+/// The longest that a request waits with `--wait`, and that the shutdown waits for a handler.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -114,8 +114,8 @@ pub async fn serve(flags: Flags) -> Result<(), Box<dyn Error>> {
         router = router.merge(provider::router(service));
     }
     axum::serve(listener, router).with_graceful_shutdown(told_to_end()?).await?;
-    // A client may have left before its handler was done. What waits for an event is interrupted, and
-    // the event finds it at the next start.
+    // A client may have left before its handler was done. Operations that wait for an event are
+    // interrupted, and the event finds them after the next start.
     layer.drain(WAIT_MAX).await;
     tokio::task::spawn_blocking(move || store.close()).await??;
     Ok(())

@@ -1,5 +1,5 @@
-//! Objects that are made once a provider has verified their email address: the question to the
-//! provider, and the webhook by which it answers.
+//! Objects that are created once a provider has verified their email address: the question to the
+//! provider, and the webhook that receives its answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,23 +20,23 @@ use super::api::Api;
 use super::exchange::{Peer, SECRET};
 use super::objects::{Asked, Change, Line, Object};
 
-/// Where a provider takes questions.
+/// The path at which a provider accepts questions.
 pub const PROVIDER_PATH: &str = "/provider/verifications";
-/// Where the service takes its events.
+/// The path at which the service receives its events.
 pub const WEBHOOK_PATH: &str = "/webhooks/verification";
 
-/// How long the service waits before it asks a provider again that has not answered.
+/// How long the service waits before it repeats a question that the provider hasn't answered.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What the provider is asked. It takes each operation once, however often it is asked for.
+/// The question to the provider. It acts on each operation once, however often it is asked.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Question {
     pub operation: String,
     pub email: String,
 }
 
-/// What the provider says in the end. It says so until it is answered with a 2xx, so it may say it more
-/// than once, and before its answer to the question has arrived.
+/// The provider's verdict. It is sent until it is answered with a 2xx, so it may arrive more than
+/// once, and before the provider's answer to the question.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Event {
     pub operation: String,
@@ -54,7 +54,7 @@ pub enum Outcome {
 #[derive(Clone)]
 pub struct Verification {
     provider: Peer,
-    /// Events are taken one by one, so that two of one operation do not meet.
+    /// Events are handled one at a time, so two for the same operation can't collide.
     turn: Arc<Mutex<()>>,
 }
 
@@ -64,23 +64,24 @@ impl Verification {
     }
 }
 
-/// What became of a question.
+/// The outcome of a question.
 #[derive(PartialEq, Eq)]
 enum Answer {
     Accepted,
-    /// The provider will not verify this, and send no event.
+    /// The provider won't verify this, and won't send an event.
     Refused,
-    /// It has heard the question, or not.
+    /// The question may have arrived or not.
     None,
 }
 
 impl Api {
     /// Leaves the creation of an object to the webhook, then asks the provider.
     pub async fn verify(self, operation: &Operation, asked: Asked) -> Response {
-        // The event finds its operation by this line, so it is there before anybody is asked.
+        // The event finds its operation by this line, so it must be there before the provider is
+        // asked.
         let is_known = self.objects.write(Line::Asked(asked.clone())).await;
-        // The event may be faster than the provider's answer, so the key is not held while that is waited
-        // for.
+        // The event may be faster than the provider's answer, so the key isn't held while waiting
+        // for that answer.
         if !is_known || !operation.leave() {
             let response = problem(StatusCode::SERVICE_UNAVAILABLE, "nobody was asked");
             return with_effect(response, Effect::DidNotHappen(()));
@@ -104,7 +105,7 @@ impl Api {
         }
     }
 
-    /// Asks until the provider has heard it, or nothing is to be asked any more.
+    /// Asks until the provider has received the question, or there is nothing left to ask.
     async fn ask_again(self, asked: Asked) {
         while matches!(self.is_open(&asked), Ok(true)) {
             tokio::time::sleep(AGAIN).await;
@@ -123,8 +124,8 @@ impl Api {
         }
     }
 
-    /// Whether the operation waits for its event. After its key was freed, the next operation of that key
-    /// is another one.
+    /// Whether the operation is still waiting for its event. Once its key was freed, the key's next
+    /// operation is a different one.
     fn is_open(&self, asked: &Asked) -> Result<bool, Error> {
         let Some(key) = key_of(asked) else { return Ok(false) };
         let known = self.store.get(&key)?;
@@ -136,7 +137,7 @@ impl Api {
         Ok(is_open)
     }
 
-    /// Ends an operation as the provider says, unless it has ended: then nothing is changed.
+    /// Ends an operation with the provider's verdict. If it has already ended, nothing changes.
     async fn settle(&self, operation: &str, outcome: Outcome) -> Result<(), String> {
         let _alone = self.verification.turn.lock().await;
         let Some(asked) = self.objects.find_asked(operation) else { return Ok(()) };
@@ -145,7 +146,8 @@ impl Api {
             return Ok(());
         }
         tokio::time::sleep(self.delay / 2).await;
-        // A kill, or somebody who held the key, may have kept an earlier event from its end.
+        // A kill, or another caller that held the key, may have kept an earlier event from
+        // finishing it.
         let made = match (self.objects.find(operation), outcome) {
             (None, Outcome::Verified) => Some(self.make(asked).await?),
             (made, _) => made,
@@ -160,12 +162,12 @@ impl Api {
         };
         match ended {
             Ok(()) | Err(FinishError::NotExecuting) => Ok(()),
-            // A retry may hold the key for a moment. The provider is to say it again.
+            // A retry may hold the key for a moment. The provider should send the event again.
             Err(error) => Err(error.to_string()),
         }
     }
 
-    /// Makes the object of an operation.
+    /// Creates the object of an operation.
     async fn make(&self, asked: Asked) -> Result<Change, String> {
         let Asked { operation, tenant, kind, fields, .. } = asked;
         let (id, object) = (self.objects.new_id(), Some(Object { fields, verified: true }));
@@ -179,7 +181,7 @@ fn key_of(asked: &Asked) -> Option<Key> {
     Key::scoped(&asked.tenant, &asked.key).ok()
 }
 
-/// Takes an event of the provider.
+/// Handles an event from the provider.
 pub async fn webhook(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
     if !is_secret(&headers, &api.verification.provider.secret) {
         return problem(StatusCode::UNAUTHORIZED, "the secret is not known");
@@ -187,18 +189,18 @@ pub async fn webhook(State(api): State<Api>, headers: HeaderMap, body: Bytes) ->
     let Ok(event) = serde_json::from_slice::<Event>(&body) else {
         return bad_request("the body must have an `operation` and an `outcome`");
     };
-    // A provider that hangs up must not end this on its way: what is being written then could not be seen
-    // by the next event.
+    // A provider that hangs up must not stop this halfway: the next event couldn't see what is
+    // still being written.
     let settle = async move { api.settle(&event.operation, event.outcome).await };
     match tokio::spawn(settle).await {
-        // Also for an operation that is not known any more: to send the event again would not help.
+        // Unknown operations get this answer too: sending the event again wouldn't help.
         Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
         Ok(Err(why)) => problem(StatusCode::SERVICE_UNAVAILABLE, &why),
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the outcome is unknown"),
     }
 }
 
-/// Whether a request has the shared secret. Digests are compared, in constant time.
+/// Whether a request carries the shared secret. Digests are compared, in constant time.
 pub fn is_secret(headers: &HeaderMap, secret: &str) -> bool {
     let sent = headers.get(SECRET);
     sent.is_some_and(|sent| blake3::hash(sent.as_bytes()) == blake3::hash(secret.as_bytes()))
