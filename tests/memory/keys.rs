@@ -15,7 +15,7 @@ fn a_key_at_rest_takes_40_bytes_at_most_and_none_once_it_was_swept() {
 
     let before = live();
     let store = open(directory.path(), &clock);
-    // Beside the cache and what an empty store takes.
+    // Besides the cache and what an empty store takes.
     check("keys at rest", live() - before, 40 * KEYS + 2 * MIB);
 
     clock.advance(RETENTION);
