@@ -2,7 +2,8 @@
 
 use super::{MIB, RETENTION, builder, check, clock, directory, fill, live, open, permit, turn};
 
-/// A shard's table doubles at 448 keys; these are a few more, so that the spare room is near its most.
+/// A shard's table doubles at 448 keys; these are a few more, so the spare room is near its
+/// maximum.
 const KEYS: usize = 120_000;
 
 #[test]
