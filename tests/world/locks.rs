@@ -243,7 +243,7 @@ fn a_lock_whose_line_a_power_cut_has_taken_is_written_anew() {
             check_in(&path, &["before"]);
             assert_eq!(line(), whole);
         }
-        // A line that isn't ours means somebody else's file.
+        // A line that is not ours means that the file belongs to someone else.
         fs::write(path.join("lock"), "mine").expect("it is ours");
         let error = refused(small(), &path);
         assert!(matches!(error, OpenError::Io { .. }), "{error:?}");
