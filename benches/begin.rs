@@ -1,7 +1,8 @@
-//! What `begin` costs for each of its answers, beside the least that could give the same answer.
+//! What `begin` costs for each of its answers, compared with the least work that could give the
+//! same answer.
 //!
-//! An answer from memory is compared with a locked `HashMap` that has as many keys, one from the
-//! vault with a bare redb table that has as many rows. Both are asked in turn, at two sizes.
+//! An answer from memory is compared with a locked `HashMap` of as many keys, one from the vault
+//! with a bare redb table of as many rows. The two sides alternate, at two sizes.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on can only stop")]
 
@@ -26,9 +27,9 @@ use support::{Notes, RESULT, Scale, a_day, fill, fingerprint, float, key, place,
 /// The layout of the store's own table.
 const ROWS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("rows");
 
-/// Keys that are asked for in turn. There are many more than any cache has room for.
+/// Keys that the calls cycle through. There are many more than any cache can hold.
 const ASKED: usize = 1 << 18;
-/// Keys that are held, and keys that the log has and the vault does not.
+/// Keys that are held, and keys that are in the log and not yet in the vault.
 const IN_MEMORY: u64 = 4096;
 const ROUNDS: u64 = 15;
 const CALLS_PER_ROUND: u64 = 20_000;
@@ -58,7 +59,7 @@ fn main() {
     report(scale, &notes, &cases);
 }
 
-/// A store of one size, and its floors of the same size.
+/// A store of one size, and floors of the same size.
 struct Fixture {
     live: u64,
     store: Store,
@@ -101,8 +102,8 @@ impl Fixture {
     }
 }
 
-/// A store with all its keys in the vault. Nothing settles what is written later, so that it
-/// stays in memory for as long as the bench runs.
+/// A store with all its keys in the vault. Nothing settles later writes, so they stay in memory for
+/// as long as the bench runs.
 fn filled_store(path: &Path, live: u64) -> Store {
     let store = Store::open(path).expect("a new store opens");
     fill(&store, 0..live, a_day);
@@ -128,14 +129,14 @@ fn filled_table(path: &Path, live: u64) -> Database {
         }
     }
     writing.commit().expect("there is room");
-    // The store has read all its rows when it was opened, and so its cache is as full as it gets.
+    // Opening the store has read all its rows, so its cache is as full as it gets.
     let reading = database.begin_read().expect("it was written");
     let table = reading.open_table(ROWS).expect("it was written");
     assert_eq!(table.iter().expect("it was written").count() as u64, live);
     database
 }
 
-/// About forty keys are begun in a millisecond, as in the store.
+/// About forty keys are begun per millisecond, as in the store.
 fn row(number: u64) -> (u64, u64) {
     (1_700_000_000_000 + number / 40, number)
 }
@@ -194,7 +195,7 @@ fn cases(fixture: &Fixture) -> Vec<Case<'_>> {
     ]
 }
 
-/// Asks for these keys in turn. Dropping the answer is part of the cost: it releases the key.
+/// Begins these keys in turn. Dropping the answer is part of the cost: it releases the key.
 fn ask<'f>(
     store: &'f Store,
     keys: &'f [Key],
@@ -242,7 +243,7 @@ fn get_from_table<'f>(fixture: &'f Fixture, rows: &'f [(u64, u64)]) -> Side<'f> 
     Side { name: "redb", call: Box::new(call) }
 }
 
-/// Nanoseconds a call, in rounds that go through all cases and both sides of each.
+/// Nanoseconds per call, in rounds that go through all cases and both sides of each.
 fn measure(scale: Scale, cases: &mut [Case<'_>]) -> Notes {
     let (mut notes, calls) = (Notes::default(), scale.of(CALLS_PER_ROUND));
     for _ in 0..scale.of(ROUNDS) {

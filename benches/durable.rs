@@ -1,5 +1,5 @@
-//! What a durable call costs, beside the least that could make it durable: one fdatasync of a page
-//! that is already there, and one commit of bare redb.
+//! What a durable call costs, compared with the least that could make it durable: one fdatasync of
+//! a page that already exists, and one commit of bare redb.
 //!
 //! Rounds go through both floors, both sizes and all numbers of callers, so that a slow spell of
 //! the machine or its disk hits all of them. The syncs are counted below the store, not assumed.
@@ -30,12 +30,12 @@ use support::table::Target;
 use support::{Notes, RESULT, Scale, a_day, fill, fingerprint, float, key, place, scatter};
 
 const ROUNDS: u64 = 7;
-/// Commits that a round makes of one floor, and half the syncs that it makes of the other.
+/// Commits per round of one floor, and half the syncs per round of the other.
 const FLOOR_OPERATIONS: u64 = 1_000;
-/// How many callers there are, and how many operations all of them together do in a round.
+/// How many callers there are, and how many operations they do in a round, all together.
 const LOADS: [Load; 3] = [(1, 1_000), (8, 5_000), (64, 40_000)];
 
-/// Numbers of the keys that are measured, far from those that a store was filled with.
+/// Numbers of the keys to measure, far from those that a store was filled with.
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1 << 40);
 
 fn main() {
@@ -82,7 +82,7 @@ impl Operation {
     }
 }
 
-/// Makes this many callers do so many operations between them, and says how long they took.
+/// Makes this many callers share this many operations, and returns how long they took.
 fn run(store: &Store, operation: Operation, callers: u64, operations: u64) -> (Duration, Vec<f64>) {
     let (taken, ready) = (AtomicU64::new(0), Barrier::new(usize::try_from(callers).unwrap_or(1)));
     let caller = || {
@@ -130,8 +130,8 @@ impl Counted {
         (self.store.stats(), log, vault)
     }
 
-    /// One round of one load. What is left in the log at its end is settled before the next one,
-    /// and that is timed as well: no load is to look fast because another pays its debts.
+    /// One round of one load. What is left in the log at its end is settled before the next round,
+    /// and that is timed as well: no load should look fast because another pays its debts.
     fn measure(&self, notes: &mut Notes, operation: Operation, (callers, operations): Load) {
         let note = |what: &str| format!("{what} {} {callers} {}", operation.name, self.live);
         let (stats, log, vault) = self.snapshot();
@@ -147,7 +147,7 @@ impl Counted {
         notes.add(note("p50"), percentile(&latencies, 50));
         notes.add(note("p99"), percentile(&latencies, 99));
         // These are counts and not times, so they must hold in a smoke run as well. A segment that
-        // grows is synced with its zeros, then with a head that says so.
+        // grows is synced with its zeros, then again with a header that records its new length.
         let growth_syncs = 2 * (log_after.heads - log.heads);
         let batch_syncs = log_after.syncs - log.syncs - growth_syncs;
         assert_eq!(batch_syncs, stats_after.batches - stats.batches);
@@ -161,7 +161,7 @@ impl Counted {
     }
 }
 
-/// Callers, and operations that they do in a round.
+/// Callers, and the operations that they do in a round.
 type Load = (u64, u64);
 
 fn percentile(sorted: &[f64], percent: usize) -> f64 {
@@ -190,11 +190,11 @@ impl Bench {
     }
 
     fn round(&mut self, round: u64) {
-        // It is made anew each time, since it does not stay small for long.
+        // It is recreated each time, since it doesn't stay small for long.
         let small = Counted::new(self.scale.few_keys());
         let mut stores = [&self.large, &small];
         if round % 2 == 1 {
-            // Neither is always the one that follows the other.
+            // The order alternates, so that neither store always comes second.
             stores.reverse();
         }
         let floor = self.scale.of(FLOOR_OPERATIONS);
@@ -206,7 +206,7 @@ impl Bench {
             }
             self.large.measure(&mut self.notes, COMPLETE, load);
             if callers == 1 {
-                // One caller stands between the two halves of its floor.
+                // The one-caller load runs between the two halves of its floor.
                 let after = seconds(floor, || self.page.overwrite());
                 self.notes.add("page", 2.0 * float(floor) / (before + after));
                 let commits = seconds(floor, || self.bare.insert());
@@ -216,14 +216,14 @@ impl Bench {
     }
 }
 
-/// How long so many of these take.
+/// How long this many of these take.
 fn seconds(operations: u64, mut operation: impl FnMut()) -> f64 {
     let started = Instant::now();
     (0..operations).for_each(|_| operation());
     started.elapsed().as_secs_f64()
 }
 
-/// The floor of one fsync: a page of a file that has been written whole before.
+/// The floor of one fsync: a page of a file that has been fully written before.
 struct Page {
     file: File,
     next: u64,
@@ -251,8 +251,8 @@ impl Page {
     }
 }
 
-/// The floor of one commit: a row of 200 bytes below a random key, as a program would store a
-/// result without this crate.
+/// The floor of one commit: a row of 200 bytes under a random key, as a program without this crate
+/// would store a result.
 struct Bare {
     database: Database,
     rows: u64,
@@ -325,7 +325,7 @@ impl Bench {
         self.report_writes();
     }
 
-    /// The name of what was noted of a load.
+    /// The name under which a figure of a load was noted.
     fn note(what: &str, operation: Operation, callers: u64, live: u64) -> String {
         format!("{what} {} {callers} {live}", operation.name)
     }
@@ -334,7 +334,7 @@ impl Bench {
         format!("{:.0}/s", self.notes.median(what))
     }
 
-    /// One caller beside what one caller could do at most.
+    /// One caller, compared with the most that one caller could do.
     fn report_floors(&self) {
         let Self { notes, scale, .. } = self;
         let mut table = scale.table("one caller", ["idemstore", "floor", "ratio"]);
@@ -359,7 +359,7 @@ impl Bench {
         table.print();
     }
 
-    /// How the rate grows with callers, and that it does not shrink with keys.
+    /// How the rate grows with callers, and that it doesn't shrink with keys.
     fn report_scaling(&self) {
         let Self { notes, scale, .. } = self;
         let mut table = scale.table("rates of full cycles", ["this", "that", "ratio"]);
@@ -395,7 +395,7 @@ impl Bench {
         table.print();
     }
 
-    /// What reached the disk, as it was counted below the store.
+    /// What reached the disk, as counted below the store.
     fn report_writes(&self) {
         let columns = ["log bytes/op", "vault bytes/op", "changes/batch"];
         let mut writes = self.scale.table("written", columns);

@@ -1,10 +1,11 @@
-//! What callers notice of a million keys that expire under them, beside the same callers without it.
+//! What callers notice when a million keys expire, compared with the same callers when none do.
 //!
 //! In each round the same store is measured with its keys at rest, and with all of them expiring at
-//! once, in turns first the one and then the other. The background thread settles and sweeps meanwhile.
+//! once; the rounds alternate in which comes first. The background thread settles and sweeps
+//! meanwhile.
 //!
-//! `IDEMSTORE_CHURN_MINUTES=20` makes it another program: all callers at full rate for so many minutes,
-//! with a retention of one minute, so that as many keys expire as are made.
+//! `IDEMSTORE_CHURN_MINUTES=20` runs a different program: all callers at full rate for this many
+//! minutes, with a retention of one minute, so that as many keys expire as are made.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on can only stop")]
 
@@ -24,11 +25,11 @@ use support::{Notes, RESULT, Scale, fill, fingerprint, float, key, place};
 
 const CALLERS: u64 = 64;
 const ROUNDS: u64 = 5;
-/// For how long a round measures callers at rest, and the longest for which it measures them until the
-/// last key is swept.
+/// How long a round measures callers at rest, and the longest that it measures them until the last
+/// key is swept.
 const WINDOW_MS: u64 = 15_000;
-/// When the keys expire that a round has filled the store with, and how far its clock is moved. What
-/// the callers make lasts a day, and so for all rounds.
+/// When the keys that a round has filled the store with expire, and how far its clock is moved.
+/// What the callers create lasts a day, and so for all rounds.
 const RETENTION: Duration = Duration::from_secs(60 * 60);
 const LATER: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -62,8 +63,8 @@ fn cycle(store: &Store) {
     }
 }
 
-/// How long each call took of those that all callers have made while `meanwhile` ran, and how many
-/// there were.
+/// How long each call took, of all that the callers made while `meanwhile` ran, and how many there
+/// were.
 #[derive(Default)]
 struct Load {
     latencies: Mutex<Vec<f64>>,
@@ -88,7 +89,7 @@ impl Load {
         });
     }
 
-    /// What there is up to now, in order.
+    /// The latencies so far, sorted.
     fn take(&self) -> Vec<f64> {
         let mut latencies = std::mem::take(&mut *self.latencies.lock().expect("no caller panics"));
         latencies.sort_by(f64::total_cmp);
@@ -126,7 +127,8 @@ impl Bench {
         }
     }
 
-    /// Measures until so many keys are swept, or until the window is over, and says how many were.
+    /// Measures until this many keys are swept, or until the window is over, and returns how many
+    /// were.
     fn measure(&self, what: &str, keys: u64, notes: &mut Notes) -> u64 {
         let before = self.store.stats().swept;
         let swept = || self.store.stats().swept - before;
@@ -168,7 +170,8 @@ impl Bench {
     }
 }
 
-/// Prints what is there every ten seconds, and how much more disk than in the first minute it took.
+/// Prints the state every ten seconds, and how much more disk space the store takes than in the
+/// first minute.
 fn churn(length: Duration) {
     let place = place();
     let store = Store::builder().retention(CHURN_RETENTION).open(place.path().join("store"));

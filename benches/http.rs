@@ -1,7 +1,7 @@
-//! What the HTTP layer and the futures cost: replays beside the same service without the layer,
-//! and durable requests beside the bare store.
+//! What the HTTP layer and the futures cost: replays compared with the same service without the
+//! layer, and durable requests compared with the bare store.
 //!
-//! Server and clients are in one process on the same cores, so that all rows pay for both. Rounds go
+//! Server and clients are in one process on the same cores, so all rows pay for both. Rounds go
 //! through all rows, so that a slow spell of the machine hits each of them.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on can only stop")]
@@ -29,9 +29,9 @@ use support::{Notes, RESULT, Scale, fingerprint, float, key, place};
 const ROUNDS: u64 = 7;
 /// Connections, or callers of the store.
 const CALLERS: usize = 64;
-/// Requests of a row in a round, that all callers make between them.
+/// Requests per row in a round, shared by all callers.
 const REQUESTS: u64 = 20_000;
-/// Tasks of the one thread whose heartbeat is measured, and what each completes.
+/// Tasks on the one thread whose heartbeat is measured, and what each completes.
 const TASKS: u64 = 64;
 const COMPLETED: u64 = 200;
 
@@ -53,8 +53,8 @@ fn main() {
     for round in 0..scale.of(ROUNDS) {
         notes.add("plain", load(plain, requests, |_| request("key")));
         notes.add("reading", load(reading, requests, |_| request("key")));
-        // The first request of each key runs, and the others are replays: of what is in memory
-        // still, then of what the vault has.
+        // The first request of each key runs, and the others are replays: first of what is still in
+        // memory, then of what is in the vault.
         let recent = |caller| request(&format!("{round}-{caller}"));
         load(before, 10 * CALLERS as u64, recent);
         notes.add("recent", load(before, requests, recent));
@@ -139,7 +139,8 @@ fn request(key: &str) -> String {
     )
 }
 
-/// Requests a second that so many connections get answered, each one after the other.
+/// Requests per second that this many connections get answered, each connection sending one after
+/// the other.
 fn load(server: SocketAddr, requests: u64, of: impl Fn(usize) -> String + Sync) -> f64 {
     let taken = AtomicU64::new(0);
     let caller = |caller: usize| {
@@ -165,7 +166,7 @@ fn load(server: SocketAddr, requests: u64, of: impl Fn(usize) -> String + Sync) 
     float(requests) / began.elapsed().as_secs_f64()
 }
 
-/// Whether this is a response with the body that every one of them has.
+/// Whether this is a response with the body that every response has.
 fn is_whole(bytes: &[u8]) -> bool {
     let Some(head) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
     assert!(bytes.starts_with(b"HTTP/1.1 201"), "{}", String::from_utf8_lossy(bytes));
@@ -180,7 +181,7 @@ fn fresh(store: &Store) -> Permit {
     }
 }
 
-/// Operations a second of as many threads, which start and complete.
+/// Operations per second of this many threads, each of which starts and completes.
 fn bare(store: &Store, operations: u64) -> f64 {
     let (taken, began) = (AtomicU64::new(0), Instant::now());
     thread::scope(|scope| {
@@ -196,14 +197,14 @@ fn bare(store: &Store, operations: u64) -> f64 {
     float(operations) / began.elapsed().as_secs_f64()
 }
 
-/// The same as futures, on as many tasks.
+/// The same as futures, on this many tasks.
 fn futures(runtime: &Runtime, store: &Store, operations: u64) -> f64 {
     let began = Instant::now();
     runtime.block_on(complete_all(store, CALLERS as u64, operations / CALLERS as u64 + 1));
     float(operations) / began.elapsed().as_secs_f64()
 }
 
-/// Starts and completes so many operations in each of so many tasks.
+/// Starts and completes this many operations in each of this many tasks.
 async fn complete_all(store: &Store, tasks: u64, operations: u64) {
     let complete = |store: Store| async move {
         for _ in 0..operations {
@@ -217,8 +218,8 @@ async fn complete_all(store: &Store, tasks: u64, operations: u64) {
     }
 }
 
-/// How late the latest of the heartbeats of a thread was, one a millisecond, while all that the
-/// thread does is durable.
+/// How late a thread's most delayed heartbeat was, at one per millisecond, while the thread does
+/// nothing but durable calls.
 fn heartbeat(store: &Store, operations: u64) -> Duration {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     runtime.expect("a runtime starts").block_on(async {

@@ -1,12 +1,12 @@
-//! How many bytes of memory a live key takes, beyond redb's page cache and what the log may hold.
+//! How many bytes of memory a live key takes, beyond redb's page cache and the log's own limit.
 //!
-//! Each measurement is a process of its own that opens a store with a small page cache, all keys
-//! settled, and looks at its resident memory. From that we take away what an empty store needs.
-//! What is left is the live table with its spare room, whatever the allocator has kept of the
-//! memory that opening needed for a while, and the page cache (an empty store does not fill it),
-//! so it errs on the high side. The peak is what opening needed at most.
+//! Each measurement is a separate process that opens a store with a small page cache and all keys
+//! settled, and looks at its own resident memory. From that we subtract what an empty store needs.
+//! The rest is the live table with its spare room, the memory that opening needed temporarily and
+//! the allocator has kept, and the page cache (an empty store doesn't fill it), so the figure errs
+//! on the high side. The peak is the most that opening needed.
 //!
-//! Tables grow by doubling, so sizes stand on both sides of a step.
+//! Tables grow by doubling, so there are sizes on both sides of a step.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on can only stop")]
 
@@ -23,9 +23,9 @@ use idemstore::Store;
 use support::table::Target;
 use support::{Scale, a_day, fill, float, place};
 
-/// Tells a process that it is one measurement; its value is the store to open.
+/// Tells a process that it is one measurement; the value is the store to open.
 const OPEN: &str = "IDEMSTORE_BENCH_OPEN";
-/// So little that it hardly counts.
+/// So small that it hardly counts.
 const CACHE_BYTES: usize = 1024 * 1024;
 /// Sizes in thousandths of the large store. The default size has its last step near 940.
 const SIZES: [u64; 6] = [250, 870, 950, 1_000, 2_000, 4_000];
@@ -66,16 +66,16 @@ fn mebibytes(bytes: f64) -> String {
     format!("{:.1} MiB", bytes / 1_048_576.0)
 }
 
-/// What a process has found.
+/// What a measuring process has found.
 struct Memory {
     /// Bytes, with the store open.
     resident: f64,
-    /// The most bytes so far.
+    /// The peak, in bytes.
     peak: f64,
     opened: Duration,
 }
 
-/// Adds these keys to the store, and opens it in a process of its own.
+/// Adds these keys to the store, and opens it in a new process.
 fn measure(path: &Path, new: Range<u64>) -> Memory {
     let store = Store::open(path).expect("a store of ours opens");
     fill(&store, new, a_day);

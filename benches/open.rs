@@ -1,9 +1,9 @@
-//! What it costs to open a store after a kill and after a clean close, and to sweep what has
-//! expired, beside what bare redb needs for the same rows.
+//! What it costs to open a store after a kill and after a clean close, and to sweep expired
+//! records, compared with what bare redb needs for the same rows.
 //!
-//! The floor of opening is redb's own open with quick-repair and one look at each row, which is
-//! the least that could fill the live table. It does not check the file: the store does. The floor
-//! of sweeping is one commit that cuts off the same rows.
+//! The floor of opening is redb's own open with quick-repair and one look at each row, which is the
+//! least that could fill the live table. It doesn't check the file, and the store does. The floor
+//! of sweeping is one commit that deletes the same rows.
 //!
 //! Files are in the page cache: this measures the store, not the disk.
 
@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use support::table::Target;
 use support::{Notes, Scale, copy_file, copy_store, fill, place};
 
-/// The store's own table, as `docs/FORMAT.md` has it.
+/// The store's own table, as in `docs/FORMAT.md`.
 const RECORDS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("records");
 
 const VAULT: &str = "vault.redb";
@@ -36,7 +36,8 @@ const ROUNDS: u64 = 5;
 const EXPIRED: u64 = 100_000;
 const EXPIRED_AFTER: Duration = Duration::from_secs(60 * 60);
 const OTHERS_EXPIRE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-/// How far the clock is moved for a sweep: past the first, and well before the second.
+/// How far the clock is moved for a sweep: past the first expiries, and well before the second
+/// ones.
 const LATER: Duration = Duration::from_secs(6 * 60 * 60);
 
 fn main() {
@@ -53,7 +54,7 @@ fn main() {
 struct Bench {
     scale: Scale,
     expired: u64,
-    /// When the stores were filled; they have known no other time.
+    /// The time at which the stores were filled; they have never seen another.
     clock: ManualClock,
     /// A store that was closed, and a copy of its vault for the floor.
     closed: PathBuf,
@@ -85,13 +86,13 @@ impl Bench {
         bench
     }
 
-    /// Makes a store as a kill at a bad time leaves it, and says how many changes its log has that
+    /// Leaves a store as after a kill at a bad time, and returns how many changes its log has and
     /// its vault does not.
     fn kill(&self) -> usize {
         let open = self.place.path().join("open");
         copy_store(&self.closed, &open);
         let store = self.builder().open(&open).expect("it was closed");
-        // With nobody to settle it, the log holds all that it has room for.
+        // Nothing settles it, so the log holds all that it has room for.
         let (first, from) = (self.scale.of(1_000), self.scale.keys);
         fill(&store, from..from + first, |_| OTHERS_EXPIRE_AFTER);
         let room = self.scale.of(LOG_BYTES_DEFAULT * 9 / 10);
@@ -105,7 +106,7 @@ impl Bench {
         stats.unsettled_changes
     }
 
-    /// Nothing happens in the background, so that all that happens is measured.
+    /// No background work, so everything that happens is measured.
     fn builder(&self) -> Builder {
         Store::builder().background_thread(false).clock(ManualClock::new(self.clock.now()))
     }
@@ -151,7 +152,8 @@ impl Bench {
         timed(|| open_bare(&self.closed_bare)).1
     }
 
-    /// Slice after slice until nothing expired is left, and how long each of them took.
+    /// Sweeps slice after slice until nothing expired is left, and returns how long each slice
+    /// took.
     fn sweep(&self, store: &Store) -> Vec<Duration> {
         let (mut swept, mut slices) = (0, Vec::new());
         loop {
@@ -172,7 +174,7 @@ impl Bench {
             .configure_from_args();
         let mut group = criterion.benchmark_group("open/closed");
         group.sampling_mode(SamplingMode::Flat);
-        // As long as ten opens take, so that criterion does not warn of less.
+        // As long as ten opens take, so that criterion doesn't warn that it is too short.
         group.measurement_time(Duration::from_secs(15));
         group.bench_function("idemstore", |bencher| {
             bencher.iter_custom(|opens| (0..opens).map(|_| self.open_closed()).sum());
@@ -230,7 +232,7 @@ fn open_bare(path: &Path) -> Database {
     database
 }
 
-/// Cuts off everything that has expired by `now` in one commit.
+/// Deletes everything that has expired by `now` in one commit.
 fn cut_bare(database: &Database, now: u64) {
     let writing = database.begin_write().expect("redb works");
     {

@@ -1,4 +1,4 @@
-//! What the calls around the core cost, each beside what it is built on.
+//! What the calls around the core cost, each compared with what it is built on.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on can only stop")]
 
@@ -23,7 +23,7 @@ const BATCH: u64 = 1_000;
 const ACCOUNTS: TableDefinition<u64, u64> = TableDefinition::new("accounts");
 const ROWS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("rows");
 
-/// Numbers of the keys that are measured, far from those that the store was filled with.
+/// Numbers of the keys to measure, far from those that the store was filled with.
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1 << 40);
 
 fn main() {
@@ -43,7 +43,7 @@ fn main() {
 struct Bench {
     scale: Scale,
     store: Store,
-    /// A redb database beside it, with the same kinds of rows.
+    /// A redb database for comparison, with the same kinds of rows.
     bare: Database,
     place: TempDir,
 }
@@ -56,7 +56,7 @@ fn fresh(store: &Store) -> Permit {
     }
 }
 
-/// Microseconds that each of so many operations took.
+/// Microseconds that each of this many operations took.
 fn each(operations: u64, mut operation: impl FnMut()) -> f64 {
     let started = Instant::now();
     for _ in 0..operations {
@@ -83,7 +83,7 @@ impl Bench {
         let mut execution = fresh(store).start().expect("the store works");
         let checkpoint = || execution.checkpoint(RESULT).expect("the store works");
         notes.add("checkpoint", each(operations, checkpoint));
-        // What the log holds is not the transactions' to pay for.
+        // The transactions should not pay for what is left in the log.
         store.settle().expect("the store works");
         let complete_with = || {
             let completed = fresh(store).complete_with(|transaction| {
@@ -101,7 +101,7 @@ impl Bench {
         notes.add("bare", each(operations, bare));
     }
 
-    /// What `complete_with` does, without a store: as safe a commit, of a row of each kind.
+    /// What `complete_with` does, without a store: an equally safe commit, of one row of each kind.
     fn commit(&self, serial: u64) -> Result<(), redb::Error> {
         let mut transaction = self.bare.begin_write()?;
         transaction.set_two_phase_commit(true);
@@ -161,7 +161,7 @@ impl Bench {
         notes.add("list", keys / started.elapsed().as_secs_f64());
     }
 
-    /// Copies the store under a caller that writes, and notes how long that one was held up.
+    /// Copies the store while a caller writes, and records how long that caller was held up.
     fn backup(&self, notes: &mut Notes, round: u64) {
         let done = AtomicBool::new(false);
         let longest = thread::scope(|scope| {

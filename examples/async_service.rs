@@ -1,4 +1,4 @@
-//! An async service: two requests of one key at once are one charge.
+//! An async service: two concurrent requests with one key make one charge.
 //!
 //! `cargo run --example async_service`
 

@@ -1,4 +1,4 @@
-//! Data of the program in the same transaction as the result: exactly once.
+//! The program's own data in the same transaction as the result: exactly once.
 //!
 //! `cargo run --features transaction --example business_data`
 

@@ -42,7 +42,7 @@ async fn main() -> Result<()> {
     });
     served?;
     asked?;
-    // A handler outlives a client that leaves. None is left here.
+    // A handler outlives a client that leaves. None is left at this point.
     assert_eq!(layer.drain(Duration::from_secs(5)).await, 0);
     tokio::task::spawn_blocking(move || store.close()).await??;
     assert_eq!(orders.load(Ordering::Relaxed), 1, "one order was taken");
@@ -63,7 +63,7 @@ async fn client(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Sends a request over a connection of its own, and returns the response as text.
+/// Sends a request over a new connection, and returns the response as text.
 async fn send(address: SocketAddr, what: &str, key: &str, body: &str) -> Result<String> {
     let mut connection = TcpStream::connect(address).await?;
     let length = body.len();

@@ -1,5 +1,5 @@
-//! A consumer of a queue that hands out messages more than once: one fsync to start a batch, and one to
-//! complete it.
+//! A consumer of a queue that delivers messages more than once: one fsync to start a batch, and one
+//! to complete it.
 //!
 //! `cargo run --example queue_consumer`
 
@@ -15,7 +15,8 @@ fn main() -> Result<()> {
 
     let batch = [message("1")?, message("2")?, message("3")?];
     println!("acknowledged: {:?}", consume(&store, &mut mailer, &batch));
-    // The acknowledgement of message 2 was lost, and message 3 had none. Then all of them are lost.
+    // The acknowledgement of message 2 was lost, and message 3 got none. From here on all of them
+    // are lost.
     let batch = [message("2")?, message("3")?, message("4")?];
     for _ in 0..2 {
         let acknowledged = consume(&store, &mut mailer, &batch);
@@ -28,7 +29,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Sends a mail for each message. Returns which may be acknowledged: the queue hands out all others again.
+/// Sends a mail for each message. Returns the messages to acknowledge: the queue delivers all
+/// others again.
 fn consume<'m>(store: &Store, mailer: &mut Mailer, batch: &[(&'m str, Key)]) -> Vec<&'m str> {
     let (mut acknowledged, mut permits, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
     let requests = batch.iter().map(|(_, key)| (key, Fingerprint::NONE));
@@ -44,13 +46,14 @@ fn consume<'m>(store: &Store, mailer: &mut Mailer, batch: &[(&'m str, Key)]) -> 
                     acknowledged.push(*id);
                 }
             }
-            // One message that can't be answered holds up no other.
+            // A message that can't be answered doesn't hold up the others.
             Ok(Begin::InFlight(_) | Begin::Mismatch) | Err(_) => {}
         }
     }
     let (mut ids, mut runs) = (Vec::new(), Vec::new());
     for (id, run) in fresh.into_iter().zip(store.start_many(permits)) {
-        // Without an answer the mail may have left: dropping `run` leaves the key interrupted.
+        // Without an answer, the mail may have been sent: dropping `run` leaves the key
+        // interrupted.
         if let Ok(run) = run
             && mailer.send(run.downstream_key("mail")).is_ok()
         {
@@ -63,7 +66,7 @@ fn consume<'m>(store: &Store, mailer: &mut Mailer, batch: &[(&'m str, Key)]) -> 
     acknowledged
 }
 
-/// Nobody is left who sends this mail. Only the mailer knows whether it has left.
+/// The process that was sending this mail is gone. Only the mailer knows whether it was sent.
 fn find_out(interrupted: Interrupted, mailer: &Mailer) -> Result<bool> {
     let was_sent = mailer.sent.contains(&interrupted.downstream_key("mail"));
     if was_sent {
@@ -74,7 +77,7 @@ fn find_out(interrupted: Interrupted, mailer: &Mailer) -> Result<bool> {
     Ok(was_sent)
 }
 
-/// Stands for a service that sends mails. Its third answer is lost.
+/// Stands for a mail service. Its third answer is lost.
 struct Mailer {
     sent: Vec<String>,
 }

@@ -30,13 +30,13 @@ fn charge(store: &Store, order_id: &str, body: &str) -> Result<String> {
         begin = in_flight.wait(Duration::from_secs(2))?;
     }
     let receipt = match begin {
-        // Nobody has used this key. What may refuse the order comes before `start`: a permit that
-        // is dropped leaves no trace.
+        // The key is unused. Check the order before `start`: a permit that is dropped leaves no
+        // trace.
         Begin::Fresh(permit) => {
             let execution = permit.start()?;
             execution.complete(provider::charge(order_id))?
         }
-        // It is done: the same answer again, and no second charge.
+        // It has been paid: return the same answer, without a second charge.
         Begin::Replay(receipt) => receipt,
         Begin::NotKept(_) => {
             return Ok("409 done before, and its receipt was too long to keep".into());
@@ -44,8 +44,8 @@ fn charge(store: &Store, order_id: &str, body: &str) -> Result<String> {
         Begin::InFlight(_) => return Ok("409 the order is being processed, try again".into()),
         // The key belongs to an order with another body.
         Begin::Mismatch => return Ok("422 this key was used for another order".into()),
-        // It was started, and the process died: only the provider knows whether it has charged.
-        // To give up instead of trying again, call `abandon`: the key is free then.
+        // It was started, and the process died: only the provider knows whether it has charged. To
+        // give up instead of trying again, call `abandon`: the key is then free.
         Begin::Interrupted(interrupted) => match provider::find(order_id) {
             Some(receipt) => interrupted.resolve(receipt)?,
             None => interrupted.retry()?.complete(provider::charge(order_id))?,
@@ -54,7 +54,7 @@ fn charge(store: &Store, order_id: &str, body: &str) -> Result<String> {
     Ok(format!("200 {}", String::from_utf8_lossy(receipt.result())))
 }
 
-/// Stands for the service that takes the money.
+/// Stands for your payment provider.
 mod provider {
     pub(crate) fn charge(order_id: &str) -> String {
         println!("                     (charging for {order_id})");

@@ -1,4 +1,4 @@
-//! An effect that may be repeated: one fsync for each operation, and a crash leaves no doubt.
+//! An effect that may be repeated: one fsync per operation, and a crash leaves no doubt.
 //!
 //! `cargo run --example repeatable`
 
@@ -30,18 +30,18 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Prints a report. A second copy would do no harm, so there is no `start`: a process that dies before
-/// `complete` has returned leaves the key free, and the next caller prints the report again.
+/// Prints a report. A second copy would do no harm, so there's no `start`: if a process dies before
+/// `complete` has returned, the key stays free, and the next caller prints the report again.
 fn print(store: &Store, printer: &mut Printer, report: &str, text: &str) -> Result<String> {
     let key = Key::scoped("reports", report)?;
     let sheets = match store.begin(&key, Fingerprint::of(text))? {
-        // An error of the printer drops the permit, which frees the key.
+        // If the printer fails, the permit is dropped, which frees the key.
         Begin::Fresh(permit) => permit.complete(printer.print(report, text)?)?,
         Begin::Replay(sheets) => sheets,
         Begin::InFlight(_) => return Err("it is being printed: ask again".into()),
         Begin::Mismatch => return Err("this key was used for another text".into()),
         Begin::NotKept(_) => return Err("printed before, and the result was too long".into()),
-        // Only what was started can be interrupted, and nothing is started here.
+        // Only a started operation can be interrupted, and nothing is started here.
         Begin::Interrupted(_) => return Err("this key was started by another program".into()),
     };
     Ok(String::from_utf8(sheets.result().to_vec())?)

@@ -1,4 +1,4 @@
-//! An operation of several steps, which continues where it was cut off.
+//! An operation of several steps, which resumes where it was cut off.
 //!
 //! `cargo run --example saga`
 
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Books a trip, or does what is left of it.
+/// Books a trip, or does the rest of a trip that was cut off.
 fn book(store: &Store, systems: &mut Systems, trip: &str) -> Result<String> {
     let key = Key::scoped("trips", trip)?;
     let mut run = match store.begin(&key, Fingerprint::NONE)? {
@@ -50,8 +50,9 @@ fn book(store: &Store, systems: &mut Systems, trip: &str) -> Result<String> {
         None => 0,
     };
     for (number, step) in (1..).zip(STEPS).skip(done) {
-        // The step that no checkpoint covers is asked for again. Its system knows it by this key, which
-        // is the same in each attempt. An error drops the execution, and leaves the trip interrupted.
+        // Send the step that no checkpoint covers again. Its system recognises it by this key,
+        // which is the same in each attempt. An error drops the execution, and leaves the trip
+        // interrupted.
         systems.ask(step, run.downstream_key(step))?;
         run.checkpoint(number.to_string())?;
     }
@@ -59,7 +60,7 @@ fn book(store: &Store, systems: &mut Systems, trip: &str) -> Result<String> {
     Ok(String::from_utf8(booked.result().to_vec())?)
 }
 
-/// Stands for systems that do a step once for each key.
+/// Stands for systems that do a step once per key.
 #[derive(Default)]
 struct Systems {
     done: Vec<(&'static str, String)>,

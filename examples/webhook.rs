@@ -1,4 +1,4 @@
-//! A payment whose outcome a webhook brings: after a restart, and twice.
+//! A payment whose outcome arrives by webhook: after a restart, and twice.
 //!
 //! `cargo run --example webhook`
 
@@ -38,7 +38,7 @@ fn post_order(store: &Store, provider: &mut Provider, order: &str) -> Result<Str
             provider.ask_for(order);
             "202 in progress".into()
         }
-        // After a restart it is interrupted. The webhook finishes it then too.
+        // After a restart the key is interrupted, and the webhook still finishes it.
         Begin::InFlight(_) | Begin::Interrupted(_) => "202 in progress".into(),
         Begin::Replay(outcome) => format!("200 {}", String::from_utf8_lossy(outcome.result())),
         Begin::Mismatch => "422 this key was used for another order".into(),
@@ -46,19 +46,19 @@ fn post_order(store: &Store, provider: &mut Provider, order: &str) -> Result<Str
     })
 }
 
-/// What a handler of the provider's events does, once their signature is verified.
+/// What a handler for the provider's events does, once their signature is verified.
 fn webhook(store: &Store, order: &str, outcome: &str) -> Result<&'static str> {
     match store.complete(&Key::scoped("orders", order)?, outcome) {
         Ok(_) => Ok("200 stored"),
-        // It came before, or too late. To send it once more would not help.
+        // The event is a duplicate, or too late. Sending it again wouldn't help.
         Err(FinishError::NotExecuting) => Ok("200 nothing to do"),
-        // Another caller holds the key for a moment. The provider is to send the event again.
+        // Another caller holds the key for a moment. The provider should send the event again.
         Err(FinishError::Held) => Ok("503 try again"),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Stands for the provider of payments.
+/// Stands for your payment provider.
 struct Provider {
     asked_for: Vec<String>,
 }

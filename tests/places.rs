@@ -1,10 +1,11 @@
-//! Places on a real file system that are no place for a store, and other processes that want the
-//! same one.
+//! Places on a real file system that can't hold a store, and several processes that compete for one
+//! store.
 //!
-//! What a test cannot have here (a file system of its own, a device) it says, and ends.
+//! If a test needs something that isn't available here (a separate file system, a device), it says
+//! so and ends.
 //!
-//! These tests start processes, and a process that is about to be has a copy of every lock of its
-//! parent for a moment. So they run one after the other, in a binary of their own.
+//! These tests start processes, and between fork and exec a child briefly holds a copy of every
+//! lock of its parent. So they run one after the other, in a separate binary.
 
 #![cfg(unix)]
 #![expect(
@@ -29,7 +30,7 @@ use std::time::Duration;
 use idemstore::{Begin, Bound, CompleteError, Error, Fingerprint, Key, OpenError, Permit, Store};
 
 const FILES: [&str; 3] = ["vault.redb", "log-0", "log-1"];
-/// What this binary is to do when a test has started it again, and with which directory.
+/// What this binary should do when a test has started it again, and with which directory.
 const ROLE: &str = "IDEMSTORE_TEST_ROLE";
 const PLACE: &str = "IDEMSTORE_TEST_PLACE";
 
@@ -43,7 +44,7 @@ fn directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("there is room for a directory")
 }
 
-/// The right to go on alone.
+/// The right to continue alone.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -71,7 +72,7 @@ fn is_stored(store: &Store, name: &str, result: &[u8]) -> bool {
     replayed(begin(store, name)).expect("begin answers") == result
 }
 
-/// This binary, started again. A script of the shell may go before it.
+/// This binary, started again, optionally by a shell script.
 fn another_process(role: &str, place: &Path, wrapper: &[&str], script: &str) -> Command {
     let mut words: Vec<OsString> = wrapper.iter().map(Into::into).collect();
     if !script.is_empty() {
@@ -85,7 +86,7 @@ fn another_process(role: &str, place: &Path, wrapper: &[&str], script: &str) -> 
     command
 }
 
-/// What another process has said, up to its end.
+/// Everything that another process has printed, up to its end.
 fn said_by(mut command: Command) -> Vec<String> {
     let output = command.stdin(Stdio::null()).output().expect("it starts");
     let stdout = String::from_utf8_lossy(&output.stdout);
@@ -93,7 +94,7 @@ fn said_by(mut command: Command) -> Vec<String> {
     stdout.lines().filter_map(|line| line.strip_prefix("said: ")).map(str::to_owned).collect()
 }
 
-/// Past the harness, which would keep it to itself.
+/// Bypasses the harness, which would hide it.
 fn say(what: &str) {
     let mut stdout = std::io::stdout();
     // The harness may have begun a line.
@@ -107,7 +108,7 @@ fn works(words: &[&str]) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// The kind of an error, without what it tells of it.
+/// The kind of an error, without its details.
 fn kind(error: &impl std::fmt::Debug) -> String {
     let shown = format!("{error:?}");
     shown.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
@@ -182,7 +183,7 @@ fn a_store_is_open_in_one_process_by_whatever_name_until_that_is_killed() {
     fs::hard_link(path.join(FILES[0]), part.join(FILES[0])).expect("links work here");
     let names = [&path, &link, &copy, &part, &link.join("..").join("store")];
     for name in names {
-        // What lacks files of a store is refused for that, locked or not.
+        // A directory that lacks files of a store is refused for that, locked or not.
         let expected = if *name == part { "Corrupt" } else { "Locked" };
         let error = format!("{:?}", open(name).expect_err("it is open elsewhere"));
         assert!(error.starts_with(expected), "{}: {error}", name.display());
@@ -199,7 +200,8 @@ fn a_store_is_open_in_one_process_by_whatever_name_until_that_is_killed() {
     assert_eq!(said_by(another_process("open", &link, &[], "")), ["opened"]);
 }
 
-/// What stands where a file or a directory should, and how it is made; `false` if it cannot be.
+/// What is put where a file or a directory should be, and how to create it; `false` if that's
+/// impossible.
 type OddThing = (&'static str, fn(&Path) -> bool);
 
 fn odd_things() -> Vec<OddThing> {
@@ -224,7 +226,7 @@ fn odd_things() -> Vec<OddThing> {
     ]
 }
 
-/// What stands at a path, and of a link what it leads to.
+/// What is at a path, and for a link, what it leads to.
 fn look(path: &Path) -> (fs::FileType, Option<PathBuf>, Option<Vec<u8>>) {
     let file_type = fs::symlink_metadata(path).expect("it is there").file_type();
     let target = fs::read_link(path).ok();
@@ -251,7 +253,7 @@ fn what_stands_in_place_of_a_file_is_refused_and_left_alone() {
             let is_typed = matches!(error, OpenError::NotAStore { .. } | OpenError::Io { .. });
             assert!(is_typed, "{what} as {name}: {error:?}");
             assert_eq!(look(&path), before, "{what} as {name}");
-            // With the file back in its place it is the store that it was.
+            // With the file back in its place it is the same store as before.
             fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).expect("it is ours");
             fs::rename(directory.path().join("elsewhere"), &path).expect("it is ours");
             open(directory.path()).expect("the store opens");
@@ -317,7 +319,7 @@ fn a_store_is_made_where_its_name_can_be_made_durable_and_nowhere_else() {
     let directory = directory();
     let in_here = |name: &str| directory.path().join(name);
     let set_mode = |mode| fs::set_permissions(directory.path(), Permissions::from_mode(mode));
-    // Root may list everything, unless it gives that up.
+    // Root may list everything, unless it gives up that right.
     let gives_up = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
     let wrapper = if works(&[&gives_up[..], &["true"]].concat()) { &gives_up[..] } else { &[] };
     let opened = |name: &str| said_by(another_process("open", &in_here(name), wrapper, ""));
@@ -326,7 +328,7 @@ fn a_store_is_made_where_its_name_can_be_made_durable_and_nowhere_else() {
         assert_eq!(opened(path), ["opened"]);
     }
 
-    // Names can be made and used, but nobody can list them, or sync them.
+    // Names can be created and used, but the directory can't be listed or synced.
     set_mode(0o311).expect("it is ours");
     let shown = directory.path().display().to_string();
     if works(&[wrapper, &["ls", &shown]].concat()) {
@@ -358,7 +360,7 @@ fn a_path_that_cannot_be_is_refused() {
         let error = open(Path::new(path)).expect_err("nothing can be made there");
         assert!(!matches!(error, OpenError::Locked | OpenError::Corrupt { .. }), "{error:?}");
     }
-    // Bytes that are no text are a name like any other.
+    // Bytes that aren't text are a name like any other.
     let name = OsString::from_vec(b"\xFF\xFE \n store".to_vec());
     open(&directory.path().join(name)).expect("the store opens");
 }
@@ -376,7 +378,7 @@ fn store_one(store: &Store, name: &str) -> Result<(), Error> {
     }
 }
 
-/// Stores results until that fails, and says how many it has stored.
+/// Stores results until that fails, and returns how many it has stored.
 fn fill(place: &Path) -> usize {
     let store = match open(place) {
         Ok(store) => store,
@@ -389,11 +391,12 @@ fn fill(place: &Path) -> usize {
     let (number, error) = (0..)
         .find_map(|number| Some((number, first_error(&number)?)))
         .expect("no disk is that large");
-    // The store refuses to start what it could not finish; a file that may not grow, it learns of late.
+    // The store refuses to start what it couldn't finish, but it notices only late that a file may
+    // not grow.
     let is_full = matches!(error, Error::Overloaded { bound: Bound::Disk { .. } });
     let is_typed = is_full || matches!(error, Error::OutcomeUnknown(_) | Error::Poisoned(_));
     assert!(is_typed, "{error:?}");
-    // Nothing is made up for what cannot be read now.
+    // No answer is invented for a record that can't be read now.
     for name in (0..number).map(name_of) {
         match replayed(begin(&store, &name)) {
             Err(Error::Storage(_) | Error::Poisoned(_)) => {}
@@ -403,7 +406,7 @@ fn fill(place: &Path) -> usize {
     number
 }
 
-/// Everything that was stored is there, and the store goes on.
+/// Everything that was stored is there, and the store still works.
 fn check_stored(store: &Store, stored: usize) {
     for number in 0..stored {
         assert!(is_stored(store, &name_of(number), &[7; 3_000]));
@@ -412,11 +415,11 @@ fn check_stored(store: &Store, stored: usize) {
     permit.complete("room").expect("it completes");
 }
 
-/// Fills the file system that the directory is on, and goes on once there is room.
+/// Fills the file system that the directory is on, and continues once there is room.
 fn fill_and_free(place: &Path) {
     let (filler, store) = (place.join("filler"), place.join("store"));
     let stored = fill(&store);
-    // There is no room still: the store opens, or says that it cannot.
+    // There is still no room: the store either opens, or reports that it can't.
     match open(&store) {
         Ok(store) => {
             assert!((0..stored).all(|number| is_stored(&store, &name_of(number), &[7; 3_000])));
@@ -439,7 +442,7 @@ fn number_stored(said: &[String]) -> usize {
 #[test]
 fn a_file_that_may_not_grow_further_costs_nothing_that_was_stored() {
     let _alone = alone();
-    // The limit is that of the other process: this one has none, and finds what was stored.
+    // The limit applies to the other process only: this one has none, and finds what was stored.
     let mut stored = Vec::new();
     for blocks in [64, 300, 700, 1_100] {
         let directory = directory();
@@ -452,7 +455,7 @@ fn a_file_that_may_not_grow_further_costs_nothing_that_was_stored() {
     assert!(stored[0] == 0 && 50 < stored[3], "{stored:?}");
 }
 
-/// Whether this user may have a file system of its own here.
+/// Whether this user can mount a file system here.
 fn has_own_mounts() -> bool {
     let has = works(&["unshare", "-rm", "true"]);
     if !has {

@@ -1,4 +1,4 @@
-//! The store's own directory, with a count of what each file was asked for.
+//! The store's own directory, which counts the writes and syncs of each file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,10 +21,11 @@ pub(crate) struct Count {
     heads: AtomicU64,
 }
 
-/// Where a segment of the log has its frames: a write before that says how long it is.
+/// The offset at which a segment of the log starts its frames: a write before that records its
+/// length.
 const HEAD_LEN: u64 = 4096;
 
-/// Syncs and bytes written, and writes to the head of a file.
+/// Syncs, bytes written, and writes to the header of a file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Written {
     pub(crate) syncs: u64,
@@ -39,7 +40,7 @@ impl Count {
     }
 }
 
-/// What was written to the files whose names start like this.
+/// The totals of the files whose names start with this prefix.
 pub(crate) fn written(counts: &Counts, prefix: &str) -> Written {
     let mut sum = Written::default();
     for (_, count) in counts.lock().iter().filter(|(name, _)| name.starts_with(prefix)) {

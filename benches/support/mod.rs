@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use table::Table;
 
-/// The result that every operation has: the size that all comparisons are made with.
+/// The result of every operation: the size that all comparisons are made with.
 pub(crate) const RESULT: [u8; 200] = [0x5A; 200];
 
 /// Callers that fill a store at the same time. They share fsyncs, so more of them fill it faster.
@@ -31,14 +31,14 @@ const SMOKE_KEYS: u64 = 2_000;
 pub(crate) struct Scale {
     /// Live keys of the large store.
     pub(crate) keys: u64,
-    /// Whether this is only a trial that the bench works, as `cargo test --benches` makes it.
+    /// Whether this only checks that the bench works, as `cargo test --benches` does.
     pub(crate) smoke: bool,
 }
 
 impl Scale {
-    /// As the command line and `IDEMSTORE_BENCH_KEYS` say.
+    /// Reads the command line and `IDEMSTORE_BENCH_KEYS`.
     pub(crate) fn from_env() -> Self {
-        // This is how criterion tells the two kinds of run apart, and all benches must agree.
+        // Criterion tells the two kinds of run apart like this, and all benches must agree.
         let given = |flag: &str| std::env::args().any(|argument| argument == flag);
         let smoke = given("--test") || given("--list") || !given("--bench");
         let keys = std::env::var("IDEMSTORE_BENCH_KEYS").map_or(FULL_SIZE, |keys| {
@@ -47,35 +47,35 @@ impl Scale {
         Self { keys: if smoke { keys.min(SMOKE_KEYS) } else { keys.max(SMOKE_KEYS) }, smoke }
     }
 
-    /// Live keys of the small store, whose speed the large one is to keep.
+    /// Live keys of the small store. The large one should be as fast.
     pub(crate) fn few_keys(self) -> u64 {
         self.keys / 100
     }
 
-    /// Some number of operations or rounds, or one hundredth of it (at least one) in a smoke run.
+    /// A number of operations or rounds, or one hundredth of it (at least one) in a smoke run.
     pub(crate) fn of(self, count: u64) -> u64 {
         if self.smoke { (count / 100).max(1) } else { count }
     }
 
-    /// An empty table, see [`Table::new`]. Targets are for the full size: what is smaller fits
-    /// caches that the full size does not, and divides fixed costs among fewer keys.
+    /// An empty table, see [`Table::new`]. Targets are for the full size: a smaller store fits into
+    /// caches that the full size doesn't, and divides fixed costs among fewer keys.
     pub(crate) fn table(self, title: &str, columns: [&str; 3]) -> Table {
         Table::new(title, columns, FULL_SIZE <= self.keys)
     }
 }
 
-/// A count to do sums with.
+/// A count as a float.
 #[expect(clippy::cast_precision_loss, reason = "nothing here is counted beyond 53 bits")]
 pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// A directory below the build's own, which is on a real disk where `/tmp` may be memory.
+/// A directory below the build's own, which is on a real disk even where `/tmp` is memory.
 pub(crate) fn place() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the build directory can be written")
 }
 
-/// The key of this number, in the form that most clients use: a UUID.
+/// The key with this number, in the form that most clients use: a UUID.
 pub(crate) fn key(number: u64) -> Key {
     let (high, low) = (scatter(number), scatter(!number));
     let groups = [high >> 32, high >> 16 & 0xFFFF, high & 0xFFFF, low >> 48];
@@ -90,8 +90,7 @@ pub(crate) fn fingerprint() -> Fingerprint {
     Fingerprint::of("POST /charges")
 }
 
-/// A number that looks random and is another one for each `number` (the finalizer of
-/// `SplitMix64`).
+/// A number that looks random and differs for each `number` (the finalizer of `SplitMix64`).
 pub(crate) fn scatter(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -99,12 +98,12 @@ pub(crate) fn scatter(number: u64) -> u64 {
     mixed ^ mixed >> 31
 }
 
-/// The same numbers each time, below `end`, each as likely as any other.
+/// The same uniformly distributed numbers each time, below `end`.
 pub(crate) fn random_numbers(end: u64) -> impl Iterator<Item = u64> {
     (0..).map(move |draw| scatter(draw) % end)
 }
 
-/// Completes the operations of these keys, with the retention that `retention` says for each.
+/// Completes the operations of these keys, each with the retention that `retention` returns for it.
 pub(crate) fn fill(store: &Store, numbers: Range<u64>, retention: impl Fn(u64) -> Duration + Sync) {
     let (request, next) = (fingerprint(), AtomicU64::new(numbers.start));
     thread::scope(|scope| {
@@ -130,7 +129,7 @@ pub(crate) fn a_day(_: u64) -> Duration {
     Duration::from_secs(24 * 60 * 60)
 }
 
-/// Copies a store's files, open or not: what is in the copy is what a kill would have left.
+/// Copies a store's files, open or not: the copy has what a kill would have left.
 pub(crate) fn copy_store(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("the build directory can be written");
     for name in ["log-0", "log-1", "vault.redb"] {
@@ -146,13 +145,13 @@ pub(crate) fn copy_file(from: &Path, to: &Path) {
     copied.expect("the copy can be synced");
 }
 
-/// What was measured, each in several rounds between those of what it is compared with, so that
-/// a slow spell of the machine hits both.
+/// Measurements, each taken in several rounds interleaved with what it is compared with, so that a
+/// slow spell of the machine hits both.
 #[derive(Default)]
 pub(crate) struct Notes(BTreeMap<String, Vec<f64>>);
 
 impl Notes {
-    /// Notes what one round has measured.
+    /// Records one round's measurement.
     pub(crate) fn add(&mut self, what: impl Into<String>, value: f64) {
         self.0.entry(what.into()).or_default().push(value);
     }
@@ -162,7 +161,7 @@ impl Notes {
         median(self.rounds(what).to_vec())
     }
 
-    /// The median of the ratios of each round, which drift does not reach.
+    /// The median of the ratios within each round, which drift doesn't affect.
     pub(crate) fn ratio(&self, what: &str, to: &str) -> f64 {
         let rounds = self.rounds(what).iter().zip(self.rounds(to));
         median(rounds.map(|(what, to)| what / to).collect())

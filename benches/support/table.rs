@@ -1,9 +1,9 @@
-//! The table that a bench ends with.
+//! The table that a bench prints at its end.
 
 /// What a measurement should be.
 #[derive(Clone, Copy)]
 pub(crate) enum Target {
-    /// It is there to be looked at.
+    /// For information only.
     None,
     AtLeast(f64),
     AtMost(f64),
@@ -27,14 +27,14 @@ impl Target {
 /// Rows of text below a headline.
 pub(crate) struct Table {
     rows: Vec<[String; COLUMNS]>,
-    /// Whether values are held against their targets.
+    /// Whether values are compared with their targets.
     judging: bool,
 }
 
 const COLUMNS: usize = 5;
 
 impl Table {
-    /// `columns` says what is measured, what it is compared with, and what the last number is.
+    /// `columns` names the measurement, what it is compared with, and the last number.
     pub(crate) fn new(title: &str, columns: [&str; 3], judging: bool) -> Self {
         let [measured, floor, ratio] = columns.map(str::to_owned);
         let target = if judging { "target" } else { "(not the full size)" }.to_owned();

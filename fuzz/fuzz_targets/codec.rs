@@ -8,9 +8,9 @@ mod largest;
 use idemstore::inside;
 use libfuzzer_sys::fuzz_target;
 
-/// Rows and changes borrow. What is made of one record has some kilobytes.
+/// Rows and changes borrow. What a choice makes from one record takes a few kilobytes.
 const RECORDS_MAX: usize = 8 * 1024;
-/// serde makes room for up to 1 MiB of elements before it reads the first.
+/// serde reserves room for up to 1 MiB of elements before it reads the first.
 const TYPED_MAX: usize = 1024 * 1024 + 8 * 1024;
 
 fn bounded(bytes: &[u8], max: usize, run: fn(&[u8])) {

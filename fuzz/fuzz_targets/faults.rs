@@ -1,5 +1,5 @@
-//! Any bytes are a program whose disk fails on the way: each answer is the one of the model or says
-//! that the disk has failed, and each key is in the end what it was last said to be.
+//! Any bytes are a program whose disk fails on the way: each answer is the model's or says that the
+//! disk has failed, and each key ends up as it was last reported.
 
 #![no_main]
 

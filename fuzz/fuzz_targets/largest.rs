@@ -1,9 +1,9 @@
-//! The largest piece of memory that is asked for at one time.
+//! The largest allocation.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The largest piece of memory that was asked for.
+/// The largest allocation so far.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
 
 struct Watched;
@@ -12,7 +12,7 @@ fn note(bytes: usize) {
     LARGEST.fetch_max(bytes, Ordering::Relaxed);
 }
 
-// SAFETY: everything is handed on to the system's allocator as it is.
+// SAFETY: every call is passed on unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
@@ -41,7 +41,7 @@ unsafe impl GlobalAlloc for Watched {
 #[global_allocator]
 static ALLOCATOR: Watched = Watched;
 
-/// Runs this, and says how large that was.
+/// Runs this, and returns the size of its largest allocation.
 pub fn largest(run: impl FnOnce()) -> usize {
     LARGEST.store(0, Ordering::Relaxed);
     run();

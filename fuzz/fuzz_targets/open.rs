@@ -1,5 +1,5 @@
-//! Any bytes are a store whose files are damaged or forged: it says so, or answers as before. It
-//! never panics, never goes on for ever, and never asks for memory that the files do not justify.
+//! Any bytes are a store whose files are damaged or forged: it reports that, or answers as before.
+//! It never panics, never loops forever, and never asks for memory that the files don't justify.
 
 #![no_main]
 
@@ -13,11 +13,11 @@ use std::panic;
 use libfuzzer_sys::fuzz_target;
 use support::damage;
 
-/// redb's page cache has a part of this, and the files of a store are shorter.
+/// redb's page cache gets a part of this, and the files of a store are shorter.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The fuzzer ends at each panic, and the store keeps those of redb to itself: they are no finding
-/// unless they reach the caller.
+/// The fuzzer stops at each panic, but the store catches redb's panics: they are no finding unless
+/// they reach the caller.
 fn let_redb_panic() {
     let end = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {

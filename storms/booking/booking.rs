@@ -31,7 +31,7 @@ impl Step {
     /// In the order in which they must happen.
     pub(crate) const ALL: [Self; 3] = [Self::Reserve, Self::Charge, Self::Send];
 
-    /// Stands in checkpoints and in the journal, so it must stay what it is.
+    /// Is written to checkpoints and to the journal, so it must not change.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Reserve => "reserve",
@@ -40,7 +40,7 @@ impl Step {
         }
     }
 
-    /// How many steps a checkpoint covers. It is the name of the last step that is done.
+    /// How many steps a checkpoint covers. A checkpoint is the name of the last completed step.
     fn covered_by(checkpoint: Option<&[u8]>) -> Result<usize, Stop> {
         let Some(checkpoint) = checkpoint else { return Ok(0) };
         let last = Self::ALL.iter().position(|step| step.name().as_bytes() == checkpoint);
@@ -48,12 +48,12 @@ impl Step {
     }
 }
 
-/// Why an attempt has ended early.
+/// Why an attempt ended early.
 #[derive(Debug)]
 enum Stop {
     /// A step may have happened or not.
     NoAnswer,
-    /// The store or the journal has failed: nothing more can be done in this process.
+    /// The store or the journal has failed: this process can do nothing more.
     Broken(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -69,7 +69,7 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// The one who makes the bookings.
+/// Makes the bookings.
 struct Agency {
     store: Store,
     provider: Provider,
@@ -77,7 +77,7 @@ struct Agency {
 }
 
 impl Agency {
-    /// Makes a booking, or finds it made, in as many attempts as it takes.
+    /// Makes a booking, or finds it already made, in as many attempts as it takes.
     fn book(&self, booking: u32) -> Result<()> {
         let (key, request) = (key(booking)?, fingerprint(booking));
         let attempt = |execution: &mut Execution| self.attempt(booking, execution);
@@ -88,7 +88,7 @@ impl Agency {
             };
             match outcome {
                 Outcome::Done(_) | Outcome::Replay(_) => return Ok(()),
-                // The next round finds it interrupted, and goes on from its last checkpoint.
+                // The next round finds it interrupted, and resumes from its last checkpoint.
                 Outcome::Unknown(Stop::NoAnswer) => {}
                 Outcome::Unknown(Stop::Broken(error)) => return Err(error),
                 other => return Err(format!("a booking has ended as {other:?}").into()),
@@ -97,7 +97,7 @@ impl Agency {
     }
 
     /// An attempt that ends early leaves the booking interrupted: some of its steps have happened,
-    /// so `DidNotHappen` would be wrong of it as a whole.
+    /// so `DidNotHappen` would be wrong for the booking as a whole.
     fn attempt(&self, booking: u32, execution: &mut Execution) -> Effect<String, Stop> {
         match self.go_on(booking, execution) {
             Ok(()) => Effect::Done(ticket(booking)),
@@ -105,11 +105,11 @@ impl Agency {
         }
     }
 
-    /// Does all steps that are not done yet.
+    /// Does all steps that aren't done yet.
     fn go_on(&self, booking: u32, execution: &mut Execution) -> Result<(), Stop> {
         let mut covered = Step::covered_by(execution.last_checkpoint())?;
-        // The attempt before this one may have done the first step that no checkpoint covers. It
-        // has not come to any later one.
+        // The previous attempt may have done the first step that no checkpoint covers. It didn't
+        // reach any later one.
         let mut in_doubt = 1 < execution.attempt();
         if self.sabotage {
             (covered, in_doubt) = (0, false);
@@ -127,7 +127,7 @@ impl Agency {
         Ok(())
     }
 
-    /// A step that was refused did not happen, so it is safe to ask for it again at once.
+    /// A refused step did not happen, so it is safe to ask for it again at once.
     fn request(&self, booking: u32, step: Step) -> Result<(), Stop> {
         loop {
             match self.provider.request(booking, step) {
@@ -140,7 +140,7 @@ impl Agency {
     }
 }
 
-/// The store, with the smallest log there is, which so is settled while the process is killed.
+/// The store, with the smallest log there is, so that it is settled while the process is killed.
 pub(crate) fn open(place: &Path) -> Result<Store, OpenError> {
     Store::builder().log_bytes(LOG_BYTES_MIN).result_len_max(1024).open(place.join("store"))
 }
@@ -158,7 +158,7 @@ pub(crate) fn ticket(booking: u32) -> String {
     format!("ticket of booking {booking}")
 }
 
-/// The process that is killed: it works through all bookings, also those that are made already.
+/// The process that is killed: it works through all bookings, including those already made.
 pub(crate) fn child(args: &Args, place: &Path, generation: u32) -> Result<()> {
     end_with_parent();
     let agency = Agency {
@@ -189,11 +189,11 @@ pub(crate) fn child(args: &Args, place: &Path, generation: u32) -> Result<()> {
     Ok(())
 }
 
-/// A parent that is gone cannot kill this process any more. It holds the other end of our standard
-/// input, and whatever ends it closes that.
+/// If the parent is gone, nothing will kill this process any more. The parent holds the other end
+/// of our standard input, which closes however the parent ends.
 fn end_with_parent() {
     thread::spawn(|| {
-        // Whether this ends well or not, there is nobody left to work for.
+        // Whether this ends well or not, there is nothing left to work for.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         process::exit(3);
     });

@@ -5,19 +5,19 @@
 //! A booking reserves a seat, charges a card and sends a ticket. Each step is an effect in another
 //! system, which sometimes refuses a step, and sometimes does it and never answers. After each step
 //! the booking stores a checkpoint. This process starts itself again as a child, which works
-//! through all bookings, and kills it with SIGKILL at random moments. A booking that was
-//! interrupted goes on from its last checkpoint. For the one step that no checkpoint covers, it
-//! asks the other system whether that has happened.
+//! through all bookings, and kills it with SIGKILL at random moments. An interrupted booking
+//! resumes from its last checkpoint. For the one step that no checkpoint covers, it asks the other
+//! system whether that step has happened.
 //!
-//! When all is done, the check is made from outside: in the journal of the other system each step
-//! of each booking has happened exactly once and in order, and the store replays every ticket.
+//! At the end, everything is checked from outside: in the other system's journal each step of each
+//! booking has happened exactly once and in order, and the store replays every ticket.
 //!
-//! No booking is given up. A step that was refused did not happen, and is tried again, so every
-//! booking ends in the same state. That is simpler than to undo a seat and a charge, which would be
-//! steps like these, with checkpoints of their own: `docs/guide/saga.md` shows them.
+//! No booking is given up. A refused step did not happen, and is tried again, so every booking ends
+//! in the same state. That is simpler than undoing a seat and a charge, which would be further
+//! steps with their own checkpoints: `docs/guide/saga.md` shows them.
 //!
 //! `--sabotage` shows that the check can fail: each attempt then starts from the first step, and
-//! asks nobody.
+//! asks nothing.
 
 mod booking;
 mod parent;
@@ -32,7 +32,7 @@ use std::time::Instant;
 
 use clap::Parser;
 
-/// Any failure. A message is all that is done with one.
+/// Any failure. It is only ever printed.
 pub(crate) type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// Kills a process that books trips in steps, and checks that each step has happened exactly once.
@@ -44,10 +44,10 @@ pub(crate) struct Args {
     /// Times that the process is killed.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=100_000))]
     kills: u32,
-    /// What all random choices follow from.
+    /// The seed of all random choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Ignore all checkpoints, start from the first step and ask nobody: the check must fail.
+    /// Ignore all checkpoints, start from the first step and ask nothing: the check must fail.
     #[arg(long)]
     sabotage: bool,
     /// This is the process to be killed, started for the n-th time.
@@ -69,13 +69,13 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("booking: {error}");
-            // Not 1, which on Windows is what a killed process ends with.
+            // Not 1, which is the exit code of a killed process on Windows.
             ExitCode::from(2)
         }
     }
 }
 
-/// Whether everything was as it must be.
+/// Whether everything is as it should be.
 fn run(args: &Args) -> Result<bool> {
     let began = Instant::now();
     let directory = tempfile::Builder::new().prefix("booking-").tempdir()?;

@@ -1,4 +1,4 @@
-//! The process that kills: it starts the child, watches how far it comes, and ends it.
+//! The process that kills: it starts the child, watches its progress, and ends it.
 
 use std::env;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::{Args, Result};
 
 /// How often the parent looks.
 const POLL: Duration = Duration::from_micros(200);
-/// A child that is not done by then hangs.
+/// A child that isn't done by then hangs.
 const STALLED: Duration = Duration::from_secs(120);
 
 pub(crate) struct Storm {
@@ -25,8 +25,8 @@ pub(crate) struct Storm {
 pub(crate) fn run(args: &Args, place: &Path) -> Result<Storm> {
     let mut rng = Rng::new(args.seed, u64::MAX);
     let mut storm = Storm { kills: 0, starts: 0 };
-    // A child may be done before its kill comes, and is started once more then. That is rare: this
-    // many starts only a store that makes no progress would need.
+    // A child may be done before its kill comes, and is then started once more. That is rare: only
+    // a store that makes no progress would need this many starts.
     let starts_max = args.kills.saturating_mul(4).saturating_add(50);
     while storm.starts < starts_max {
         storm.starts += 1;
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args, place: &Path) -> Result<Storm> {
     Err(format!("not done after {starts_max} starts").into())
 }
 
-/// When a child is killed: so long after the journal has so many lines.
+/// When a child is killed: this long after the journal has this many lines.
 struct Kill {
     lines: u64,
     delay: Duration,
@@ -57,7 +57,7 @@ impl Kill {
         let left = (u64::from(args.bookings) * Step::ALL.len() as u64).saturating_sub(lines);
         let share = left / u64::from(args.kills - kills);
         let (more, delay_us) = match share {
-            // All is done, and so will a child be that finds it so.
+            // All is done, and a child that finds it done ends at once too.
             0 => (0, 4_000),
             _ if rng.one_in(4) => (0, 30_000),
             _ => (1 + rng.below(2 * share), 2_000),
@@ -72,11 +72,12 @@ enum End {
     Finished,
 }
 
-/// A child that never outlives its parent, also if that fails.
+/// A child that never outlives its parent, even if the parent fails.
 struct Guarded(Child);
 
 impl Guarded {
-    /// Its standard input is a pipe that ends with this process, see `booking::end_with_parent`.
+    /// Its standard input is a pipe that closes when this process ends, see
+    /// `booking::end_with_parent`.
     fn start(args: &Args, place: &Path, generation: u32) -> Result<Self> {
         let mut command = Command::new(env::current_exe()?);
         command
@@ -91,7 +92,7 @@ impl Guarded {
         Ok(Self(command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?))
     }
 
-    /// Waits until it ends, by itself or not.
+    /// Waits until it ends, killed or not.
     fn watch(&mut self, place: &Path, kill: Option<&Kill>) -> Result<End> {
         let started = Instant::now();
         let mut due_since = None;
@@ -111,8 +112,8 @@ impl Guarded {
             }
             thread::sleep(POLL);
         }
-        // Only what the operating system says counts: the child may have been faster. What a signal
-        // has ended has no exit code, except on Windows.
+        // Only the operating system's word counts: the child may have been faster. A process that a
+        // signal has ended has no exit code, except on Windows.
         let status = self.0.wait()?;
         match status.code() {
             Some(0) => Ok(End::Finished),
@@ -125,7 +126,7 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // Both fail if it is dead already, which is what is wanted.
+        // Both fail if it is already dead, which is what we want.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

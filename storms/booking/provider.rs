@@ -1,12 +1,12 @@
 //! The other system: it reserves seats, charges cards and sends tickets, and it is flaky.
 //!
-//! Its journal, `journal.log`, is all that it remembers and all that the check goes by. Each line
-//! is `booking step event` in 32 bytes, so that no line lies across a page: a kill may cut a write
-//! short between two pages, but never within one. A line is there or not.
+//! Its journal, `journal.log`, is all that it remembers, and all that the check relies on. Each
+//! line is `booking step event` in 32 bytes, so no line crosses a page boundary: a kill may cut a
+//! write short between two pages, but never within one. So a line is either there or not.
 //!
-//! Here it lives in the process that is killed, so a request ends with its client, and what the
-//! journal says is final. A system behind a network may still have a request on its way: ask it in
-//! a way that settles this, or wait first.
+//! Here the system lives in the process that is killed, so a request ends with its client, and what
+//! the journal says is final. A system behind a network may still have a request on its way: ask it
+//! in a way that rules this out, or wait first.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -21,19 +21,19 @@ use crate::booking::Step;
 use crate::rng::Rng;
 
 const LINE_LEN: usize = 32;
-/// The longest way there, and the longest way back.
+/// The longest delay of a request, and of an answer.
 const LATENCY_US: u64 = 1_000;
 
-/// What the journal says of a step.
+/// What the journal records about a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// It has happened: this is the effect itself.
     Done,
-    /// It was asked for and refused, and did not happen.
+    /// It was requested and refused, and did not happen.
     Refused,
-    /// It has happened, and its caller was not told.
+    /// It has happened, and its caller got no answer.
     NoAnswer,
-    /// Somebody asked whether it had happened, and it had, or not.
+    /// A caller asked whether it had happened: it had, or it had not.
     Found,
     NotFound,
 }
@@ -52,7 +52,7 @@ impl Event {
     }
 }
 
-/// Why a step was not confirmed.
+/// Why a step wasn't confirmed.
 pub(crate) enum Failure {
     /// It did not happen.
     Refused,
@@ -74,7 +74,7 @@ pub(crate) struct Provider {
 }
 
 impl Provider {
-    /// All processes that have written before are dead, so the journal is complete.
+    /// All earlier writers are dead, so the journal is complete.
     pub(crate) fn open(place: &Path, seed: u64, generation: u32) -> Result<Self> {
         let done = read(place)?.into_iter().filter(|(_, _, event)| *event == Event::Done);
         Ok(Self {
@@ -84,7 +84,7 @@ impl Provider {
         })
     }
 
-    /// Does a step, however often it was done before: this system keeps no keys of its callers.
+    /// Does a step, however often it was done before: this system doesn't support idempotency keys.
     pub(crate) fn request(&self, booking: u32, step: Step) -> Result<(), Failure> {
         self.travel();
         if self.one_in(8) {
@@ -102,18 +102,19 @@ impl Provider {
         Ok(())
     }
 
-    /// Whether a step has happened. The caller must know that nobody is doing it now.
+    /// Whether a step has happened. The caller must know that the step isn't being done now.
     pub(crate) fn has_done(&self, booking: u32, step: Step) -> io::Result<bool> {
         let has_done = lock(&self.happened).contains(&(booking, step));
         self.note(booking, step, if has_done { Event::Found } else { Event::NotFound })?;
         Ok(has_done)
     }
 
-    /// Appends one line, in one write: other threads, and a kill, find it whole or not at all.
+    /// Appends one line, in one write: other threads find it whole or not at all, even after a
+    /// kill.
     fn note(&self, booking: u32, step: Step, event: Event) -> io::Result<()> {
         let line = format!("{booking:010} {} {}", step.name(), event.name());
         let line = format!("{line:<width$}\n", width = LINE_LEN - 1);
-        // Not `write_all`, which would go on in a second write.
+        // Not `write_all`, which would continue in a second write.
         let written = (&self.journal).write(line.as_bytes())?;
         if written == LINE_LEN { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
@@ -142,12 +143,12 @@ pub(crate) fn create(place: &Path) -> io::Result<()> {
     File::create_new(path(place)).map(drop)
 }
 
-/// Lines that the journal has, also while it is written.
+/// The number of lines in the journal, even while it is being written.
 pub(crate) fn lines(place: &Path) -> io::Result<u64> {
     Ok(fs::metadata(path(place))?.len() / LINE_LEN as u64)
 }
 
-/// All that the journal says, in the order in which it happened.
+/// Everything in the journal, in the order in which it happened.
 pub(crate) fn read(place: &Path) -> Result<Vec<(u32, Step, Event)>> {
     let journal = fs::read_to_string(path(place))?;
     journal

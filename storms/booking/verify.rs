@@ -1,4 +1,4 @@
-//! The end: everything is checked once more, from outside the processes that did it.
+//! The end: everything is checked again, from outside the processes that did it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::booking::{self, Step};
 use crate::provider::{self, Event};
 use crate::{Args, Result};
 
-/// Findings that are printed; all are counted.
+/// How many findings are printed; all are counted.
 const FINDINGS_MAX: usize = 5;
 
 pub(crate) struct Verdict {
@@ -21,8 +21,7 @@ pub(crate) struct Verdict {
     findings: Vec<String>,
 }
 
-/// Compares the journal of the other system with what must have happened, and with what the store
-/// says.
+/// Compares the other system's journal with what must have happened, and with the store.
 pub(crate) fn verify(args: &Args, place: &Path) -> Result<Verdict> {
     let journal = provider::read(place)?;
     let mut verdict = Verdict {

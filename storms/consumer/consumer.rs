@@ -12,14 +12,14 @@ use crate::logs::{Acks, Counts, Effects, Place, Report};
 use crate::queue::{self, Message};
 use crate::{Args, Result};
 
-/// Consumes all that was not acknowledged. An error means that the store did what it must not do,
-/// or that the harness itself is broken.
+/// Consumes everything that wasn't acknowledged. An error means that the store broke a promise, or
+/// that the harness itself is broken.
 pub(crate) fn run(args: &Args, generation: u32) -> Result<()> {
     end_with_parent();
     let place = Place::new(args.directory.as_deref().ok_or("a child is told its directory")?);
     let mut consumer = Consumer::open(args, &place, generation)?;
-    // A queue delivers again what was not acknowledged, and nothing else. To begin at the first
-    // message would be right as well, and only slower: all would be replayed.
+    // A queue redelivers only what was not acknowledged. Starting at the first message would also
+    // be right, only slower: everything would be replayed.
     let messages = queue::read(&place, consumer.acks.count()?)?;
     for batch in messages.chunks(usize::try_from(args.batch)?) {
         consumer.consume(batch)?;
@@ -28,8 +28,8 @@ pub(crate) fn run(args: &Args, generation: u32) -> Result<()> {
     Ok(())
 }
 
-/// A parent that is gone cannot kill this process any more. It holds the other end of our standard
-/// input, and whatever ends it closes that.
+/// If the parent is gone, nothing will kill this process any more. The parent holds the other end
+/// of our standard input, which closes however the parent ends.
 fn end_with_parent() {
     thread::spawn(|| {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
@@ -47,7 +47,7 @@ struct Consumer {
     sabotage: bool,
 }
 
-/// The messages of a batch that have no answer yet, by what there is to do.
+/// The unanswered messages of a batch, by what has to be done with them.
 #[derive(Default)]
 struct Sorted<'b> {
     fresh: Vec<(&'b Message, Permit)>,
@@ -56,7 +56,7 @@ struct Sorted<'b> {
     in_flight: Vec<(&'b Message, InFlight)>,
 }
 
-/// What the messages of a batch are answered with: the line of the effect, by the message's id.
+/// The answers to a batch: the line of the effect, by the message's id.
 #[derive(Default)]
 struct Answers(HashMap<u32, u64>);
 
@@ -64,7 +64,8 @@ impl Consumer {
     fn open(args: &Args, place: &Place, generation: u32) -> Result<Self> {
         Ok(Self {
             store: queue::open_store(&place.store(), args.seed)?,
-            // The store is open, so its lock proves that the process that wrote effects before is gone.
+            // The store is open, so its lock proves that the process that wrote effects before is
+            // gone.
             effects: Effects::open(place)?,
             acks: Acks::open(place)?,
             report: Report::open(place, generation)?,
@@ -82,7 +83,8 @@ impl Consumer {
         executions.extend(self.start(fresh)?);
         self.execute(executions, &mut answers)?;
         for (message, in_flight) in in_flight {
-            // The caller that held the key has completed by now: this asks once more, and does not wait.
+            // The caller that held the key has completed by now: this asks once more, and does not
+            // wait.
             match in_flight.wait(Duration::ZERO)? {
                 Begin::Replay(completed) => answers.give(message, &completed)?,
                 begin => return Err(format!("{begin:?} behind a completed message").into()),
@@ -92,7 +94,7 @@ impl Consumer {
         self.note()
     }
 
-    /// Asks the store about each message. What is known is answered at once.
+    /// Asks the store about each message. Known results are answered at once.
     fn begin<'b>(&mut self, batch: &'b [Message], answers: &mut Answers) -> Result<Sorted<'b>> {
         let keys = batch.iter().map(Message::key).collect::<Result<Vec<_>, _>>()?;
         let requests = keys.iter().zip(batch.iter().map(Message::fingerprint));
@@ -114,9 +116,9 @@ impl Consumer {
         Ok(sorted)
     }
 
-    /// These were started by a process that was killed. Since we hold their keys, nobody executes
-    /// them now, so what the effects log says is final: what has happened is resolved, and what
-    /// has not is tried again.
+    /// A process that was killed had started these. Since we hold their keys, nothing is executing
+    /// them now, so the effects log is final: messages whose effect has happened are resolved, and
+    /// the others are tried again.
     fn recover<'b>(
         &mut self,
         interrupted: Vec<(&'b Message, Interrupted)>,
@@ -144,7 +146,7 @@ impl Consumer {
         if self.sabotage { None } else { self.effects.find(message.id) }
     }
 
-    /// Starts what is new, or what is tried again.
+    /// Starts new messages, and those that are tried again.
     fn start<'b, H: Startable>(
         &self,
         handles: Vec<(&'b Message, H)>,
@@ -154,7 +156,7 @@ impl Consumer {
         started.map(|(message, execution)| Ok((message, execution?))).collect()
     }
 
-    /// Lets the effects happen, and stores where they are.
+    /// Runs the effects, and stores where they are.
     fn execute(
         &mut self,
         executions: Vec<(&Message, Execution)>,
@@ -176,7 +178,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Says what was done so far, since a kill leaves no time for last words.
+    /// Reports progress as it goes, since a kill leaves no time for last words.
     fn note(&mut self) -> Result<()> {
         let stats = self.store.stats();
         self.counts.batches = stats.batches;
@@ -194,7 +196,7 @@ impl Answers {
         Ok(())
     }
 
-    /// The answer to each message of the batch, in its place.
+    /// The answer to each message of the batch, in the same order.
     fn to(&self, batch: &[Message]) -> Result<Vec<u64>> {
         let answers = batch.iter().map(|message| self.0.get(&message.id).copied());
         let answers: Option<Vec<_>> = answers.collect();

@@ -1,4 +1,4 @@
-//! The process that kills: it starts the child, watches how far it comes, and ends it.
+//! The process that kills: it starts the child, watches its progress, and ends it.
 
 use std::env;
 use std::io::{self, Read};
@@ -18,11 +18,11 @@ use crate::{Args, Result};
 const POLL: Duration = Duration::from_micros(200);
 /// A child that does nothing for this long hangs.
 const STALLED: Duration = Duration::from_secs(60);
-/// An early kill comes so soon after a start, and a late one so soon after an effect.
+/// How soon an early kill comes after a start, and a late one after an effect.
 const EARLY: Duration = Duration::from_millis(30);
 const LATE: Duration = Duration::from_millis(8);
 
-/// What has happened.
+/// What has happened so far.
 pub(crate) struct Killed {
     pub(crate) kills: u32,
     pub(crate) starts: u32,
@@ -57,8 +57,8 @@ pub(crate) fn run(args: &Args, place: &Place) -> Result<Killed> {
         early: EARLY,
         bar: ProgressBar::new(args.messages.into()).with_style(style),
     };
-    // A child may be done before its kill comes, and is started once more then. That is rare: this
-    // many starts only a store that makes no progress would need.
+    // A child may be done before its kill comes, and is then started once more. That is rare: only
+    // a store that makes no progress would need this many starts.
     let starts_max = args.kills.saturating_mul(4).saturating_add(50);
     for start in 1..=starts_max {
         watch.bar.set_message(format!("{} of {} kills", watch.kills, args.kills));
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args, place: &Place) -> Result<Killed> {
                 watch.bar.finish_and_clear();
                 return Ok(Killed { kills: watch.kills, starts: start, took: started.elapsed() });
             }
-            // It was faster than its kill, and the next one will be no slower.
+            // It was faster than its kill, and the next child won't be slower.
             End::Finished => watch.early = watch.early.min(child_started.elapsed()),
         }
     }
@@ -83,7 +83,7 @@ struct Watch<'a, E> {
     acks: Acks,
     rng: Rng,
     kills: u32,
-    /// An early kill comes at this time at the latest.
+    /// The latest time of an early kill.
     early: Duration,
     bar: ProgressBar,
 }
@@ -94,7 +94,7 @@ impl<E: Fn() -> io::Result<u64>> Watch<'_, E> {
         Ok(are_answered && self.kills == self.args.kills)
     }
 
-    /// Watches a child until it ends, by itself or not.
+    /// Watches a child until it ends, killed or not.
     fn watch(&mut self, mut child: Guarded) -> Result<End> {
         let kill = self.next_kill()?;
         let mut due_since = None;
@@ -123,9 +123,9 @@ impl<E: Fn() -> io::Result<u64>> Watch<'_, E> {
         }
     }
 
-    /// Each kill has its share of the effects, and comes at a random one of them, or some time after
-    /// it, while the store is written. Some kills come right after a start, while the store is made
-    /// or recovered, and interrupted messages are settled.
+    /// Each kill has its share of the effects, and comes at a random one of them, or shortly after,
+    /// while the store is being written. Some kills come right after a start, while the store is
+    /// created or recovered, and interrupted messages are settled.
     fn next_kill(&mut self) -> Result<Option<Kill>> {
         if self.args.kills <= self.kills {
             return Ok(None);
@@ -138,9 +138,9 @@ impl<E: Fn() -> io::Result<u64>> Watch<'_, E> {
         } else {
             let share = self.rng.below(1_000) + 1_000 * u64::from(self.kills);
             let effects = all * share / (1_000 * u64::from(self.args.kills));
-            // Half of the kills are to come amid the effects, which take a part of the time only.
+            // Half of the kills should come amid the effects, which take only a part of the time.
             let latest = if self.rng.below(2) == 0 { Duration::ZERO } else { LATE };
-            // Whatever the share, this child is to have done something.
+            // Whatever the share, this child must have done something.
             (effects.max(done + 1), latest)
         };
         let delay = latest * u32::try_from(self.rng.below(1_000))? / 1_000;
@@ -148,10 +148,10 @@ impl<E: Fn() -> io::Result<u64>> Watch<'_, E> {
     }
 }
 
-/// Only what the operating system says counts as a kill: the child may have been faster.
+/// Only the operating system's word counts as a kill: the child may have been faster.
 fn ended(child: Guarded, status: ExitStatus) -> Result<End> {
     let said = child.said()?;
-    // It says something only to complain, and then it makes no difference how it has ended.
+    // It prints only complaints, and after one it doesn't matter how it ended.
     match (is_killed(status), status.success()) {
         (true, _) if said.is_empty() => Ok(End::Killed),
         (_, true) if said.is_empty() => Ok(End::Finished),
@@ -159,11 +159,12 @@ fn ended(child: Guarded, status: ExitStatus) -> Result<End> {
     }
 }
 
-/// A child that never outlives its parent, also if that fails.
+/// A child that never outlives its parent, even if the parent fails.
 struct Guarded(Child);
 
 impl Guarded {
-    /// Its standard input is a pipe that ends with this process, see `consumer::end_with_parent`.
+    /// Its standard input is a pipe that closes when this process ends, see
+    /// `consumer::end_with_parent`.
     fn start(args: &Args, place: &Place, generation: u32) -> Result<Self> {
         let child = Command::new(env::current_exe()?)
             .arg(format!("--child={generation}"))
@@ -179,7 +180,7 @@ impl Guarded {
         Ok(Self(child))
     }
 
-    /// What it has written to its standard error. It is dead, so this comes to an end.
+    /// What it has written to its standard error. It is dead, so this ends.
     fn said(mut self) -> Result<String> {
         let mut said = Vec::new();
         if let Some(stderr) = &mut self.0.stderr {
@@ -191,7 +192,7 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // Both fail if it is dead already, which is what is wanted.
+        // Both fail if it is already dead, which is what we want.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,14 +1,15 @@
-//! The files beside the store, which the store knows nothing of and anyone can look at.
+//! The files beside the store. The store doesn't know of them, and anyone can look at them.
 //!
 //! - `queue`: the messages.
 //! - `effects.log`: one line for each effect, `id attempt`. It stands for the other system, which
-//!   can be asked.
-//! - `acks.log`: each line answers the message in the same line of the queue, with the number of
-//!   its effect's line. So its length says from where on the queue delivers again.
+//!   can be queried.
+//! - `acks.log`: each line answers the message in the same line of the queue, with the line number
+//!   of its effect. So its length says where the queue resumes delivery.
 //! - `report.log`: what each child has counted so far.
 //!
-//! All lines of a file have the same length, a power of two, so that no line lies across a page:
-//! a kill may cut a write short between two pages, but never within one. A line is there or not.
+//! All lines of a file have the same length, a power of two, so no line crosses a page boundary: a
+//! kill may cut a write short between two pages, but never within one. So a line is either there or
+//! not.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -26,7 +27,7 @@ impl Place {
         Self(directory.to_owned())
     }
 
-    /// Makes the empty files, unless an older run has left something: runs are never mixed.
+    /// Creates the empty files, unless an older run has left something: runs are never mixed.
     pub(crate) fn claim(&self) -> Result<()> {
         fs::create_dir_all(&self.0)?;
         if fs::read_dir(&self.0)?.next().is_some() {
@@ -76,7 +77,7 @@ impl<const LEN: usize> Lines<LEN> {
         Ok(Self(OpenOptions::new().read(true).append(true).open(path)?))
     }
 
-    /// Lines that are there.
+    /// The number of lines in the file.
     pub(crate) fn count(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len() / LEN as u64)
     }
@@ -85,7 +86,7 @@ impl<const LEN: usize> Lines<LEN> {
         self.append_all([text])
     }
 
-    /// Appends lines in one write: a kill leaves all of them, or some of the first, each whole.
+    /// Appends lines in one write: a kill leaves all of them, or only the first few, each whole.
     pub(crate) fn append_all(&self, texts: impl IntoIterator<Item = String>) -> io::Result<()> {
         let mut lines = Vec::new();
         for text in texts {
@@ -96,7 +97,7 @@ impl<const LEN: usize> Lines<LEN> {
                 return Err(io::Error::other(refused));
             }
         }
-        // Not `write_all`, which would go on in a second write.
+        // Not `write_all`, which would continue in a second write.
         let written = (&self.0).write(&lines)?;
         if written != lines.len() {
             let short = format!("{written} of {} bytes were written", lines.len());
@@ -105,8 +106,7 @@ impl<const LEN: usize> Lines<LEN> {
         Ok(())
     }
 
-    /// Calls `each` for every line behind so many of the first. A line that is not whole is an
-    /// error.
+    /// Calls `each` for every line after the given number of lines. A partial line is an error.
     pub(crate) fn read(&self, behind: u64, mut each: impl FnMut(&str) -> Result<()>) -> Result<()> {
         let mut file = BufReader::new(&self.0);
         file.seek(SeekFrom::Start(behind * LEN as u64))?;
@@ -131,7 +131,7 @@ pub(crate) struct Effects {
 }
 
 impl Effects {
-    /// All processes that have written before are dead, so the file is complete.
+    /// All earlier writers are dead, so the file is complete.
     pub(crate) fn open(place: &Place) -> Result<Self> {
         let ids = Self::read(place)?;
         let count = ids.len() as u64;
@@ -139,7 +139,7 @@ impl Effects {
         Ok(Self { lines: Lines::open(&place.effects())?, known, count })
     }
 
-    /// This is what must happen exactly once, and cannot be undone. Returns the number of the line.
+    /// This must happen exactly once, and can't be undone. Returns the line number.
     pub(crate) fn execute(&mut self, id: u32, attempt: u32) -> Result<u64> {
         self.lines.append(format!("{id:010} {attempt:04}"))?;
         self.count += 1;
@@ -168,14 +168,14 @@ impl Effects {
         Ok(ids)
     }
 
-    /// How many have happened, while they happen.
+    /// How many have happened so far, read while they happen.
     pub(crate) fn watch(place: &Place) -> io::Result<impl Fn() -> io::Result<u64> + use<>> {
         let lines = Lines::<16>::open(&place.effects())?;
         Ok(move || lines.count())
     }
 }
 
-/// The answers that the queue got, in its own order. It delivers again what has none.
+/// The answers that the queue got, in its own order. It redelivers messages that have none.
 pub(crate) struct Acks(Lines<16>);
 
 impl Acks {
@@ -183,14 +183,14 @@ impl Acks {
         Lines::open(&place.acks()).map(Self)
     }
 
-    /// How many messages have an answer: so many of the first.
+    /// How many messages have an answer: that many of the first.
     pub(crate) fn count(&self) -> io::Result<u64> {
         self.0.count()
     }
 
-    /// Answers the next messages. This may be lost in a power cut, and is not synced: what was
-    /// not acknowledged is delivered once more, and replayed. The other way round would be wrong,
-    /// so an answer is given only when the store has it for good.
+    /// Answers the next messages. This isn't synced, and may be lost in a power cut: a message that
+    /// was not acknowledged is delivered again, and replayed. The reverse would be wrong, so an
+    /// answer is given only when the store has it durably.
     pub(crate) fn append(&self, effects: impl IntoIterator<Item = u64>) -> io::Result<()> {
         self.0.append_all(effects.into_iter().map(|effect| effect.to_string()))
     }
@@ -205,7 +205,7 @@ impl Acks {
     }
 }
 
-/// What a child has done so far. What it did right before it was killed may be missing.
+/// What a child has done so far. The last things before a kill may be missing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) delivered: u64,
@@ -213,10 +213,10 @@ pub(crate) struct Counts {
     pub(crate) replayed: u64,
     /// Found in flight: a redelivery in the same batch as its original.
     pub(crate) in_flight: u64,
-    /// The two ways in which an interrupted message goes on.
+    /// The two ways in which an interrupted message continues.
     pub(crate) resolved: u64,
     pub(crate) retried: u64,
-    /// What the store says: fsyncs of its log, and the changes that they made durable.
+    /// The store's own counters: the fsyncs of its log, and the changes that they made durable.
     pub(crate) batches: u64,
     pub(crate) changes: u64,
 }
@@ -251,7 +251,7 @@ impl Report {
         self.lines.append(format!("{} {numbers}", self.generation))
     }
 
-    /// What all children have counted together: the last line of each says it.
+    /// The totals of all children: the last line of each holds its counts.
     pub(crate) fn read(place: &Place) -> Result<Counts> {
         let mut last = HashMap::new();
         Lines::<128>::open(&place.report())?.read(0, |line| {

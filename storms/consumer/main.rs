@@ -2,20 +2,20 @@
 //!
 //! `cargo run --example consumer`
 //!
-//! A queue that loses nothing delivers some messages twice: it cannot know whether one that was
-//! not acknowledged was consumed. Here a file is the queue, and a fifth of its messages are
-//! redeliveries, some of them right behind the original. A child process consumes it in batches,
-//! with one fsync for all starts of a batch and one for all completions: `begin_many`,
-//! `start_many`, the effects, `complete_many`. The effect of a message is a line in `effects.log`,
-//! and the answer that acknowledges it, a line in `acks.log`, names that line.
+//! A queue that loses nothing delivers some messages twice: it can't know whether an unacknowledged
+//! message was consumed. Here a file is the queue, and a fifth of its messages are redeliveries,
+//! some of them right behind the original. A child process consumes it in batches, with one fsync
+//! for all starts of a batch and one for all completions: `begin_many`, `start_many`, the effects,
+//! `complete_many`. The effect of a message is a line in `effects.log`, and the answer that
+//! acknowledges it, a line in `acks.log`, names that line.
 //!
 //! Meanwhile the parent kills the child with SIGKILL at random moments, and starts it again on the
-//! same store. The new child goes on behind the last acknowledged message, so that it is given
-//! once more whatever the old one had not acknowledged. Messages that the old one had started are
-//! interrupted, and the effects log is asked what became of them.
+//! same store. The new child continues after the last acknowledged message, so it gets everything
+//! again that the old one had not acknowledged. Messages that the old one had started are
+//! interrupted, and the new one looks in the effects log to find out what became of them.
 //!
-//! When all is done the parent checks from outside: each message has had its effect exactly once,
-//! and each position of the queue was answered with that effect.
+//! At the end the parent checks from outside: each message has had its effect exactly once, and
+//! each position of the queue was answered with that effect.
 //!
 //! `--sabotage` shows that this check can fail: the child then runs interrupted messages again
 //! without asking, as a consumer without a store would, and the exit code is 1.
@@ -39,7 +39,7 @@ use clap::Parser;
 use logs::Place;
 use verdict::Verdict;
 
-/// Any failure. A message is all that is done with one.
+/// Any failure. It is only ever printed.
 pub(crate) type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// Kills a process that consumes a queue, and checks that each message had its effect exactly once.
@@ -54,7 +54,7 @@ pub(crate) struct Args {
     /// Times that the process is killed.
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(..=100_000))]
     kills: u32,
-    /// What all random choices follow from. An odd one makes a small log, which fills up often.
+    /// The seed of all random choices. An odd one makes a small log, which fills up often.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Runs interrupted messages again, without asking whether their effects happened. Some effects
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("consumer: {error}");
-            // Not 1, which on Windows is what a killed process ends with.
+            // Not 1, which is the exit code of a killed process on Windows.
             ExitCode::from(2)
         }
     }
@@ -114,7 +114,7 @@ fn consume_under_kills(args: &Args) -> Result<bool> {
     Ok(verdict.passed())
 }
 
-/// It is kept, so that what is in it can be looked at.
+/// It is kept, so that its contents can be inspected.
 fn fresh_directory() -> Result<PathBuf> {
     Ok(tempfile::Builder::new().prefix("consumer-").tempdir()?.keep())
 }

@@ -1,4 +1,4 @@
-//! The queue: a file with a message a line.
+//! The queue: a file with one message per line.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use crate::rng::Rng;
 
 /// One message in this many is a redelivery.
 const ONE_IN: u32 = 5;
-/// How many messages a redelivery comes behind its original, at most: a near one mostly falls into
-/// the same batch, a far one into a later one.
+/// How far behind its original a redelivery comes, at most: a near one mostly falls into the same
+/// batch, a far one into a later one.
 const NEAR: u64 = 8;
 const FAR: u64 = 10_000;
 
@@ -39,7 +39,7 @@ impl Message {
     }
 }
 
-/// How many of so many messages are no redeliveries.
+/// How many of this many messages aren't redeliveries.
 pub(crate) fn distinct(messages: u32) -> u32 {
     messages - messages / ONE_IN
 }
@@ -54,7 +54,7 @@ pub(crate) fn generate(place: &Place, seed: u64, messages: u32) -> Result<()> {
         let behind = if rng.below(2) == 0 { NEAR } else { FAR };
         deliveries.push((original + rng.below(behind), u32::try_from(original)?));
     }
-    // The sort is stable: at one place the original stays in front.
+    // The sort is stable: of two at the same place, the original comes first.
     deliveries.sort_by_key(|(place, _)| *place);
     let messages = deliveries.into_iter().map(|(_, id)| Message::new(seed, id));
     let lines = messages.map(|message| format!("{:010} {}", message.id, message.body));
@@ -62,7 +62,7 @@ pub(crate) fn generate(place: &Place, seed: u64, messages: u32) -> Result<()> {
     Ok(())
 }
 
-/// All messages behind so many of the first, in the order in which they are delivered.
+/// All messages after the given number of first ones, in delivery order.
 pub(crate) fn read(place: &Place, behind: u64) -> Result<Vec<Message>> {
     let mut messages = Vec::new();
     lines_of(place)?.read(behind, |line| {
@@ -77,8 +77,8 @@ fn lines_of(place: &Place) -> Result<Lines<LINE_LEN>> {
     Ok(Lines::open(&place.queue())?)
 }
 
-/// Opens the store as this seed has it. With a small log, a batch takes several fsyncs, and
-/// segments fill up and are settled all the time, also while the process is killed.
+/// Opens the store as this seed configures it. With a small log, a batch takes several fsyncs, and
+/// segments fill up and are settled all the time, even while the process is killed.
 pub(crate) fn open_store(path: &Path, seed: u64) -> Result<Store, OpenError> {
     let log_bytes = match seed % 4 {
         1 => 1024 * 1024,

@@ -1,4 +1,4 @@
-//! The end: everything is checked once more, from outside the processes that did it.
+//! The end: everything is checked again, from outside the processes that did it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -11,10 +11,10 @@ use crate::logs::{Acks, Counts, Effects, Place, Report};
 use crate::queue::{self, Message};
 use crate::{Args, Result};
 
-/// Findings that are printed; all are counted.
+/// How many findings are printed; all are counted.
 const FINDINGS_MAX: usize = 10;
 
-/// What was found, and the figures of the run.
+/// The findings, and the figures of the run.
 pub(crate) struct Verdict {
     messages: u64,
     distinct: u64,
@@ -29,8 +29,8 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// Opens the store itself, and compares what it says with the queue, the effects and the
-    /// answers.
+    /// Opens the store itself, and compares its answers with the queue, the effects and the
+    /// acknowledgements.
     pub(crate) fn reach(args: &Args, place: &Place, killed: &Killed) -> Result<Self> {
         let queue = queue::read(place, 0)?;
         let distinct: BTreeSet<_> = queue.iter().map(|message| message.id).collect();
@@ -92,8 +92,8 @@ impl Verdict {
         self.check(open == 0, || format!("{open} messages are still interrupted"));
     }
 
-    /// The store has a result for this position, it is the one that the queue was told, and it
-    /// names the effect of the message.
+    /// The store has a result for this position, it's the one that the queue got, and it names the
+    /// effect of the message.
     fn check_answer(
         &mut self,
         store: &Store,

@@ -1,9 +1,9 @@
-//! The end: what the clients were told, against what is in the store, from outside the processes
-//! that did it.
+//! The end: compares what the clients received with what is in the store, from outside the
+//! processes that did it.
 //!
-//! Every balance is recomputed from the receipts that clients have. They are numbered, so that they
-//! tell a whole history: in its order no number is missing, nobody pays what is not there, and each
-//! receipt names the balances that its transfer must have left.
+//! Every balance is recomputed from the clients' receipts. These are numbered, so they tell a whole
+//! history: no number is missing, no account pays money that it doesn't have, and each receipt
+//! names the balances that its transfer must have left.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::storm::Storm;
 use crate::transfer::{INITIAL_CENTS, Transfer};
 use crate::{Args, Result};
 
-/// Findings that are printed; all are counted.
+/// How many findings are printed; all are counted.
 const FINDINGS_MAX: usize = 10;
 
 /// The table.
@@ -37,7 +37,7 @@ pub(crate) struct Verdict {
     findings: Vec<String>,
 }
 
-/// Opens the store itself, and compares what is in it with what the clients were told.
+/// Opens the store itself, and compares its contents with what the clients received.
 pub(crate) fn audit(args: &Args, path: &Path, outcome: &Storm) -> Result<Verdict> {
     let store = bank::open(path, args.seed)?;
     let books = Books::read(&store)?;
@@ -91,7 +91,7 @@ impl Verdict {
         }
     }
 
-    /// Each transfer was sent twice at least, and each time until there was an answer.
+    /// Each transfer was sent at least twice, and each time until there was an answer.
     fn check_answers(&mut self, transfer: &Transfer, note: &Note) {
         let answers = note.receipts + note.refusals;
         if answers < 2 {
@@ -107,7 +107,7 @@ impl Verdict {
         }
     }
 
-    /// How often the money was moved, as the bank's own journal has it.
+    /// How often the money was moved, according to the bank's own journal.
     fn check_times(&mut self, transfer: &Transfer, note: &Note, times: u64) {
         let expected = u64::from(note.receipt.is_some());
         self.double += times.saturating_sub(expected);
@@ -121,7 +121,7 @@ impl Verdict {
         }
     }
 
-    /// What is applied is replayed as clients have it. What is refused has left its key free.
+    /// An applied transfer replays the clients' receipt. A refused one has left its key free.
     fn check_keys(&mut self, store: &Store, transfer: &Transfer, note: &Note) -> Result<()> {
         let id = transfer.id;
         let begin = store.begin(&transfer.key()?, transfer.fingerprint())?;
@@ -203,7 +203,7 @@ impl Verdict {
     }
 }
 
-/// Moves the money of one transfer, and says what is wrong with its receipt.
+/// Moves the money of one transfer, and reports what is wrong with its receipt.
 fn follow(
     balances: &mut BTreeMap<u32, u64>,
     transfer: &Transfer,

@@ -10,21 +10,21 @@ use idemstore::{LOG_BYTES_DEFAULT, LOG_BYTES_MIN, OpenError, Store, Transaction}
 use crate::Result;
 use crate::transfer::{INITIAL_CENTS, Transfer};
 
-/// What each account has.
+/// The balance of each account.
 const BALANCES: TableDefinition<u32, u64> = TableDefinition::new("balances");
-/// Each time that a transfer was applied, counted from 1, and which transfer that was. Here one
-/// that is applied twice is seen twice.
+/// The applications of transfers, counted from 1, with the transfer that each applied. A transfer
+/// that is applied twice shows up here twice.
 const JOURNAL: TableDefinition<u64, u32> = TableDefinition::new("journal");
 
-/// Opens the store as this seed has it. With a small log, segments fill up and are settled all the
-/// time, also while the server is killed.
+/// Opens the store as this seed configures it. With a small log, segments fill up and are settled
+/// all the time, even while the server is killed.
 pub(crate) fn open(path: &Path, seed: u64) -> Result<Store, OpenError> {
     let log_bytes = if seed % 2 == 1 { LOG_BYTES_MIN } else { LOG_BYTES_DEFAULT };
     Store::builder().log_bytes(log_bytes).result_len_max(4096).open(path)
 }
 
-/// Gives each account its money, once. It is no operation that anybody asks for, so it has no key:
-/// that it happens once is a matter of looking, in the same transaction.
+/// Gives each account its money, once. No client asks for this operation, so it has no key: it
+/// looks in the same transaction whether it has already happened.
 pub(crate) fn fill(store: &Store, accounts: u32) -> Result<()> {
     store.transaction(|transaction| {
         let mut balances = transaction.open_table(BALANCES)?;
@@ -42,7 +42,7 @@ pub(crate) fn fill(store: &Store, accounts: u32) -> Result<()> {
 /// Why a transfer was not applied.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
-    /// The account that is to pay has too little.
+    /// The paying account has too little.
     #[error("there is too little money")]
     Refused,
     #[error("there is no such account")]
@@ -53,10 +53,10 @@ pub(crate) enum ApplyError {
     Storage(#[from] StorageError),
 }
 
-/// Moves the money, and gives the receipt.
+/// Moves the money, and returns the receipt.
 ///
-/// The account that pays comes last, and on purpose: a transfer that is refused has written by
-/// then, and all of that must be taken back.
+/// The paying account deliberately comes last: by the time a transfer is refused it has written
+/// something, and all of that must be rolled back.
 pub(crate) fn apply(
     transaction: &Transaction<'_>,
     transfer: &Transfer,
@@ -78,7 +78,7 @@ fn balance(balances: &Table<'_, u32, u64>, account: u32) -> Result<u64, ApplyErr
     Ok(balance.value())
 }
 
-/// The result of a transfer. No two applications have the same, not even of one transfer.
+/// The result of a transfer. No two applications have the same result, not even of one transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
     /// Counts the applications of all transfers.
@@ -112,7 +112,7 @@ impl fmt::Display for Receipt {
     }
 }
 
-/// All that is in the bank's tables.
+/// Everything in the bank's tables.
 pub(crate) struct Books {
     pub(crate) balances: BTreeMap<u32, u64>,
     pub(crate) journal: BTreeMap<u64, u32>,

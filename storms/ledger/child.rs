@@ -1,4 +1,4 @@
-//! The server as its parent sees it: a child process, and where that listens.
+//! The server as its parent sees it: a child process, and the port that it listens on.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -22,7 +22,7 @@ enum Listening {
     #[default]
     NotYet,
     At(u16),
-    /// There will be none any more.
+    /// There won't be one any more.
     Over,
 }
 
@@ -33,7 +33,7 @@ impl Address {
         changed.notify_all();
     }
 
-    /// Waits until there is a server, and gives its port; `None` if there will be none any more.
+    /// Waits until there is a server, and returns its port; `None` if there won't be one any more.
     pub(crate) fn wait(&self) -> Option<u16> {
         let (now, changed) = &*self.0;
         let mut now = now.lock();
@@ -46,13 +46,13 @@ impl Address {
         }
     }
 
-    /// Sends all clients home.
+    /// Tells all clients to stop.
     pub(crate) fn close(&self) {
         self.set(Listening::Over);
     }
 }
 
-/// A server that never outlives its parent, also if that fails.
+/// A server that never outlives its parent, even if the parent fails.
 pub(crate) struct Server {
     child: Child,
     /// Reads where the server listens. It ends when the server does.
@@ -61,7 +61,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Its standard input is a pipe that ends with this process, and that is how it is stopped.
+    /// Its standard input is a pipe that closes with this process, which is how it is stopped.
     pub(crate) fn start(args: &Args, store: &Path, address: &Address) -> Result<Self> {
         address.set(Listening::NotYet);
         let mut command = Command::new(env::current_exe()?);
@@ -91,7 +91,7 @@ impl Server {
         }
     }
 
-    /// Kills it with SIGKILL. Only what the operating system says counts as a kill.
+    /// Kills it with SIGKILL. Only the operating system's word counts as a kill.
     pub(crate) fn kill(mut self) -> Result<()> {
         self.child.kill()?;
         let status = self.child.wait()?;
@@ -115,10 +115,10 @@ impl Server {
         }
     }
 
-    /// Nothing must announce where this server listened once the next one is started.
+    /// Once the next server is started, nothing must announce where this one listened.
     fn has_ended(&mut self) {
         if let Some(announcer) = self.announcer.take() {
-            // It cannot fail: what it does cannot panic.
+            // It can't fail: what it does can't panic.
             let _ = announcer.join();
         }
         self.address.set(Listening::NotYet);
@@ -126,7 +126,7 @@ impl Server {
 }
 
 fn announce(stdout: ChildStdout, address: &Address) {
-    // A server that is killed early has said nothing, or half of it.
+    // A server that is killed early has printed nothing, or half a line.
     let mut line = String::new();
     let whole = BufReader::new(stdout).read_line(&mut line).is_ok() && line.ends_with('\n');
     if let Some(port) = line.trim_end().parse().ok().filter(|_| whole) {
@@ -136,7 +136,7 @@ fn announce(stdout: ChildStdout, address: &Address) {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail if it is dead already, which is what is wanted.
+        // Both fail if it is already dead, which is what we want.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

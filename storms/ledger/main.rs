@@ -2,17 +2,18 @@
 //!
 //! `cargo run --features transaction --example ledger`
 //!
-//! Balances and results live in the store's one redb file, so that a transfer and the record of it
-//! are one transaction: [`Permit::complete_with`](idemstore::Permit::complete_with). Nothing has to
-//! be found out after a crash, as it has to for an effect elsewhere (`retry_storm` shows that).
+//! Balances and results live in the store's one redb file, so a transfer and its record are one
+//! transaction: [`Permit::complete_with`](idemstore::Permit::complete_with). After a crash nothing
+//! is in doubt, unlike with an effect in another system (`retry_storm` shows that).
 //!
 //! This process starts itself again as a child, the server. Client threads of this process send it
-//! each transfer at least twice, over loopback, and send again whenever the answer does not come,
-//! while the server is killed with SIGKILL at random moments.
+//! each transfer at least twice, over loopback, and resend whenever the answer doesn't come, while
+//! the server is killed with SIGKILL at random moments.
 //!
-//! When all is done the server is stopped, and this process opens the store itself. From what the
-//! clients were told it recomputes every balance, and compares: each transfer was applied once or,
-//! if it was refused, never; and the store replays, byte for byte, what any client was ever told.
+//! At the end the server is stopped, and this process opens the store itself. From the answers that
+//! the clients received it recomputes every balance, and compares: each transfer was applied once
+//! or, if it was refused, never; and the store replays, byte for byte, what any client ever
+//! received.
 //!
 //! `--sabotage split` shows that the checks would notice: the server then moves the money in one
 //! transaction and completes the key in another call, as a program without `complete_with` would.
@@ -35,7 +36,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
-/// Any failure. A message is all that is done with one.
+/// Any failure. It is only ever printed.
 pub(crate) type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// Kills a server that moves money, and checks that each transfer was applied exactly once.
@@ -47,27 +48,27 @@ pub(crate) struct Args {
     /// Times that the server is killed.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(..=100_000))]
     kills: u32,
-    /// Accounts. The fewer there are, the more transfers meet.
+    /// Accounts. The fewer there are, the more transfers collide.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     accounts: u32,
     /// Client threads.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
-    /// What all random choices follow from. An odd one makes a small log, which fills up often.
+    /// The seed of all random choices. An odd one makes a small log, which fills up often.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Directory of the store, new or empty. By default it is a new one for temporary files.
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// Makes the server do it wrongly, to show that the checks notice.
+    /// Breaks the server on purpose, to show that the checks notice.
     #[arg(long, value_name = "HOW")]
     sabotage: Option<Sabotage>,
-    /// This is the server, which the process above has started.
+    /// This is the server, which the parent process has started.
     #[arg(long, hide = true)]
     child: bool,
 }
 
-/// How a server can do it wrongly.
+/// How the server is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sabotage {
     /// The money moves in one transaction, and the key is completed in a second call: a kill in
@@ -83,7 +84,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("ledger: {error}");
-            // Not 1, which on Windows is what a killed process ends with.
+            // Not 1, which is the exit code of a killed process on Windows.
             ExitCode::from(2)
         }
     }
@@ -103,7 +104,7 @@ fn storm(args: &Args) -> Result<bool> {
     Ok(verdict.passed())
 }
 
-/// Takes this directory, unless an older run has left something in it: runs are never mixed.
+/// Claims this directory, unless an older run has left something in it: runs are never mixed.
 fn claim(store: &Path) -> Result<PathBuf> {
     if store.exists() && std::fs::read_dir(store)?.next().is_some() {
         let store = store.display();
@@ -112,7 +113,7 @@ fn claim(store: &Path) -> Result<PathBuf> {
     Ok(store.to_owned())
 }
 
-/// It is kept, so that what is in it can be looked at.
+/// It is kept, so that its contents can be inspected.
 fn fresh_directory() -> Result<PathBuf> {
     Ok(tempfile::Builder::new().prefix("ledger-").tempdir()?.keep())
 }

@@ -1,14 +1,14 @@
-//! What clients were told. It is all that the audit believes.
+//! What the clients received. The audit believes nothing else.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-/// What the clients have been told until now.
+/// What the clients have received so far.
 #[derive(Default)]
 pub(crate) struct Notes(Mutex<Told>);
 
-/// All that clients were told.
+/// Everything that clients received.
 #[derive(Clone, Default)]
 pub(crate) struct Told {
     /// By the transfer's number.
@@ -18,12 +18,12 @@ pub(crate) struct Told {
     pub(crate) findings: Vec<String>,
 }
 
-/// What was told of one transfer.
+/// What clients received for one transfer.
 #[derive(Clone, Default)]
 pub(crate) struct Note {
     /// The receipt, if the transfer was applied.
     pub(crate) receipt: Option<Vec<u8>>,
-    /// Answers that say so.
+    /// The number of answers that say so.
     pub(crate) receipts: u64,
     pub(crate) refusals: u64,
 }
@@ -34,14 +34,14 @@ pub(crate) struct Counts {
     pub(crate) replayed: u64,
     pub(crate) refused: u64,
     pub(crate) busy: u64,
-    /// Answers that none of these transfers should get.
+    /// Answers that no transfer here should get.
     pub(crate) unexpected: u64,
-    /// Requests whose answer did not come.
+    /// Requests that got no answer.
     pub(crate) lost_answers: u64,
 }
 
 impl Counts {
-    /// Deliveries that are done with.
+    /// Deliveries that are finished.
     pub(crate) fn answers(self) -> u64 {
         self.applied + self.replayed + self.refused + self.unexpected
     }
@@ -64,9 +64,9 @@ impl Notes {
         self.0.lock().counts.lost_answers += 1;
     }
 
-    /// Takes an answer in, and says whether the client is done with it. `was_applied` says whether
-    /// some client knew of a receipt when the request was made: nothing but that receipt must come
-    /// then.
+    /// Records an answer, and returns whether the client is done with it. `was_applied` says
+    /// whether some client already had a receipt when the request was made: then nothing but that
+    /// receipt may come.
     pub(crate) fn take(&self, transfer: u32, was_applied: bool, answer: &[u8]) -> bool {
         let mut words = answer.splitn(2, |byte| *byte == b' ');
         let (word, receipt) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());

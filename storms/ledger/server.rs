@@ -1,4 +1,4 @@
-//! The process that is killed: a server of transfers, on one store.
+//! The process that is killed: a server for transfers, on one store.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -12,10 +12,10 @@ use crate::bank::{self, ApplyError};
 use crate::transfer::Transfer;
 use crate::{Args, Result, Sabotage};
 
-/// How long a request waits for another one of the same transfer.
+/// How long a request waits for another one with the same transfer.
 const WAIT: Duration = Duration::from_millis(50);
 
-/// Serves until its standard input ends: the parent says so by that, or is gone.
+/// Serves until its standard input ends: the parent closes it to stop the server, or is gone.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let path = args.store.as_deref().ok_or("a server is told its store")?;
     let store = bank::open(path, args.seed)?;
@@ -31,8 +31,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// An error means that the store did what it must not do, or that the harness itself is broken.
-/// The parent takes the end of this process for what it is.
+/// An error means that the store broke a promise, or that the harness itself is broken. The parent
+/// treats it as a failure when this process ends by itself.
 fn or_exit(served: Result<()>) {
     if let Err(error) = served {
         eprintln!("ledger: the server fails: {error}");
@@ -46,21 +46,21 @@ struct Server {
     sabotage: Option<Sabotage>,
 }
 
-/// What a client is told.
+/// What a client receives.
 enum Answer {
     Applied(Completed),
-    /// An earlier request has applied it: the answer is what that one was told, or would have been.
+    /// An earlier request has applied it: this is the answer that it got, or would have got.
     Replayed(Completed),
     /// There is too little money.
     Refused,
-    /// Another request of the same transfer is at it.
+    /// Another request is running the same transfer now.
     Busy,
-    /// The key belongs to another transfer. No client here sends such a thing.
+    /// The key belongs to another transfer. No client here sends such a request.
     Mismatch,
 }
 
 impl Server {
-    /// Each client has a connection, and each connection a thread.
+    /// Each client has its own connection, and each connection its own thread.
     fn listen(&self, listener: &TcpListener) -> Result<()> {
         for client in listener.incoming() {
             let (client, server) = (client?, self.clone());
@@ -103,15 +103,15 @@ impl Server {
 
     /// Money and result in one transaction: after a kill both are there, or neither is.
     ///
-    /// A refusal is not stored. It says how things are now, and the same transfer may be applied
-    /// when it is sent again and money has come in; so the closure fails, and the key is free. A
-    /// bank that wants a refusal to be final returns it as a result, without having written.
+    /// A refusal isn't stored. It describes the present, and the same transfer may be applied when
+    /// it is resent after money has come in; so the closure fails, and the key is free. A bank that
+    /// wants refusals to be final returns them as a result, without having written.
     fn apply(&self, permit: Permit, transfer: &Transfer) -> Result<Answer> {
         let applied = match self.sabotage {
             None => permit.complete_with(|transaction| bank::apply(transaction, transfer)),
             Some(Sabotage::Split) => {
                 match self.store.transaction(|transaction| bank::apply(transaction, transfer)) {
-                    // A kill between the two calls is what this is about.
+                    // A kill between the two calls is the point of this sabotage.
                     Ok(receipt) => Ok(permit.complete(receipt)?),
                     Err(error) => Err(error),
                 }
@@ -124,7 +124,7 @@ impl Server {
         }
     }
 
-    /// Notes that the receiver was told, once for each transfer and before the client has its
+    /// Records that the receiver was notified, once per transfer and before the client gets its
     /// answer. This goes through the store's log, side by side with the transactions.
     fn notify(&self, transfer: &Transfer) -> Result<()> {
         let mut begin = self.store.begin(&transfer.notice_key()?, Fingerprint::NONE)?;
@@ -139,7 +139,7 @@ impl Server {
 }
 
 impl Answer {
-    /// One line: what it is and, after a space, the result.
+    /// One line: the kind of answer and, after a space, the result.
     fn line(&self) -> Vec<u8> {
         let (word, result) = match self {
             Self::Applied(completed) => ("applied", completed.result()),

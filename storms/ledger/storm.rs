@@ -11,12 +11,12 @@ use crate::rng::Rng;
 use crate::transfer;
 use crate::{Args, Result};
 
-/// How often this looks.
+/// How often the storm checks the server.
 const POLL: Duration = Duration::from_micros(500);
-/// A server that answers nobody for this long hangs.
+/// A server that answers no client for this long hangs.
 const STALLED: Duration = Duration::from_secs(60);
 
-/// What has happened.
+/// What has happened so far.
 pub(crate) struct Storm {
     pub(crate) told: Told,
     pub(crate) kills: u32,
@@ -26,14 +26,14 @@ pub(crate) struct Storm {
 
 /// When a server is killed.
 struct Kill {
-    /// So many answers have come in all; 0 is right after its start, when it makes, opens or
-    /// recovers the store.
+    /// This many answers have come in all; 0 is right after the server's start, when it creates,
+    /// opens or recovers the store.
     answers: u64,
-    /// And then so much later.
+    /// And then this much later.
     delay: Duration,
 }
 
-/// Runs servers until all is answered and all kills are delivered.
+/// Runs servers until everything is answered and all kills are delivered.
 pub(crate) fn run(args: &Args, store: &Path) -> Result<Storm> {
     let started = Instant::now();
     let clients = Clients::new(transfer::deliveries(args)?);
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args, store: &Path) -> Result<Storm> {
     Ok(Storm { told, kills: args.kills, starts: args.kills + 1, took })
 }
 
-/// Starts a server for each kill, and one more that is stopped when all is answered.
+/// Starts a server for each kill, and one more that is stopped when everything is answered.
 fn serve(args: &Args, store: &Path, clients: &Clients) -> Result<()> {
     let mut rng = Rng::new(args.seed, u64::MAX - 1);
     for number in 0..args.kills {
@@ -65,7 +65,7 @@ fn serve(args: &Args, store: &Path, clients: &Clients) -> Result<()> {
 }
 
 /// Kills are spread over the deliveries, so that neither runs out before the other. Some come
-/// earlier than that, right after a start: the very first does, while the store is made.
+/// earlier than that, right after a start: the very first does, while the store is created.
 fn next_kill(args: &Args, number: u32, deliveries: u64, rng: &mut Rng) -> Kill {
     let share = |n: u32| deliveries * u64::from(n) / (u64::from(args.kills) + 1);
     let (answers, delay_us) = if number == 0 || rng.one_in(5) {
@@ -76,7 +76,7 @@ fn next_kill(args: &Args, number: u32, deliveries: u64, rng: &mut Rng) -> Kill {
     Kill { answers, delay: Duration::from_micros(rng.below(delay_us)) }
 }
 
-/// Waits until so many answers have come.
+/// Waits until this many answers have come.
 fn watch(server: &mut Server, clients: &Clients, answers: u64) -> Result<()> {
     let mut progress = (0, Instant::now());
     loop {

@@ -1,5 +1,5 @@
-//! What clients ask for. All of it follows from the seed, so that a check needs no notes
-//! of what was asked.
+//! The requests of the clients. All of them follow from the seed, so the checks need no record of
+//! them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,17 +9,17 @@ use idemstore::{Fingerprint, Key, KeyError};
 use crate::rng::Rng;
 use crate::{Args, Result};
 
-/// What an account has in the beginning, and the most that is moved at once. They are near enough
-/// for some transfers to find too little money.
+/// The initial balance of an account, and the most that one transfer moves. They are close enough
+/// that some transfers find too little money.
 pub(crate) const INITIAL_CENTS: u64 = 1_000;
 const CENTS_MAX: u64 = 500;
 
-/// How far the next transfer comes behind in the list of deliveries, and how far its own are
-/// spread: near enough for some to be under way at the same moment.
+/// How far the next transfer comes behind in the list of deliveries, and how far apart its own
+/// deliveries are: close enough that some are under way at the same moment.
 const STEP: u64 = 10;
 const SPREAD: u64 = 60;
 
-/// An amount that is to go from one account to another, at most once.
+/// An amount to move from one account to another, at most once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Transfer {
     pub(crate) id: u32,
@@ -33,7 +33,7 @@ impl Transfer {
         let mut rng = Rng::new(args.seed, u64::from(id));
         let accounts = u64::from(args.accounts);
         let from = rng.below(accounts);
-        // Any account but that one.
+        // Any account but the paying one.
         let to = (from + 1 + rng.below(accounts - 1)) % accounts;
         let cents = 1 + rng.below(CENTS_MAX);
         Ok(Self { id, from: u32::try_from(from)?, to: u32::try_from(to)?, cents })
@@ -43,7 +43,7 @@ impl Transfer {
         Key::scoped("transfers", format!("transfer-{}", self.id))
     }
 
-    /// The key under which the receiver is told.
+    /// The key under which the receiver is notified.
     pub(crate) fn notice_key(&self) -> Result<Key, KeyError> {
         Key::scoped("notices", format!("transfer-{}", self.id))
     }
@@ -53,7 +53,7 @@ impl Transfer {
     }
 }
 
-/// As it stands in a request.
+/// Its form in a request.
 impl fmt::Display for Transfer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {} {}", self.id, self.from, self.to, self.cents)
@@ -75,8 +75,9 @@ impl FromStr for Transfer {
     }
 }
 
-/// What is sent, in the order in which clients take it. Each transfer is in it twice at least: once
-/// more at nearly the same moment or, after several kills, much later; some both.
+/// What is sent, in the order in which clients take it. Each transfer is in it at least twice: the
+/// second delivery comes at nearly the same moment or, after several kills, much later; some have
+/// both.
 pub(crate) fn deliveries(args: &Args) -> Result<Vec<Transfer>> {
     let mut rng = Rng::new(args.seed, u64::MAX);
     let mut deliveries = Vec::new();

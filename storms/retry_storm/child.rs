@@ -12,7 +12,7 @@ use crate::plan::{self, Request};
 use crate::{Args, Result};
 
 /// Works through all orders that no client has an answer for yet. An error means that the store
-/// did what it must not do, or that the harness itself is broken.
+/// broke a promise, or that the harness itself is broken.
 pub(crate) fn run(args: &Args, generation: u32) -> Result<()> {
     end_with_parent();
     let place = Place::new(args.store.as_deref().ok_or("a child is told its store")?)?;
@@ -23,8 +23,8 @@ pub(crate) fn run(args: &Args, generation: u32) -> Result<()> {
     server.close()
 }
 
-/// A parent that is gone cannot kill this process any more. It holds the other end of our standard
-/// input, and whatever ends it closes that.
+/// If the parent is gone, nothing will kill this process any more. The parent holds the other end
+/// of our standard input, which closes however the parent ends.
 fn end_with_parent() {
     thread::spawn(|| {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
@@ -40,7 +40,7 @@ fn answered(place: &Place) -> Result<HashSet<u32>> {
     Ok(answered)
 }
 
-/// Clients share one list, so that the requests of an order meet in different threads.
+/// Clients share one list, so the requests for one order meet in different threads.
 fn run_clients(server: &Server, threads: u32, work: &[Request]) -> Result<()> {
     let next = AtomicUsize::new(0);
     let client = || {

@@ -1,4 +1,4 @@
-//! One request: what a program does with each of the five answers.
+//! One request: what a program does with each answer of `begin`.
 
 use std::collections::HashSet;
 use std::thread;
@@ -12,9 +12,9 @@ use crate::logs::{Acks, Effects, Event, Events, Place};
 use crate::plan::{self, Body, Order, Request};
 use crate::rng::Rng;
 
-/// How long a client waits for another one's result before it asks again.
+/// How long a client waits for another client's result before it asks again.
 const WAIT: Duration = Duration::from_millis(50);
-/// The longest way to the provider, and the longest break before a client asks again.
+/// The longest delay on the way to the provider, and the longest pause before a client asks again.
 const LATENCY_US: u64 = 1_000;
 const BACK_OFF_US: u64 = 2_000;
 
@@ -25,22 +25,23 @@ pub(crate) struct Server {
     effects: Effects,
     acks: Acks,
     events: Events,
-    /// Orders that are known to have a record in the store: a changed body must be refused.
+    /// Orders that are known to have a record in the store: for these a changed body must be
+    /// refused.
     started: Mutex<HashSet<u32>>,
     failure: Mutex<Option<String>>,
 }
 
-/// One client at work.
+/// One working client.
 struct Client<'s> {
     server: &'s Server,
     order: Order,
     body: Body,
     rng: Rng,
-    /// Whether this client will find the order invalid once, after it was let through.
+    /// Whether this client will once find the order invalid after getting its permit.
     refuses: bool,
 }
 
-/// How a request went on.
+/// How a request continues.
 enum Progress {
     Answered,
     AskAgain,
@@ -82,8 +83,8 @@ impl Server {
         Ok(())
     }
 
-    /// A key that nobody has started is free for any body, so a changed one waits until then.
-    /// `false` if that never happens.
+    /// Until it is started, a key is free for any body, so a changed one waits for that. `false` if
+    /// it never happens.
     fn wait_until_started(&self, order: u32) -> bool {
         while !self.started.lock().contains(&order) {
             if self.has_failed() {
@@ -119,7 +120,7 @@ impl Client<'_> {
         }
     }
 
-    /// Half of the clients wait for the request under way, the others come back after a break.
+    /// Half of the clients wait for the request under way, the others come back after a pause.
     fn conflict(&mut self, in_flight: InFlight) -> Result<Progress> {
         self.count(Event::Conflict)?;
         if self.rng.one_in(2) {
@@ -134,7 +135,7 @@ impl Client<'_> {
 
     fn act(&mut self, begin: Begin) -> Result<Progress> {
         match (begin, self.body) {
-            // A changed body that is let through is executed like any other, and then found out.
+            // A changed body that is let through is executed like any other, and found out later.
             (Begin::Fresh(permit), _) => self.fresh(permit),
             (Begin::Mismatch, Body::Changed) => {
                 self.count(Event::Mismatch)?;
@@ -163,8 +164,8 @@ impl Client<'_> {
         if self.body == Body::Changed {
             self.count(Event::ChangedExecuted)?;
         }
-        // The way to the provider takes time, and a kill may come before the effect as well as
-        // after it.
+        // The way to the provider takes time, so a kill may come before the effect as well as after
+        // it.
         self.pause(LATENCY_US);
         self.server.effects.execute(self.order.number, execution.attempt())?;
         let receipt = self.order.receipt(self.body, execution.attempt());
@@ -172,7 +173,7 @@ impl Client<'_> {
         self.answer(&completed)
     }
 
-    /// The order was started by a process that was killed. Since we hold its key, nobody executes
+    /// A process that was killed had started the order. Since we hold its key, nothing is executing
     /// it now, so the provider's answer is final.
     fn interrupted(&mut self, interrupted: Interrupted) -> Result<Progress> {
         self.mark_started();
@@ -193,7 +194,7 @@ impl Client<'_> {
         self.execute(execution)
     }
 
-    /// From now on the client knows the result, and holds the store to it.
+    /// From now on the client knows the result, and the store is held to it.
     fn answer(&self, completed: &Completed) -> Result<Progress> {
         self.mark_started();
         self.server.acks.append(self.order.number, completed.result())?;

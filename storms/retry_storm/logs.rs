@@ -1,11 +1,12 @@
-//! The files beside the store, which the store knows nothing of and anyone can look at.
+//! The files beside the store. The store doesn't know of them, and anyone can look at them.
 //!
 //! - `effects.log`: one line for each effect, `order attempt`. It stands for the payment provider.
 //! - `acks.log`: one line for each answer that a client got: order, digest and start of the result.
-//! - `events.log`: one line for each thing that is counted, `order event`.
+//! - `events.log`: one line for each counted event, `order event`.
 //!
-//! All lines of a file have the same length, a power of two, so that no line lies across a page:
-//! a kill may cut a write short between two pages, but never within one. A line is there or not.
+//! All lines of a file have the same length, a power of two, so no line crosses a page boundary: a
+//! kill may cut a write short between two pages, but never within one. So a line is either there or
+//! not.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -33,7 +34,7 @@ impl Place {
         Ok(Self { store: store.to_owned(), beside: beside.to_owned() })
     }
 
-    /// Makes the empty logs, unless an older run has left something: runs are never mixed.
+    /// Creates the empty logs, unless an older run has left something: runs are never mixed.
     pub(crate) fn claim(&self) -> Result<()> {
         if self.store.exists() && fs::read_dir(&self.store)?.next().is_some() {
             return Err(format!(
@@ -74,7 +75,7 @@ impl Place {
     }
 }
 
-/// Most that is read of a log at a time.
+/// The most that is read of a log at a time.
 const CHUNK: u64 = 1024 * 1024;
 
 /// Appends lines of `LEN` bytes.
@@ -85,13 +86,14 @@ impl<const LEN: usize> Appender<LEN> {
         Ok(Self(OpenOptions::new().append(true).open(path)?))
     }
 
-    /// Appends one line, in one write: other threads, and a kill, find it whole or not at all.
+    /// Appends one line, in one write: other threads find it whole or not at all, even after a
+    /// kill.
     fn append(&self, text: &str) -> io::Result<()> {
         let line = format!("{text:<width$}\n", width = LEN - 1);
         if line.len() != LEN {
             return Err(io::Error::other(format!("{text:?} does not fit a line of {LEN} bytes")));
         }
-        // Not `write_all`, which would go on in a second write.
+        // Not `write_all`, which would continue in a second write.
         let written = (&self.0).write(line.as_bytes())?;
         if written != LEN {
             return Err(io::Error::other(format!("{written} of {LEN} bytes were written")));
@@ -111,7 +113,7 @@ impl<const LEN: usize> Tail<LEN> {
         Ok(Self { file: File::open(path)?, read: 0 })
     }
 
-    /// Calls `each` for all lines that have come since.
+    /// Calls `each` for all lines that have come since the last call.
     fn poll(&mut self, mut each: impl FnMut(&str) -> Result<()>) -> Result<()> {
         let mut bytes = Vec::new();
         loop {
@@ -141,14 +143,14 @@ pub(crate) struct Effects {
 }
 
 impl Effects {
-    /// All processes that have written before are dead, so the file is complete.
+    /// All earlier writers are dead, so the file is complete.
     pub(crate) fn open(place: &Place) -> Result<Self> {
         let known = Self::read(place)?.into_iter().collect();
         let log = Appender::open(&place.effects())?;
         Ok(Self { log, known: Mutex::new(known) })
     }
 
-    /// Executes an order. This is what must happen exactly once, and cannot be undone.
+    /// Executes an order. This must happen exactly once, and can't be undone.
     pub(crate) fn execute(&self, order: u32, attempt: u32) -> io::Result<()> {
         self.log.append(&format!("{order:010} {attempt:04}"))?;
         self.log.0.sync_data()?;
@@ -156,7 +158,7 @@ impl Effects {
         Ok(())
     }
 
-    /// Whether this attempt was executed. The caller must know that it is not being executed now.
+    /// Whether this attempt was executed. The caller must know that it isn't being executed now.
     pub(crate) fn contains(&self, order: u32, attempt: u32) -> bool {
         self.known.lock().contains(&(order, attempt))
     }
@@ -174,10 +176,10 @@ impl Effects {
 }
 
 const ACK_LEN: usize = 256;
-/// What is left of an ack's line after order, digest and the spaces between.
+/// The space that is left in an ack's line after order, digest and the spaces between.
 const ACK_HEAD: usize = ACK_LEN - 10 - 1 - 64 - 1 - 1;
 
-/// Tells two results apart, however long they are.
+/// Distinguishes two results, however long they are.
 pub(crate) fn digest(result: &[u8]) -> String {
     blake3::hash(result).to_hex().to_string()
 }
@@ -190,7 +192,7 @@ impl Acks {
         Appender::open(&place.acks()).map(Self)
     }
 
-    /// The client has this result in hand: from now on the order must not have another.
+    /// The client has received this result: from now on the order must not have another.
     pub(crate) fn append(&self, order: u32, result: &[u8]) -> io::Result<()> {
         let head = result.escape_ascii().to_string();
         self.0.append(&format!("{order:010} {} {head:.ACK_HEAD$}", digest(result)))
@@ -205,7 +207,7 @@ impl AckTail {
         Tail::open(&place.acks()).map(Self)
     }
 
-    /// Calls `each` with order and digest of all answers that have come since.
+    /// Calls `each` with order and digest of all answers that have come since the last call.
     pub(crate) fn poll(&mut self, mut each: impl FnMut(u32, &str)) -> Result<()> {
         self.0.poll(|line| {
             let mut words = line.split(' ');
@@ -216,7 +218,7 @@ impl AckTail {
     }
 }
 
-/// What is counted. Executions are not: the lines of `effects.log` are exact.
+/// The counted events. Executions aren't among them: the lines of `effects.log` are exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
     /// A request was made.
@@ -224,14 +226,14 @@ pub(crate) enum Event {
     Replayed,
     Conflict,
     Mismatch,
-    /// A client gave its permit back, having found the order invalid.
+    /// A client returned its permit, having found the order invalid.
     Released,
     Interrupted,
-    /// The three ways in which an interrupted order goes on.
+    /// The three ways in which an interrupted order continues.
     Resolved,
     Retried,
     Abandoned,
-    /// A changed body was let through: never.
+    /// A changed body was let through, which must never happen.
     ChangedExecuted,
 }
 
@@ -267,8 +269,8 @@ impl Event {
 
 const EVENT_LEN: usize = 32;
 
-/// The events of all children. What the kernel has taken survives a kill, so what is missing are
-/// at most the events of requests that were never answered.
+/// The events of all children. What the kernel has accepted survives a kill, so at most the events
+/// of requests that were never answered are missing.
 pub(crate) struct Events(Appender<EVENT_LEN>);
 
 impl Events {

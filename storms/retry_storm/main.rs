@@ -7,8 +7,8 @@
 //! has an effect outside the store, a line in `effects.log`. Meanwhile the parent kills the child
 //! with SIGKILL at random moments, and starts it again on the same store.
 //!
-//! When all is done the parent checks from outside: each order has had its effect exactly once,
-//! and the store replays for it, byte for byte, what any client was ever told.
+//! At the end the parent checks from outside: each order has had its effect exactly once, and the
+//! store replays for it, byte for byte, what any client ever received.
 
 mod child;
 mod client;
@@ -28,7 +28,7 @@ use clap::Parser;
 
 use logs::Place;
 
-/// Any failure. A message is all that is done with one.
+/// Any failure. It is only ever printed.
 pub(crate) type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// Kills a process that works through orders, and checks that each was executed exactly once.
@@ -43,11 +43,11 @@ pub(crate) struct Args {
     /// Client threads of the process.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: u32,
-    /// What all random choices follow from. An odd one makes a small log, which fills up often.
+    /// The seed of all random choices. An odd one makes a small log, which fills up often.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Directory of the store, new or empty; the logs are put beside it. By default all is put
-    /// into a new directory for temporary files.
+    /// Directory of the store, new or empty; the logs are put beside it. By default everything is
+    /// put into a new directory for temporary files.
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     /// This is the process to be killed, started for the n-th time.
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("retry_storm: {error}");
-            // Not 1, which on Windows is what a killed process ends with.
+            // Not 1, which is the exit code of a killed process on Windows.
             ExitCode::from(2)
         }
     }
@@ -93,7 +93,7 @@ fn storm(args: &Args) -> Result<bool> {
     Ok(verdict.passed())
 }
 
-/// It is kept, so that what is in it can be looked at.
+/// It is kept, so that its contents can be inspected.
 fn fresh_directory() -> Result<PathBuf> {
     Ok(tempfile::Builder::new().prefix("retry-storm-").tempdir()?.keep())
 }

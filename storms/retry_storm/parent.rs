@@ -1,4 +1,4 @@
-//! The process that kills: it starts the child, watches how far it comes, and ends it.
+//! The process that kills: it starts the child, watches its progress, and ends it.
 
 use std::collections::{HashMap, HashSet};
 use std::env;
@@ -16,9 +16,9 @@ use crate::{Args, Result};
 
 /// How often the parent looks.
 const POLL: Duration = Duration::from_micros(500);
-/// A child that answers nobody for this long hangs.
+/// A child that answers no client for this long hangs.
 const STALLED: Duration = Duration::from_secs(60);
-/// What has happened.
+/// What has happened so far.
 pub(crate) struct Storm {
     pub(crate) kills: u32,
     pub(crate) starts: u32,
@@ -26,7 +26,7 @@ pub(crate) struct Storm {
     pub(crate) took: Duration,
 }
 
-/// What clients were told.
+/// What clients received.
 #[derive(Default)]
 pub(crate) struct Acked {
     /// Digest of the first result that was reported for each order.
@@ -58,11 +58,11 @@ struct Kill {
 
 #[derive(Debug)]
 enum After {
-    /// Its start: it makes, opens or recovers the store then.
+    /// Its start, when it creates, opens or recovers the store.
     Start,
-    /// Its first answer: it finds out about interrupted orders then.
+    /// Its first answer, when it finds out about interrupted orders.
     FirstAnswer,
-    /// So many orders are done. The delay is cut short when `latest` are.
+    /// This many orders are done. The delay is cut short when `latest` are.
     Orders { done: u32, latest: u32 },
 }
 
@@ -83,8 +83,8 @@ pub(crate) fn run(args: &Args, place: &Place) -> Result<Storm> {
         kills: 0,
         bar: progress_bar(args.orders)?,
     };
-    // A child may be done before its kill comes, and is started once more then. That is rare: this
-    // many starts only a store that makes no progress would need.
+    // A child may be done before its kill comes, and is then started once more. That is rare: only
+    // a store that makes no progress would need this many starts.
     let starts_max = args.kills.saturating_mul(4).saturating_add(50);
     for start in 1..=starts_max {
         watch.bar.set_message(format!("{} of {} kills", watch.kills, args.kills));
@@ -121,7 +121,7 @@ impl Watch<'_> {
         self.acks.orders() == self.args.orders && self.kills == self.args.kills
     }
 
-    /// Watches a child until it ends, by itself or not.
+    /// Watches a child until it ends, killed or not.
     fn watch(&mut self, mut child: Guarded) -> Result<End> {
         let (kill, answers_before) = (self.next_kill(), self.acks.count);
         let mut due_since = None;
@@ -162,7 +162,8 @@ impl Watch<'_> {
     }
 
     /// Kills are spread evenly over the orders, so that neither runs out before the other. Some
-    /// come earlier than that, right after a start: the very first does, while the store is made.
+    /// come earlier than that, right after a start: the very first does, while the store is
+    /// created.
     fn next_kill(&mut self) -> Option<Kill> {
         if self.args.kills <= self.kills {
             return None;
@@ -178,10 +179,10 @@ impl Watch<'_> {
     }
 
     /// The share of the orders that is done before the next kill. Whatever the share, this child
-    /// is to have completed something.
+    /// must have completed something.
     fn after_share(&self) -> After {
         let Args { orders, kills, .. } = *self.args;
-        // Half of what lies between two kills.
+        // Half of the distance between two kills.
         let shares = |n: u32| u64::from(orders) * u64::from(n) / (2 * (u64::from(kills) + 1));
         let after = |n| u32::try_from(shares(n)).unwrap_or(orders).max(self.acks.orders() + 1);
         let due = 2 * (self.kills + 1);
@@ -195,12 +196,12 @@ impl Watch<'_> {
         Ok(())
     }
 
-    /// Only what the operating system says counts as a kill: the child may have been faster.
+    /// Only the operating system's word counts as a kill: the child may have been faster.
     fn ended(&mut self, child: Guarded, status: ExitStatus) -> Result<End> {
         // What it has answered in the meantime.
         self.look()?;
         let said = child.said()?;
-        // It says something only to complain, and then it makes no difference how it has ended.
+        // It prints only complaints, and after one it doesn't matter how it ended.
         match (is_killed(status), status.success()) {
             (true, _) if said.is_empty() => Ok(End::Killed),
             (_, true) if said.is_empty() => Ok(End::Finished),
@@ -209,11 +210,12 @@ impl Watch<'_> {
     }
 }
 
-/// A child that never outlives its parent, also if that fails.
+/// A child that never outlives its parent, even if the parent fails.
 struct Guarded(Child);
 
 impl Guarded {
-    /// Its standard input is a pipe that ends with this process, see `child::end_with_parent`.
+    /// Its standard input is a pipe that closes when this process ends, see
+    /// `child::end_with_parent`.
     fn start(args: &Args, place: &Place, generation: u32) -> Result<Self> {
         let child = Command::new(env::current_exe()?)
             .arg(format!("--child={generation}"))
@@ -229,7 +231,7 @@ impl Guarded {
         Ok(Self(child))
     }
 
-    /// What it has written to its standard error. It is dead, so this comes to an end.
+    /// What it has written to its standard error. It is dead, so this ends.
     fn said(mut self) -> Result<String> {
         let mut said = Vec::new();
         if let Some(stderr) = &mut self.0.stderr {
@@ -241,7 +243,7 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // Both fail if it is dead already, which is what is wanted.
+        // Both fail if it is already dead, which is what we want.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,5 +1,5 @@
-//! What is asked of the store. All of it follows from the seed, so that parent and child, and one
-//! child after the other, agree on it without talking.
+//! The requests to the store. All of them follow from the seed, so that the parent, its child and
+//! the next child agree without talking to each other.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,8 +10,8 @@ use crate::rng::Rng;
 
 /// Old orders that a new child requests again: all of them must replay.
 const OLD_ORDERS: u32 = 200;
-/// How far the next order comes behind in the work list, and how far its requests are spread.
-/// Ten orders are so under way together, and the requests of one order meet.
+/// How far the next order comes behind in the work list, and how far apart its requests are. So ten
+/// orders are under way together, and the requests for one order meet.
 const STEP: u64 = 10;
 const SPREAD: u64 = 100;
 
@@ -19,18 +19,18 @@ const SPREAD: u64 = 100;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Body {
     Original,
-    /// The key of an order with something else to do: must be refused, and never executed.
+    /// The key of an order with a different body: must be refused, and never executed.
     Changed,
 }
 
 /// An order, and what its clients will do with it.
 pub(crate) struct Order {
     pub(crate) number: u32,
-    /// How often it is requested by each child that does not know it to be done.
+    /// How often each child requests it, unless the child knows that it's done.
     requests: u32,
-    /// Whether a client sends it with a changed body, too.
+    /// Whether a client also sends it with a changed body.
     pub(crate) has_changed: bool,
-    /// What is done if it was interrupted before its effect: give up and begin again, or retry.
+    /// What happens if it was interrupted before its effect: abandon and begin again, or retry.
     pub(crate) abandons: bool,
     cents: u64,
     receipt_len: usize,
@@ -41,8 +41,8 @@ impl Order {
         let mut rng = Rng::new(seed, u64::from(number));
         let requests = if rng.one_in(2) { 3 } else { 4 + u32::from(rng.one_in(2)) };
         let has_changed = rng.one_in(10);
-        // An abandoned key is free, and any body may claim it then. So that a changed body has to
-        // be refused at all times, orders that meet one are not abandoned.
+        // An abandoned key is free, and any body may claim it then. Orders that meet a changed body
+        // are never abandoned, so the changed body has to be refused at all times.
         let abandons = !has_changed && rng.one_in(2);
         // Long receipts are stored apart from their records.
         let receipt_len = if rng.one_in(8) { 1_000 } else { 200 };
@@ -79,8 +79,8 @@ pub(crate) struct Request {
     pub(crate) stream: u64,
 }
 
-/// The requests of one child, in the order in which clients take them: all that are not known to
-/// be done, and some old ones.
+/// The requests of one child, in the order in which clients take them: all orders that aren't known
+/// to be done, and some old ones.
 pub(crate) fn work(seed: u64, orders: u32, generation: u32, done: &HashSet<u32>) -> Vec<Request> {
     let mut rng = Rng::new(seed ^ Rng::GOLDEN, u64::from(generation));
     let mut work = Vec::new();
@@ -108,13 +108,13 @@ fn push_requests(work: &mut Vec<(u64, Request)>, order: &Order, at: u64, rng: &m
         behind = push(at + behind, Body::Original);
     }
     if order.has_changed {
-        // It comes behind the first of the others, since it has to wait until that has started.
+        // It comes behind the first of the others, since it has to wait until that one has started.
         push(at + 1 + behind / 4, Body::Changed);
     }
 }
 
-/// Opens the store as this seed has it. With a small log, segments fill up and are settled all the
-/// time, also while the process is killed.
+/// Opens the store as this seed configures it. With a small log, segments fill up and are settled
+/// all the time, even while the process is killed.
 pub(crate) fn open(path: &Path, seed: u64) -> Result<Store, OpenError> {
     let log_bytes = match seed % 4 {
         1 => 256 * 1024,

@@ -1,4 +1,4 @@
-//! The end: everything is checked once more, from outside the processes that did it.
+//! The end: everything is checked again, from outside the processes that did it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::parent::Storm;
 use crate::plan::{self, Body, Order};
 use crate::{Args, Result};
 
-/// Findings that are printed; all are counted.
+/// How many findings are printed; all are counted.
 const FINDINGS_MAX: usize = 10;
 
 /// The table.
@@ -29,7 +29,7 @@ pub(crate) struct Verdict {
     findings: Vec<String>,
 }
 
-/// Opens the store itself, and compares what it says with what the logs say.
+/// Opens the store itself, and compares its answers with the logs.
 pub(crate) fn verify(args: &Args, place: &Place, outcome: &Storm) -> Result<Verdict> {
     let mut events = HashMap::new();
     for event in Events::read(place)? {
@@ -82,8 +82,8 @@ impl Verdict {
         }
     }
 
-    /// The store must replay what the execution has left and what clients were told, and those
-    /// must be the same.
+    /// The store must replay what the execution left and what clients received, and those must be
+    /// the same.
     fn check_result(
         &mut self,
         store: &Store,

@@ -1,4 +1,4 @@
-//! Whether a child was killed, as the operating system says.
+//! Whether a child was killed, according to the operating system.
 
 use std::process::ExitStatus;
 

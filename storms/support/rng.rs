@@ -1,13 +1,13 @@
-//! Random choices that can be made once more. All examples that kill a child share it.
+//! Reproducible random choices, shared by all examples that kill a child.
 
-/// `SplitMix64`: small, fast, and good enough to choose with.
+/// `SplitMix64`: small, fast, and good enough for choices.
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// What two streams of one seed may be told apart by.
+    /// Separates two streams of one seed.
     pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
-    /// The numbers of one stream tell nothing about those of another.
+    /// The numbers of one stream reveal nothing about those of another.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
         let seed = Self(seed).draw();
         Self(seed ^ Self(stream).draw())

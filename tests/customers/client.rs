@@ -17,7 +17,7 @@ pub fn post(path: &str, key: &str, body: &str) -> String {
     request("POST", path, &[("Idempotency-Key", key)], body)
 }
 
-/// A request with these headers, and a body of JSON.
+/// A request with these headers and a JSON body.
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
     let headers: Vec<_> =
         headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -33,14 +33,14 @@ pub fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 }
 
-/// Sends a request and waits for its answer; `None` if the server went away before.
+/// Sends a request and waits for its answer; `None` if the server went away first.
 pub fn send(server: SocketAddr, request: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(server).ok()?;
     stream.write_all(request.as_bytes()).ok()?;
     Answer::read(stream)
 }
 
-/// Sends the same request so many times at once.
+/// Sends the same request this many times at once.
 pub fn send_at_once(server: SocketAddr, request: &str, times: usize) -> Vec<Answer> {
     thread::scope(|scope| {
         let senders: Vec<_> = (0..times).map(|_| scope.spawn(|| send(server, request))).collect();

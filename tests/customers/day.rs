@@ -1,4 +1,4 @@
-//! A key and the day for which it is used, on a clock that is moved by hand.
+//! A key and the day on which it is used, with a manual clock.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -32,8 +32,8 @@ async fn a_key_is_used_for_a_day_and_free_after_it() {
     }
 }
 
-/// A day later the same request with the same key is another operation. If that one is interrupted, the
-/// object of the day before says nothing of it.
+/// A day later, the same request with the same key is a new operation. If that one is interrupted,
+/// the object of the day before says nothing about it.
 #[test]
 fn what_a_key_has_made_yesterday_is_not_taken_for_what_was_interrupted_today() {
     for start in STARTS {

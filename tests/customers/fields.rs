@@ -1,4 +1,4 @@
-//! What a client says of a customer or a vendor: which fields are taken, and which are refused.
+//! The fields of a customer or a vendor: which are accepted, and which are refused.
 
 use axum::Router;
 use axum::body::Body;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::example::fields::BODY_LEN_MAX;
 use super::inside::{Answer, STARTS, post, router, send};
 
-/// A service of its own for each way to start, with its store.
+/// A separate service for each way to start, with its store.
 fn services() -> impl Iterator<Item = (tempfile::TempDir, Store, Router)> {
     STARTS.into_iter().map(|start| {
         let directory = tempfile::tempdir().expect("there is room");
@@ -25,7 +25,7 @@ async fn get(router: &Router, path: &str) -> Answer {
 
 #[tokio::test]
 async fn further_fields_are_shown_again_as_they_were_sent() {
-    // The names of the server count in the outermost object alone.
+    // The server's names are only reserved in the outermost object.
     let sent = concat!(
         r#"{"name":"Ann","email":"ann@example.com","address":{"city":"Köln","lines":["1",null]},"#,
         r#""balance":-1234567.25,"blocked":false,"note":null,"#,
@@ -43,12 +43,12 @@ async fn further_fields_are_shown_again_as_they_were_sent() {
             let one = format!("{path}/{}", id.expect("it has a number"));
             assert_eq!(get(&router, &one).await.2, made.2);
             assert_eq!(get(&router, path).await.2, format!("[{}]", made.2));
-            // They are in the file, too.
+            // They are in the file too.
             let start = idemstore::http::Start::ByHandler;
             let again = super::inside::router(directory.path(), &store, start);
             assert_eq!(get(&again, &one).await.2, made.2);
 
-            // A PUT says all of an object, so what it leaves out is gone.
+            // A PUT replaces the whole object, so a field that it omits is gone.
             let put = Request::put(&one).body(Body::from(r#"{"email":"bob@example.com","x":[]}"#));
             let put = send(&router, put.expect("it is a request")).await;
             assert_eq!(put.0, StatusCode::OK);
@@ -58,7 +58,7 @@ async fn further_fields_are_shown_again_as_they_were_sent() {
     }
 }
 
-/// What a refused body is, and what is said of it.
+/// A refused body, and the message that it gets.
 fn refused() -> Vec<(String, &'static str)> {
     let with = |field: &str, value: Value| json!({ field: value }).to_string();
     let mut refused = vec![

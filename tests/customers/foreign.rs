@@ -1,10 +1,10 @@
-//! Clients that nobody here wrote, as they retry by themselves: requests of Python with its `Retry`, and
-//! the fetch of Node.
+//! Third-party clients with their own retries: Python's requests with its `Retry`, and Node's
+//! fetch.
 
 use super::process::Service;
 use super::programs::{node, python, said};
 
-/// Runs a client against a service of its own, if the machine has it.
+/// Runs a client against a separate service, if the machine has the client.
 fn run(program: Option<&str>, script: &str) {
     let Some(program) = program else { return };
     let directory = tempfile::tempdir().expect("there is room");

@@ -1,4 +1,4 @@
-//! The service within the process of the test, without a socket.
+//! The service inside the test process, without a socket.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,9 +23,9 @@ pub fn router(directory: &Path, store: &Store, start: Start) -> Router {
     router_that_takes(Duration::ZERO, directory, store, start)
 }
 
-/// The same, with creates that take so long.
+/// The same, with creates that take this long.
 pub fn router_that_takes(delay: Duration, directory: &Path, store: &Store, start: Start) -> Router {
-    // Nobody listens there.
+    // Nothing listens there.
     let provider = Peer { address: ([127, 0, 0, 1], 9).into(), secret: "secret".to_owned() };
     let api = Api {
         store: store.clone(),

@@ -1,5 +1,5 @@
-//! The example `customers_api`, as its clients see it. It starts processes, so it is a binary of its
-//! own.
+//! The example `customers_api`, as its clients see it. These tests start processes, so they are a
+//! separate binary.
 
 #![expect(
     unreachable_pub,

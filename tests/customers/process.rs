@@ -1,4 +1,4 @@
-//! The service as a process of its own: at once, killed, and told to end.
+//! The service as a separate process: under concurrent requests, killed, and shut down.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use super::example::server::{Flags, serve};
 const FLAGS: &str = "CUSTOMERS_API_FLAGS";
 pub const CUSTOMERS: &str = "/api/v1/customers";
 
-/// Not a test: it is what the processes run that the tests start.
+/// Not a test: the processes that the tests start run this.
 #[test]
 fn the_service_itself() {
     let Ok(flags) = std::env::var(FLAGS) else { return };
@@ -25,7 +25,7 @@ fn the_service_itself() {
     runtime.block_on(serve(flags)).expect("it serves");
 }
 
-/// The service in a process of its own, which ends with this.
+/// The service in a separate process, which ends when this is dropped.
 pub struct Service {
     child: Child,
     pub address: SocketAddr,
@@ -70,7 +70,7 @@ impl Service {
         self.child.wait().expect("it has ended");
     }
 
-    /// Tells it to end, and waits until it has.
+    /// Asks it to shut down, and waits until it has.
     pub fn terminate(mut self) -> bool {
         let process = self.child.id().to_string();
         let told = Command::new("kill").args(["-TERM", &process]).status().expect("it runs");
@@ -86,7 +86,7 @@ impl Drop for Service {
     }
 }
 
-/// Waits for what must come, and for a minute at most.
+/// Waits for something that must come, at most for a minute.
 pub fn wait_until(mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
@@ -101,7 +101,7 @@ pub fn directory() -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
-/// Names of the customers that there are.
+/// The names of all customers.
 fn customers(service: &Service) -> Vec<String> {
     let listed = service.send(&get(CUSTOMERS)).body;
     let listed: serde_json::Value = serde_json::from_str(&listed).expect("it is JSON");
@@ -141,7 +141,7 @@ fn of_64_requests_at_once_all_have_its_answer_if_they_wait() {
 }
 
 /// A kill in the first half of the handler, before it has done anything, and in the second half,
-/// after it has: the retry finds out, and there is one customer.
+/// after it has: the retry finds out which, and there is one customer.
 #[test]
 fn a_kill_in_mid_handler_costs_no_customer_and_makes_none_twice() {
     for start in ["before-handler", "by-handler"] {
@@ -154,7 +154,7 @@ fn a_kill_in_mid_handler_costs_no_customer_and_makes_none_twice() {
             let client = thread::spawn(move || send(address, &sent));
             let log = path.join("objects.log");
             if is_replayed {
-                // The effect shows in the middle of the handler.
+                // The effect becomes visible in the middle of the handler.
                 wait_until(|| std::fs::metadata(&log).expect("it is there").len() != 0);
             } else {
                 service.wait_for_a_request();
@@ -239,7 +239,8 @@ fn a_request_without_a_key_is_refused_where_keys_are_required() {
     }
 }
 
-/// The one with the key of the other has another object, also if it was killed before its answer.
+/// A tenant with another tenant's key gets a separate object, even if it was killed before its
+/// answer.
 #[test]
 fn two_tenants_with_the_same_key_have_an_object_each_after_a_kill() {
     for start in ["before-handler", "by-handler"] {
@@ -256,7 +257,7 @@ fn two_tenants_with_the_same_key_have_an_object_each_after_a_kill() {
         };
         let (address, sent) = (service.address, as_tenant("acme"));
         let client = thread::spawn(move || send(address, &sent));
-        // That of one tenant shows, and that of the other has not begun.
+        // One tenant's object is visible, and the other's request has not begun.
         wait_until(|| listed(&service, "acme") != "[]");
         service.kill();
         assert_eq!(client.join().expect("it does not panic"), None);

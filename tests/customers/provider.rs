@@ -1,4 +1,5 @@
-//! A provider of verifications, as the test plays it: it sees each question, and says what the test wants.
+//! A provider of verifications, played by the test: it sees each question, and answers as the test
+//! wants.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,7 +20,7 @@ pub struct Provider {
     questions: Receiver<Asked>,
 }
 
-/// A question that the service waits for an answer to.
+/// A question to which the service awaits an answer.
 pub struct Asked {
     pub operation: String,
     pub email: String,
@@ -32,10 +33,10 @@ impl Provider {
         let address = listener.local_addr().expect("it is bound");
         let (sender, questions) = mpsc::channel();
         thread::spawn(move || {
-            // It ends when the test has no use for questions any more.
+            // It ends when the test needs no more questions.
             for stream in listener.incoming().map_while(Result::ok) {
                 let asked = read(stream);
-                // A service that was killed on its way has asked nothing.
+                // A service that was killed halfway has asked nothing.
                 if asked.is_some_and(|asked| sender.send(asked).is_err()) {
                     return;
                 }
@@ -44,7 +45,7 @@ impl Provider {
         Self { address, questions }
     }
 
-    /// The flags of a service in this directory that asks this provider.
+    /// The flags of a service in this directory that uses this provider.
     pub fn flags(&self, directory: &Path) -> String {
         let secret = directory.join("secret");
         std::fs::write(&secret, format!("{SECRET}\n")).expect("there is room");
@@ -56,14 +57,14 @@ impl Provider {
         self.questions.recv_timeout(Duration::from_secs(60)).expect("the provider is asked")
     }
 
-    /// Nothing was asked beside what was seen.
+    /// No question was asked beyond those already seen.
     pub fn expect_no_question(&self) {
         assert!(self.questions.try_recv().is_err());
     }
 }
 
 impl Asked {
-    /// Answers the question: by a 202, an event will come.
+    /// Answers the question: a 202 means that an event will come.
     pub fn answer(mut self, status: u16) -> String {
         let answer = format!("HTTP/1.1 {status} -\r\nContent-Length: 0\r\n\r\n");
         self.stream.write_all(answer.as_bytes()).expect("the service waits");

@@ -8,7 +8,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 base = sys.argv[1]
-# A conflict is a reason to wait and ask again, for as long as `Retry-After` says.
+# After a conflict, wait as long as `Retry-After` says, and ask again.
 retry = Retry(
     total=10,
     status_forcelist=[409, 503],

@@ -1,4 +1,4 @@
-//! The transcript of the example's README, command by command with the real curl.
+//! The transcript in the example's README, replayed command by command with the real curl.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use super::process::Service;
 const README: &str = include_str!("../../examples/customers_api/README.md");
 const START: &str = "$ cargo run --features tower --example customers_api --";
 
-/// A command and what it says.
+/// A command and its output.
 #[derive(Debug, Default)]
 struct Said {
     command: String,
@@ -36,7 +36,7 @@ fn read(block: &str) -> Option<(String, Vec<Said>)> {
     Some((flags, said))
 }
 
-/// What a command says, without the time and the empty line behind the headers.
+/// The output of a command, without the time and the empty line after the headers.
 fn run(command: &str) -> Vec<String> {
     let output = Command::new("sh").args(["-c", command]).output().expect("there is a shell");
     assert!(output.status.success(), "{command}: {output:?}");
@@ -64,7 +64,7 @@ fn the_transcript_of_the_readme_is_what_curl_says() {
                 .extend(told.first().and_then(|line| line.split(' ').nth(1)?.parse::<u16>().ok()));
         }
     }
-    // Each status that the layer and the service can answer with is among them.
+    // Every status that the layer and the service can answer with is among them.
     let all = [200, 201, 202, 204, 400, 401, 404, 409, 413, 422];
     assert!(all.iter().all(|status| statuses.contains(status)), "{statuses:?}");
 }

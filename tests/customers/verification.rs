@@ -1,4 +1,4 @@
-//! Customers that are there once a webhook has confirmed their address, over sockets and through kills.
+//! Customers that exist once a webhook has confirmed their address, over sockets and across kills.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,7 +13,7 @@ const VERIFIED: &str =
     r#"{"id":1,"name":"Ann","email":"ann@example.com","status":"verified","tier":3}"#;
 const STARTS: [&str; 2] = ["before-handler", "by-handler"];
 
-/// Sends a request from a thread of its own.
+/// Sends a request from a separate thread.
 fn send_meanwhile(service: SocketAddr, request: &str) -> JoinHandle<Option<Answer>> {
     let request = request.to_owned();
     thread::spawn(move || send(service, &request))
@@ -28,7 +28,7 @@ fn status(sender: JoinHandle<Option<Answer>>) -> u16 {
     answered(sender).expect("the service answers").status
 }
 
-/// Asks for Ann, and gives the operation that the provider was asked for.
+/// Requests the customer Ann, and returns the operation that the provider was asked about.
 fn ask_for_ann(service: &Service, provider: &Provider) -> String {
     let client = send_meanwhile(service.address, &post(CUSTOMERS, "key", ANN));
     let asked = provider.asked();
@@ -48,7 +48,7 @@ fn expect_in_flight(service: &Service) {
     expect_customers(service, "[]");
 }
 
-/// The retry gets the answer to the webhook, and there is one customer.
+/// The retry gets the webhook's answer, and there is one customer.
 fn expect_ann(service: &Service) {
     let retried = service.send(&post(CUSTOMERS, "key", ANN));
     assert_eq!((retried.status, retried.body.as_str()), (201, VERIFIED));
@@ -76,7 +76,7 @@ fn a_customer_is_there_once_the_webhook_says_so_however_often_it_does() {
         expect_in_flight(&service);
         expect_told(&service, &operation, "verified");
         expect_ann(&service);
-        // The provider did not hear the answer, or has changed its mind.
+        // The provider didn't receive the answer, or has changed its mind.
         for outcome in ["verified", "failed", "verified"] {
             expect_told(&service, &operation, outcome);
             expect_ann(&service);
@@ -104,7 +104,7 @@ fn a_webhook_may_be_faster_than_the_answer_of_the_handler() {
         let ((_directory, path), provider) = (directory(), Provider::start());
         let service = Service::start(&path, &format!("--start {start} {}", provider.flags(&path)));
         let client = send_meanwhile(service.address, &post(CUSTOMERS, "key", ANN));
-        // The handler waits for the provider's answer, and the event comes before that.
+        // The handler waits for the provider's answer, and the event arrives before that.
         let asked = provider.asked();
         expect_told(&service, &asked.operation, "verified");
         expect_ann(&service);
@@ -159,8 +159,8 @@ fn a_provider_that_refuses_frees_the_key() {
     }
 }
 
-/// Whether a provider that gives no answer has heard the question is not known, so it is asked again for
-/// the same operation.
+/// If a provider gives no answer, it may or may not have received the question, so it is asked
+/// again for the same operation.
 #[test]
 fn a_provider_that_gives_no_answer_is_asked_again_for_the_same_operation() {
     let ((_directory, path), provider) = (directory(), Provider::start());
@@ -175,7 +175,7 @@ fn a_provider_that_gives_no_answer_is_asked_again_for_the_same_operation() {
     expect_ann(&service);
 }
 
-/// Starts a service, asks for Ann, and kills it before the event has come.
+/// Starts a service, requests Ann, and kills the service before the event has come.
 fn kill_before_the_event(path: &Path, flags: &str, provider: &Provider) -> String {
     let service = Service::start(path, flags);
     let operation = ask_for_ann(&service, provider);
@@ -189,7 +189,7 @@ fn after_a_kill_before_the_event_the_event_completes_the_operation() {
         let ((_directory, path), provider) = (directory(), Provider::start());
         let flags = format!("--start {start} {}", provider.flags(&path));
         let operation = kill_before_the_event(&path, &flags, &provider);
-        // Nobody is there to take it.
+        // No service is there to receive it.
         let service = Service::start(&path, &flags);
         expect_told(&service, &operation, "verified");
         expect_ann(&service);
@@ -229,8 +229,8 @@ fn after_a_kill_while_the_provider_is_asked_a_retry_asks_for_the_same_operation(
     }
 }
 
-/// A kill in the webhook, before it has made the customer and after: the event comes again, or a retry
-/// comes before.
+/// A kill in the webhook, before and after it has created the customer: the event comes again, or a
+/// retry comes first.
 #[test]
 fn a_kill_in_the_webhook_costs_no_customer_and_makes_none_twice() {
     for (is_made, event_first) in [(false, true), (false, false), (true, true), (true, false)] {
@@ -242,7 +242,7 @@ fn a_kill_in_the_webhook_costs_no_customer_and_makes_none_twice() {
         let event = operation.clone();
         let event = thread::spawn(move || tell(address, &event, "verified"));
         if is_made {
-            // The customer shows in the middle of the webhook.
+            // The customer becomes visible in the middle of the webhook.
             wait_until(|| service.send(&get(CUSTOMERS)).body != "[]");
         }
         service.kill();
@@ -273,7 +273,7 @@ fn a_service_that_is_told_to_end_leaves_its_verifications_to_the_next_one() {
     expect_ann(&service);
 }
 
-/// Each tenant has the same key, and one of them even the same body.
+/// Each tenant uses the same key, and one of them even the same body.
 #[test]
 fn the_same_key_of_two_tenants_is_two_verifications() {
     let ((_directory, path), provider) = (directory(), Provider::start());
@@ -296,7 +296,7 @@ fn the_same_key_of_two_tenants_is_two_verifications() {
     let listed = |tenant| service.send(&as_tenant("GET", tenant, "")).body;
     assert_eq!((listed("acme"), listed("globex")), ("[]".to_owned(), format!("[{VERIFIED}]")));
     expect_told(&service, &operations[0], "failed");
-    // The key of one is free, that of the other stays as it is.
+    // One tenant's key is free, the other's is unchanged.
     let other = service.send(&as_tenant("POST", "acme", r#"{"name":"Bob"}"#));
     assert_eq!((other.status, other.is_replayed()), (201, false));
     assert_eq!(retried("globex").body, VERIFIED);
@@ -342,8 +342,8 @@ fn another_address_is_not_verified_any_more() {
     assert_eq!(other, r#"{"id":1,"name":"Anna","email":"anna@example.com"}"#);
 }
 
-/// Without a provider the service has one of its own, which verifies all addresses but those that cannot
-/// be.
+/// Without a provider the service uses a built-in one, which verifies all addresses except
+/// impossible ones.
 #[test]
 fn a_service_without_a_provider_verifies_by_itself() {
     let (_directory, path) = directory();
@@ -357,7 +357,7 @@ fn a_service_without_a_provider_verifies_by_itself() {
             ended = service.send(&post(CUSTOMERS, key, body));
             ended.status != 409
         });
-        // The key of one that has failed is free, so that it is asked for again.
+        // The key of a failed verification is free, so the provider is asked again.
         assert_eq!((ended.status, ended.is_replayed()), (end, end == 201));
     }
     expect_ann(&service);

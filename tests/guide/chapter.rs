@@ -2,9 +2,9 @@
 
 /// A block of code between fences.
 pub struct Block {
-    /// The heading that it stands under.
+    /// The heading above it.
     pub heading: &'static str,
-    /// What stands behind the fence: the language first.
+    /// The words after the fence: the language first.
     pub info: &'static str,
     pub text: String,
 }
@@ -27,7 +27,7 @@ pub fn blocks(chapter: &'static str) -> Vec<Block> {
     blocks
 }
 
-/// The one block under this heading that begins so.
+/// The one block under this heading that begins like this.
 pub fn block(chapter: &'static str, heading: &str, begins: &str) -> String {
     let mut found = blocks(chapter);
     found.retain(|block| block.heading == heading && block.text.starts_with(begins));

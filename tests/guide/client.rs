@@ -9,7 +9,7 @@ pub const ACME: &str = "token-of-acme";
 pub const BOLT: &str = "token-of-bolt";
 
 impl Answer {
-    /// The name of the problem that this is.
+    /// The name of this problem.
     pub fn problem(&self) -> &str {
         assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
         let (_, name) = self.body.split_once("#variant.").expect("its type has a name");
@@ -17,7 +17,7 @@ impl Answer {
     }
 }
 
-/// `POST /payments` for so many cents.
+/// `POST /payments` for this many cents.
 pub fn pay(token: &str, key: Option<&str>, cents: u64) -> String {
     let key = key.map(|key| format!("Idempotency-Key: \"{key}\"\r\n")).unwrap_or_default();
     let body = format!(r#"{{"cents":{cents}}}"#);
@@ -35,14 +35,14 @@ pub fn get(token: &str, path: &str) -> String {
     )
 }
 
-/// Sends a request, and waits for nothing.
+/// Sends a request without waiting for anything.
 pub fn begin(server: SocketAddr, request: &str) -> TcpStream {
     let mut stream = TcpStream::connect(server).expect("the server listens");
     stream.write_all(request.as_bytes()).expect("the server reads");
     stream
 }
 
-/// The answer to a request that was sent; `None` if the server went away before.
+/// The answer to a request that was sent; `None` if the server went away first.
 pub fn end(stream: TcpStream) -> Option<Answer> {
     Answer::read(stream)
 }

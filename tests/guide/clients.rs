@@ -1,4 +1,4 @@
-//! The clients of the contract, run as they stand there against the program of the chapter.
+//! The clients in the contract, run unchanged against the program of the chapter.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::service::{PATIENCE, Place};
 
 const CONTRACT: &str = include_str!("../../docs/guide/http-contract.md");
 
-/// Pays one order, and prints what it was answered in the end.
+/// Pays one order, and prints the final answer.
 const PYTHON: &str = r#"
 import sys
 
@@ -33,11 +33,11 @@ struct Client {
     program: &'static str,
     script: &'static str,
     text: String,
-    /// What it prints for a header that is not there.
+    /// What it prints for a missing header.
     none: &'static str,
 }
 
-/// Those that this machine can run. In CI it must be able to run both.
+/// The clients that this machine can run. In CI it must be able to run both.
 fn clients() -> Vec<Client> {
     let mut clients = Vec::new();
     if let Some(program) = python("requests") {
@@ -85,13 +85,13 @@ fn the_clients_take_what_is_final_and_go_on_where_it_is_not() {
         assert!(run("order-1", 999).starts_with(&format!("422 {none} ")));
         assert!(run("order-2", 0).starts_with(&format!("400 {none} ")));
         assert_eq!(run("order-3", 40_200), format!("402 {none} the card was declined"));
-        // The first attempt gets 502, and the second one what the bank has made.
+        // The first attempt gets 502, and the second one gets the bank's receipt.
         assert_eq!(run("order-4", 50_400), format!("201 true {}", payment(2, 50_400)));
         assert_eq!(place.charges(), 2);
     }
 }
 
-/// The service is killed while the client waits for its charge, and comes back where it was.
+/// The service is killed while the client waits for its charge, and comes back at the same address.
 #[test]
 fn the_clients_go_on_over_a_kill() {
     for client in clients() {
@@ -110,7 +110,7 @@ fn the_clients_go_on_over_a_kill() {
     }
 }
 
-/// A second process of the client has the same order, while the request of the first one is handled.
+/// A second client process sends the same order while the first one's request is handled.
 #[test]
 fn the_clients_come_back_after_a_conflict() {
     for client in clients() {

@@ -1,4 +1,4 @@
-//! The contract that is handed to clients, compared with what the layer answers.
+//! The contract for clients, compared with the layer's actual answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +43,7 @@ fn document() -> Value {
     serde_json::from_str(&of_language(CONTRACT, "json")).expect("it is JSON")
 }
 
-/// What a reference leads to.
+/// The target of a reference.
 fn resolved<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
     match value.get("$ref") {
         None => value,
@@ -110,7 +110,7 @@ async fn the_document_has_the_responses_of_each_problem_and_no_others() {
     }
 }
 
-/// The members of a problem are those of the schema.
+/// The members of a problem are those in the schema.
 fn expect_members(schema: &Value, body: &Value) {
     let properties = schema["properties"].as_object().expect("they are named");
     assert!(body.as_object().expect("it is one").keys().eq(properties.keys()), "{body}");
@@ -135,7 +135,7 @@ fn each_reference_of_the_document_leads_somewhere() {
     }
 }
 
-/// The status of a request with this key, at a service that needs one.
+/// The status of a request with this key, at a service that requires one.
 async fn status_with_key(app: &Router, key: &str) -> StatusCode {
     let request = Request::post("/").header("Idempotency-Key", key).body(Body::empty());
     let answer = app.clone().oneshot(request.expect("it is a request")).await;
@@ -171,7 +171,7 @@ async fn each_key_of_the_documents_pattern_is_taken() {
     }
 }
 
-/// What the policy says of keys, at its edges.
+/// The policy's limits for keys, at their edges.
 #[tokio::test]
 async fn no_key_beyond_the_policy_is_taken() {
     let app = app();
@@ -185,7 +185,7 @@ async fn no_key_beyond_the_policy_is_taken() {
     }
 }
 
-/// The statuses that a row begins with.
+/// The statuses at the start of a row.
 fn statuses(page: &str, row: &str) -> BTreeSet<u16> {
     let rows: Vec<_> = page.lines().filter(|line| line.contains(row)).collect();
     let [row] = rows[..] else { panic!("{rows:?} of {row}") };

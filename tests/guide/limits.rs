@@ -1,4 +1,4 @@
-//! Where the layer's limit of a body and axum's meet, and a handler whose requests need no key.
+//! The layer's and axum's limits for a body, and a handler whose requests need no key.
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -24,7 +24,7 @@ struct Service {
 }
 
 impl Service {
-    /// A handler within the layer, with these limits where they are not as they are by default.
+    /// A handler inside the layer, with these limits where they differ from the defaults.
     fn new(layer: Option<usize>, axum: Option<usize>) -> Self {
         let store = store();
         let mut idempotency = IdempotencyLayer::new(store.clone(), Scope::shared("tests"));
@@ -73,7 +73,7 @@ async fn both_limits_are_two_mebibytes_by_default() {
 async fn a_longer_body_needs_both_limits_raised() {
     let service = Service::new(None, Some(4 * MIB));
     assert_eq!(service.send(Some("key"), 3 * MIB).await, OF_THE_LAYER);
-    // The layer does not read what has no key.
+    // The layer doesn't read a request without a key.
     assert_eq!(service.send(None, 3 * MIB).await, TAKEN);
 
     let service = Service::new(Some(4 * MIB), None);
@@ -122,7 +122,8 @@ async fn without_a_key_a_handler_finds_no_operation() {
     }
 }
 
-/// With `route_layer` the layer does not see a path that is none; with `layer` that costs two fsyncs.
+/// With `route_layer` the layer doesn't see unknown paths; with `layer` such a request costs two
+/// fsyncs.
 #[tokio::test]
 async fn a_path_without_a_route_is_no_matter_of_a_route_layer() {
     for (of_routes, batches) in [(true, 0), (false, 2)] {

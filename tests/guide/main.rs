@@ -1,5 +1,6 @@
-//! The chapters of the guide that are about an HTTP service: their programs are built, run and killed, and
-//! what they say to clients is compared with the code. It starts processes, so it is a binary of its own.
+//! The guide's chapters on an HTTP service: their programs are built, run and killed, and what they
+//! tell clients is compared with the code. These tests start processes, so they are a separate
+//! binary.
 
 #![cfg(unix)]
 #![expect(

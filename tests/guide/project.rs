@@ -1,4 +1,4 @@
-//! The programs of the chapter, as projects of their own that are built with this crate.
+//! The programs of the chapter, as separate projects that are built with this crate.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const TODAY: &str = "The service today";
 const TESTS: &str = "10. Test it";
 const WHOLE: &str = "The whole program";
 
-/// Both programs, built one after the other: they share what they are made of.
+/// Both programs, built one after the other: they share their dependencies.
 pub struct Programs {
     pub without: PathBuf,
     pub with: PathBuf,
@@ -39,7 +39,7 @@ pub static PROGRAMS: LazyLock<Programs> = LazyLock::new(|| {
     Programs { without: without.build(), with: with.build(), project: with }
 });
 
-/// The manifest with this crate instead of the published one.
+/// The manifest, with this crate in the role of the published one.
 fn on_this_crate(manifest: &str) -> String {
     let version = env!("CARGO_PKG_VERSION").rsplit_once('.').expect("it has three numbers").0;
     let published = format!("idemstore = {{ version = \"{version}\", ");
@@ -64,7 +64,7 @@ impl Project {
         project
     }
 
-    /// Writes a file, unless it is so already: what has not changed is not built again.
+    /// Writes a file, unless it already has these contents: an unchanged file isn't built again.
     fn write(&self, name: &str, text: &str) {
         let path = self.directory.join(name);
         if fs::read_to_string(&path).ok().as_deref() != Some(text) {
@@ -72,7 +72,7 @@ impl Project {
         }
     }
 
-    /// Builds the program, without a warning. Both have one name, so it is copied away.
+    /// Builds the program without a warning. Both have the same name, so it is copied away.
     fn build(&self) -> PathBuf {
         self.cargo(&["build"]);
         let program = self.directory.join("payments");
@@ -111,8 +111,8 @@ fn the_tests_of_the_chapter_hold() {
     assert!(tested.contains(&format!("test result: ok. {count} passed; 0 failed")), "{tested}");
 }
 
-/// What the steps show is what the program has in the end, but for the examples that are tried by
-/// themselves.
+/// The code in the steps is what the program has in the end, except for the examples that are
+/// tested separately.
 #[test]
 fn the_steps_are_parts_of_the_whole() {
     let lines = |text: &str| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();

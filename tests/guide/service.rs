@@ -1,4 +1,4 @@
-//! A program of the chapter as a process: started, driven, killed, and told to end.
+//! A program of the chapter as a process: started, driven, killed, and shut down.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -18,7 +18,7 @@ use super::project::PROGRAMS;
 /// Longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where a service keeps its store and its bank its books.
+/// Where a service keeps its store, and its bank its books.
 pub struct Place {
     directory: TempDir,
     program: &'static Path,
@@ -29,7 +29,7 @@ impl Place {
         Self::of(&PROGRAMS.without)
     }
 
-    /// With a store that was made already.
+    /// With a store that was already created.
     pub fn with() -> Self {
         let place = Self::of(&PROGRAMS.with);
         let made = place.command().arg("make-store").status().expect("it starts");
@@ -47,7 +47,7 @@ impl Place {
         command
     }
 
-    /// A service whose bank takes so long to answer.
+    /// A service whose bank takes this long to answer.
     pub fn start(&self, bank_delay: Duration) -> Service {
         self.start_at("127.0.0.1:0", bank_delay)
     }
@@ -77,7 +77,7 @@ impl Place {
     }
 }
 
-/// It ends with this.
+/// The process is killed when this is dropped.
 pub struct Service {
     child: Child,
     pub address: SocketAddr,
@@ -108,7 +108,7 @@ impl Service {
         self.send(&pay(token, Some(key), cents))
     }
 
-    /// The status of a payment that is looked at.
+    /// The status of a payment that is queried.
     pub fn show(&self, token: &str, id: u64) -> u16 {
         self.send(&get(token, &format!("/payments/{id}"))).status
     }
@@ -118,7 +118,7 @@ impl Service {
         self.child.wait().expect("it has ended");
     }
 
-    /// Tells it to end, and says how it did, and what it has said since it listens.
+    /// Asks it to shut down, and returns its exit status and what it has printed since it listens.
     pub fn end(mut self, signal: Signal) -> (ExitStatus, Vec<String>) {
         kill_process(Pid::from_child(&self.child), signal).expect("it is running");
         let begun = Instant::now();

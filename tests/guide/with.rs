@@ -1,4 +1,4 @@
-//! The program that the chapter ends with, row by row of what changes for clients.
+//! The final program of the chapter, row by row of what changes for clients.
 
 use std::fs;
 use std::thread;
@@ -42,7 +42,7 @@ fn what_is_refused_is_refused_as_the_chapter_says() {
     assert_eq!(service.pay(ACME, "key-1", 250).status, 201);
     let reused = service.pay(ACME, "key-1", 999);
     assert_eq!((reused.status, reused.problem()), (422, "KeyReused"));
-    // What the handler or its extractor refuses leaves the key free.
+    // A refusal by the handler or its extractor leaves the key free.
     assert_eq!(service.pay(ACME, "key-2", 0).status, 400);
     let malformed = pay(ACME, Some("key-2"), 250).replace("cents", "pence");
     assert_eq!(service.send(&malformed).status, 422);
@@ -119,7 +119,7 @@ fn a_kill_before_the_bank_knows_is_made_up_for_by_the_retry() {
     place.wait_for_charges(1);
     service.kill();
     assert_eq!(end(first), None, "the client is told nothing");
-    // As if the request had never got to the bank.
+    // As if the request had never reached the bank.
     fs::write(place.books(), "").expect("it is written");
 
     let service = place.start(Duration::ZERO);
@@ -155,7 +155,7 @@ fn a_payment_whose_client_has_left_is_finished_before_the_service_ends() {
     assert!(status.success(), "{status}");
     assert_eq!(said, ["0 payments were cut off"]);
 
-    // It was completed, so the bank need not be asked: its books are gone.
+    // It was completed, so the bank need not be asked, and could not be: its books are gone.
     fs::write(place.books(), "").expect("it is written");
     let service = place.start(Duration::ZERO);
     let retried = service.pay(ACME, "key-1", 250);

@@ -1,4 +1,4 @@
-//! The program that the chapter begins with.
+//! The initial program of the chapter.
 
 use std::time::Duration;
 

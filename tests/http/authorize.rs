@@ -1,4 +1,4 @@
-//! Rights that a handler checks, for what never reaches it.
+//! Rights that a handler checks, applied to requests that never reach it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use idemstore::{Fingerprint, Key};
 
 use super::support::{Call, Desk, Place, SCOPE, expect_problem, layer, post, serve};
 
-/// A user of the one tenant may pay if its name says so.
+/// A user of the one tenant may pay if the user's name says so.
 fn may_pay(headers: &HeaderMap) -> bool {
     headers.get("x-user").is_some_and(|user| user == "payer")
 }
@@ -31,7 +31,7 @@ async fn pay(
     if headers.contains_key("x-secret") { without_keeping(response) } else { response }
 }
 
-/// The layer that asks, and how often it has.
+/// The layer that checks, and how often it has.
 fn asking(layer: IdempotencyLayer) -> (IdempotencyLayer, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let ours = Arc::clone(&asked);
@@ -63,7 +63,7 @@ async fn a_right_that_the_handler_checks_is_checked_for_a_replay_too() {
     let replay = of("payer", post("abc", "apples")).send(address).await;
     assert_eq!((replay.text(), replay.header("idempotent-replayed")), (first.text(), Some("true")));
     assert_eq!((desk.runs(), asked.load(Ordering::SeqCst)), (1, 2));
-    // Another request of that key is told nothing that it would have to have a right for.
+    // Another request with that key learns nothing that it would need a right for.
     expect_problem(&of("guest", post("abc", "pears")).send(address).await, Problem::KeyReused);
 
     let secret = of("payer", post("def", "apples")).header("X-Secret", "1");

@@ -1,4 +1,4 @@
-//! Bodies of any length, in any form.
+//! Bodies of any length and in any form.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -98,7 +98,7 @@ async fn a_response_up_to_the_limit_is_stored() {
 
 #[tokio::test]
 async fn a_response_over_the_limit_is_sent_whole_and_blocks_a_second_run() {
-    // By the limit of the layer, and by that of the store, which is 64 KiB in these tests.
+    // Because of the layer's limit, and of the store's, which is 64 KiB in these tests.
     for (limit, len) in [(500, 501), (500, 30_000), (1024 * 1024, 64 * 1024)] {
         let site = streaming(|layer| layer.response_len_max(limit)).await;
         let call = post("abc", &len.to_string());
@@ -141,7 +141,7 @@ async fn a_stream_that_was_not_started_is_passed_on_as_it_comes() {
     let mut connection = post("abc", "").start(site.address).await;
     events.send(Ok(Frame::data("first event".into()))).expect("it is received");
     let (mut read, mut part) = (Vec::new(), [0; 1024]);
-    // The body has not ended, and its first part is here.
+    // The body has not ended, and its first part has arrived.
     while !String::from_utf8_lossy(&read).contains("first event") {
         let len = connection.read(&mut part).await.expect("it is sent");
         assert_ne!(len, 0, "the response has ended");

@@ -1,5 +1,5 @@
-//! More at one time than the store has places for: what has had its effect gets its answer, and so
-//! does the neighbour.
+//! More requests at one time than the store has places for: one that has had its effect gets its
+//! answer, and so does the neighbour's.
 
 use axum::body::Bytes;
 use axum::response::IntoResponse;
@@ -16,7 +16,7 @@ const LOUD: usize = 200;
 const QUIET: usize = 100;
 const LEN: usize = 1024 * 1024;
 
-/// The loud tenant gets what it has sent, the quiet one is refused by the handler.
+/// The loud tenant gets back what it has sent, the quiet one is refused by the handler.
 async fn handle(headers: HeaderMap, body: Bytes) -> impl IntoResponse {
     let is_quiet = headers.get("tenant").is_some_and(|tenant| tenant == "quiet");
     let status = if is_quiet { StatusCode::BAD_REQUEST } else { StatusCode::OK };
@@ -72,7 +72,7 @@ async fn a_burst_of_one_tenant_costs_nobody_an_outcome() {
                     assert!(body.len() == LEN && replayed == is_again);
                     answers.0 += 1;
                 }
-                // The key of a request that was refused is free, so that it is asked again.
+                // The key of a refused request is free, so the request is sent again.
                 StatusCode::BAD_REQUEST => {
                     assert!(body.len() == 10 && !replayed);
                     answers.1 += 1;

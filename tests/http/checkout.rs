@@ -1,4 +1,5 @@
-//! The contract of the Agentic Commerce Protocol, clause by clause, of the example that has it.
+//! The contract of the Agentic Commerce Protocol, clause by clause, tested on the example that
+//! implements it.
 
 #[path = "../../examples/agentic_checkout"]
 mod example {
@@ -76,7 +77,7 @@ async fn every_post_needs_a_key_and_gets_it_back() {
     let again = shop.create("abc", ITEMS).await;
     assert!(is_replay(&again) && again.body == first.body);
     assert_eq!(again.header("idempotency-key"), Some("abc"));
-    // A GET needs none.
+    // A GET needs no key.
     let read = Call::new("GET", "/checkout_sessions/1").header("Authorization", "Bearer agent-ann");
     assert_eq!(read.send(shop.address).await.status, 200);
 }

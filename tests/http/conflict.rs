@@ -1,4 +1,4 @@
-//! Requests that meet.
+//! Concurrent requests with one key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ async fn those_that_wait_get_the_outcome() {
     let site = Arc::new(Site::new(|layer| layer.wait(Duration::from_secs(60))).await);
     let mut storm = storm(&site);
     site.desk.entered().await;
-    // Somebody waits by now, or will ask when all is done.
+    // A request waits by now, or will ask when everything is done.
     while site.store.stats().waited_for == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -74,7 +74,7 @@ async fn a_request_that_waits_too_long_is_told_of_the_conflict() {
 #[tokio::test]
 async fn a_request_that_waits_for_one_that_is_rejected_runs_itself() {
     let site = Arc::new(Site::new(|layer| layer.wait(Duration::from_secs(60))).await);
-    // The key is held without a start, so that it is free when it is let go.
+    // The key is held without a start, so it is free once it is let go of.
     let idemstore::Begin::Fresh(permit) = site.begin("abc") else { panic!("it is new") };
     let ours = Arc::clone(&site);
     let waiting = tokio::spawn(async move { ours.send(&post("abc", "apples")).await });

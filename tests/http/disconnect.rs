@@ -23,7 +23,7 @@ impl Drop for Gone {
     }
 }
 
-/// Says when the future of a request is gone.
+/// Reports when the future of a request is gone.
 fn watched(router: Router, gone: &Arc<Semaphore>) -> Router {
     let gone = Arc::clone(gone);
     router.layer(from_fn(move |request: Request, next: Next| {
@@ -36,7 +36,7 @@ fn watched(router: Router, gone: &Arc<Semaphore>) -> Router {
     }))
 }
 
-/// Waits until a response is stored that no client waits for.
+/// Waits until a response is stored that no client is waiting for.
 async fn completed(site: &Site) {
     while site.store.keys().status(Status::Completed).count() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -51,7 +51,7 @@ async fn a_started_handler_is_run_to_its_end_and_the_retry_gets_its_response() {
     let connection = post("abc", "held apples").start(site.address).await;
     site.desk.entered().await;
     drop(connection);
-    // The server has noticed, and has dropped all that it held of the request.
+    // The server has noticed, and has dropped everything that it held for the request.
     gone.acquire().await.expect("it stays open").forget();
     assert_eq!((site.desk.runs(), site.desk.orders()), (1, 0));
     assert_eq!(site.store.keys().status(Status::Executing).count(), 1);
@@ -61,7 +61,7 @@ async fn a_started_handler_is_run_to_its_end_and_the_retry_gets_its_response() {
     assert_eq!(site.desk.runs(), 1);
 }
 
-/// A handler that starts after it was held.
+/// A handler that starts only after it was held.
 async fn start_late(
     State(desk): State<Desk>,
     Extension(permit): Extension<IdempotencyPermit>,
@@ -123,7 +123,7 @@ async fn a_handler_counts_until_its_end_and_a_drain_waits_for_it() {
     expect_problem(&site.send(&post("def", "apples")).await, Problem::Unavailable);
     drop(connection);
     gone.acquire().await.expect("it stays open").forget();
-    // The client has left, and its handler runs on.
+    // The client has left, and its handler continues.
     expect_problem(&site.send(&post("def", "apples")).await, Problem::Unavailable);
     expect_problem(&site.send(&post("abc", "held apples")).await, Problem::InFlight);
     assert_eq!(site.records(), 1, "what was refused left no trace");

@@ -1,4 +1,4 @@
-//! What a handler is told of its operation, and what it says of its effect.
+//! What a handler learns about its operation, and what it reports about its effect.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use idemstore::http::{Decision, IdempotencyPermit, Operation, Start, with_effect
 
 use super::support::{Desk, SCOPE, Site, layer, post};
 
-/// What a handler says, and what it was told.
+/// The handler's report, and what it learned.
 #[derive(Clone, Default)]
 struct Handler {
     says: Arc<Mutex<Option<Effect>>>,
@@ -29,7 +29,7 @@ async fn handle(
     if let Some(Extension(permit)) = permit {
         permit.start().await.expect("it starts");
     }
-    // By its status it is done.
+    // By its status alone, the operation is done.
     let response = (StatusCode::NOT_IMPLEMENTED, "no answer").into_response();
     match *handler.says.lock().expect("nobody panics") {
         Some(effect) => with_effect(response, effect),
@@ -67,13 +67,13 @@ async fn it_can_say_what_its_status_does_not() {
         say(Some(Effect::DidNotHappen(())));
         assert!(!send().await);
         assert_eq!(site.records(), 0, "{start:?}");
-        // It may have happened, and the next attempt cannot say that none has.
+        // It may have happened, and the next attempt can't rule that out.
         for effect in [Effect::Unknown(()), Effect::DidNotHappen(())] {
             say(Some(effect));
             assert!(!send().await);
             assert_eq!((site.records(), interrupted()), (1, 1), "{effect:?}, {start:?}");
         }
-        // What has no such word in it is stored.
+        // A response without such a report is stored.
         say(None);
         assert!(!send().await);
         assert!(send().await);

@@ -1,4 +1,4 @@
-//! A store that cannot answer.
+//! A store that can't answer.
 
 use axum::Router;
 use axum::response::IntoResponse;
@@ -20,7 +20,7 @@ async fn nothing_runs_without_the_store() {
         assert_eq!(answer.header("retry-after"), Some("1"));
     }
     assert_eq!(site.desk.runs(), 1);
-    // What is not protected needs no store.
+    // An unprotected request needs no store.
     expect_order(&site.send(&Call::new("POST", "/orders").body("apples")).await, 2, false);
 }
 
@@ -35,8 +35,8 @@ async fn a_store_that_is_full_refuses_what_is_new_and_replays_the_rest() {
     assert_eq!(desk.runs(), 1);
 }
 
-/// A server whose handler closes the store before it answers with this status; and what is left in
-/// the store, once it is opened again.
+/// A server whose handler closes the store before it answers with this status; returns what is left
+/// in the store once it is reopened.
 async fn closed_within(status: StatusCode) -> usize {
     let place = Place::new();
     let store = place.open();
@@ -57,13 +57,13 @@ async fn closed_within(status: StatusCode) -> usize {
 #[tokio::test]
 async fn an_outcome_that_was_not_stored_is_not_told() {
     assert_eq!(closed_within(StatusCode::CREATED).await, 1);
-    // A rejection promises that the key is free, so it must be true as well.
+    // A rejection promises that the key is free, so that must be true here as well.
     assert_eq!(closed_within(StatusCode::UNPROCESSABLE_ENTITY).await, 1);
 }
 
 #[tokio::test]
 async fn a_start_that_fails_runs_nothing() {
-    // The hook is the last that is asked before the start.
+    // The hook is the last thing that runs before the start.
     let place = Place::new();
     let store = place.open();
     let desk = Desk::default();

@@ -1,4 +1,4 @@
-//! What tells a request from another one with the same key.
+//! What distinguishes a request from another one with the same key.
 
 use http::HeaderName;
 use idemstore::Fingerprint;
@@ -32,7 +32,7 @@ async fn a_key_that_comes_back_with_another_request_is_refused() {
     for other in others {
         expect_problem(&site.send(&other).await, Problem::KeyReused);
     }
-    // What is no part of it may differ.
+    // Parts outside the fingerprint may differ.
     expect_order(&site.send(&first.header("X-Trace", "7")).await, 1, true);
     assert_eq!((site.desk.runs(), site.records()), (1, 1));
 }
@@ -82,7 +82,7 @@ async fn a_value_never_counts_as_that_of_another_header() {
         let call = call("POST", "/orders", "apples");
         headers.iter().fold(call, |call, (name, value)| call.header(name, value))
     };
-    // Values that look like what else is in a fingerprint.
+    // Values that look like other parts of a fingerprint.
     for (first, other) in [
         ([("X-Version", "x-region"), ("X-Region", "x-region")], [("X-Region", "x-region"); 2]),
         (

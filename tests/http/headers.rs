@@ -9,7 +9,7 @@ use super::support::{Call, SCOPE, Site, expect_order, expect_problem, post};
 fn accepted() -> Vec<(Vec<u8>, Vec<u8>)> {
     let long = "k".repeat(255);
     let rows: [(&str, &str); 15] = [
-        // The examples of the draft, and the one of the contract.
+        // The examples of the draft, and the contract's.
         (r#""8e03978e-40d5-43dd-bc93-6894a57f9324""#, "8e03978e-40d5-43dd-bc93-6894a57f9324"),
         ("943ut39gbfw39gf2", "943ut39gbfw39gf2"),
         (r#""abc""#, "abc"),
@@ -34,7 +34,7 @@ fn accepted() -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect();
     rows.push((long.clone().into_bytes(), long.clone().into_bytes()));
     rows.push((format!("\"{long}\"").into_bytes(), long.clone().into_bytes()));
-    // What counts is what the key has, not what its header needs for that.
+    // What counts is the key's own length, not what its header needs for it.
     let escaped = format!("\"{}\"", r"\\".repeat(255));
     rows.push((escaped.into_bytes(), r"\".repeat(255).into_bytes()));
     rows
@@ -51,7 +51,7 @@ async fn a_quoted_and_a_bare_key_are_taken_for_what_they_stand_for() {
         let begin = site.begin(&key);
         assert!(matches!(begin, Begin::Replay(_)), "{name} is not {key}: {begin:?}");
         assert_eq!(site.records(), 1);
-        // Other rows have the same key.
+        // Different spellings of the same key.
         let key = Key::scoped(SCOPE, key).expect("it is a key");
         assert!(site.store.forget(&key).expect("it is free now"));
     }
@@ -100,7 +100,8 @@ async fn what_is_no_key_is_refused_and_reaches_no_handler() {
         (b"abc, def", Problem::KeyMalformed),
         (b"abc,def", Problem::KeyMalformed),
         (br#""abc", "def""#, Problem::KeyMalformed),
-        // What is behind a string and is no parameter, and any behind a bare key.
+        // Trailing text after a string that isn't a parameter, and any trailing text after a bare
+        // key.
         (br#""abc";=1"#, Problem::KeyMalformed),
         (br#""abc" ;a=1"#, Problem::KeyMalformed),
         (b"abc;a=1", Problem::KeyMalformed),

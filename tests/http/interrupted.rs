@@ -1,4 +1,4 @@
-//! A request that was started, and that nobody is left to handle.
+//! A request that was started, and whose handler is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ fn call() -> Call {
     post("abc", "held apples")
 }
 
-/// A store whose process was killed, as far as it can tell: its handler was within its work.
+/// A store whose process was killed in the middle of the handler, as far as the store can tell.
 fn killed(start: Start) -> (Place, Store) {
     let place = Place::new();
     let store = place.open();
@@ -36,7 +36,7 @@ fn killed(start: Start) -> (Place, Store) {
     (place, store)
 }
 
-/// The desk, with whatever it takes to start.
+/// The desk, with a layer that starts the operation if that is needed.
 fn starting(desk: &Desk, start: Start) -> axum::Router {
     use axum::extract::Request;
     use axum::middleware::{Next, from_fn};
@@ -53,8 +53,8 @@ fn starting(desk: &Desk, start: Start) -> axum::Router {
     }))
 }
 
-/// A server on the store after the kill, whose hook decides so; its desk, and its answers to these
-/// requests.
+/// A server on the store after the kill, whose hook decides like this; returns its desk, and its
+/// answers to these requests.
 async fn after(
     store: &Store,
     start: Start,
@@ -70,7 +70,7 @@ async fn after(
     let address = serve(starting(&desk, start).layer(layer)).await;
     let mut answers = Vec::new();
     for call in calls {
-        // A handler that is held is let go at once.
+        // A handler that waits is released at once.
         desk.let_go();
         answers.push(call.send(address).await);
     }
@@ -94,7 +94,7 @@ fn without_a_hook_it_is_refused_and_runs_nothing() {
             for _ in 0..2 {
                 expect_problem(&call().send(address).await, Problem::Interrupted);
             }
-            // Another body is another request, as ever.
+            // Another body is a different request, as always.
             expect_problem(&post("abc", "pears").send(address).await, Problem::KeyReused);
             assert_eq!(desk.runs(), 0);
         });
@@ -181,7 +181,7 @@ fn a_hook_can_say_what_the_outcome_was() {
     assert_eq!(desk.runs(), 0);
 }
 
-/// Over the limit of the layer, or only over that of the store.
+/// Over the layer's limit, or only over the store's.
 #[test]
 fn an_outcome_that_is_too_long_to_be_stored_is_answered_once_and_blocks_a_second_run() {
     for len in [2 * 1024 * 1024, 100_000] {
@@ -207,10 +207,10 @@ fn a_hook_that_panics_leaves_it_as_it_is() {
     assert_eq!(store.keys().status(Status::Interrupted).count(), 1);
 }
 
-/// Of the answer to a panic: it is not the layer's.
+/// From the answer to a panic: it doesn't come from the layer.
 const TEXT: Option<&str> = Some("text/plain; charset=utf-8");
 
-/// What is refused by a later attempt says nothing of the first one.
+/// A later attempt's refusal says nothing about the first attempt.
 #[test]
 fn a_rejection_of_a_later_attempt_does_not_free_the_key() {
     let place = Place::new();

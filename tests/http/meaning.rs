@@ -11,7 +11,7 @@ fn call(content_type: &str, body: &str) -> Call {
         .body(body)
 }
 
-/// The first of these is run, those that are like it are replays, and the others are other requests.
+/// The first of these runs, equal ones are replays, and the others are different requests.
 async fn expect(
     options: impl FnOnce(IdempotencyLayer) -> IdempotencyLayer,
     first: (&str, &str),
@@ -69,7 +69,7 @@ async fn json_that_can_be_read_in_two_ways_is_refused_and_uses_no_key() {
         }
     }
     assert_eq!((site.desk.runs(), site.records()), (0, 0));
-    // What does not say that it is JSON counts by its bytes, and so does what is not there.
+    // A body that isn't declared as JSON counts by its bytes, and so does a missing one.
     expect_order(&site.send(&call("text/plain", "{")).await, 1, false);
     let bare = Call::new("POST", "/customers").header("Idempotency-Key", "def");
     let bare = bare.header("Content-Type", JSON);
@@ -77,7 +77,7 @@ async fn json_that_can_be_read_in_two_ways_is_refused_and_uses_no_key() {
     expect_order(&site.send(&bare).await, 2, true);
 }
 
-/// A form as a program builds it, with a boundary that it has drawn.
+/// A form as a program builds it, with a random boundary.
 fn form(boundary: &str, parts: &[(&str, &str)]) -> (String, String) {
     let part = |(name, value): &(&str, &str)| {
         format!(

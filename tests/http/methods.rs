@@ -24,7 +24,7 @@ async fn all_other_methods_pass_untouched_even_with_a_key() {
     for (at, method) in ["GET", "DELETE", "OPTIONS", "BREW"].into_iter().enumerate() {
         expect_order(&site.send(&call(method)).await, 2 * at + 1, false);
         expect_order(&site.send(&call(method)).await, 2 * at + 2, false);
-        // Not even a header that is no key matters to them.
+        // Even an invalid header doesn't matter to them.
         let bad = Call::new(method, "/orders").header("Idempotency-Key", "\"").body("refused 404");
         assert_eq!(site.send(&bad).await.status, 404, "{method}");
     }

@@ -1,4 +1,4 @@
-//! What a service can say of its responses and its keys.
+//! What a service can configure about its responses and its keys.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What becomes of a request whose response says that it failed, in passing or for good.
+//! What happens to a request whose response reports a failure, temporary or final.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -40,7 +40,7 @@ async fn a_failure_that_may_pass_is_interrupted_and_the_hook_decides() {
     }
 }
 
-/// A handler that starts its operation if it is to, and answers with this status.
+/// A handler that starts its operation if it should, and answers with this status.
 fn starting(status: u16) -> Router {
     let status = StatusCode::from_u16(status).expect("it is a status");
     let handle = async move |permit: Option<Extension<IdempotencyPermit>>,
@@ -76,7 +76,7 @@ async fn after_the_effect_has_begun_no_status_frees_the_key() {
                     operation.effect_begins();
                 }
                 *counting.lock().expect("nobody panics") += 1;
-                // What the second of its steps has answered.
+                // The answer of its second step.
                 StatusCode::from_u16(status).expect("it is a status")
             };
             let router = Router::new().fallback(any(handle));
@@ -115,7 +115,7 @@ async fn a_request_that_a_handler_sends_with_another_key_is_protected_by_itself(
     let orders = desk.router();
     let site = Site::serving(desk, |store| {
         let orders = orders.layer(layer(store.clone()));
-        // It takes one order for each word of its body, in the name of the request.
+        // It takes one order for each word of the body, in the name of the request.
         let batch = async move |request: Request| {
             let (head, body) = request.into_parts();
             let body = axum::body::to_bytes(body, 100).await.expect("it is short");
@@ -141,7 +141,7 @@ async fn a_request_that_a_handler_sends_with_another_key_is_protected_by_itself(
     assert_eq!((site.desk.runs(), site.records()), (2, 4));
 }
 
-/// Starts, if there is anything to start, and takes the order.
+/// Starts, if there's anything to start, and takes the order.
 async fn started(
     State(desk): State<Desk>,
     permit: Option<Extension<IdempotencyPermit>>,
@@ -157,7 +157,7 @@ async fn started(
 
 #[tokio::test]
 async fn a_problem_of_a_layer_further_in_is_never_stored() {
-    // Another store, as of a service behind a gateway: the outer layer does not know it.
+    // A separate store, as in a service behind a gateway: the outer layer doesn't know it.
     let place = Place::new();
     let within = place.open();
     let desk = Desk::default();
@@ -178,7 +178,7 @@ async fn a_problem_of_a_layer_further_in_is_never_stored() {
 async fn a_problem_from_behind_a_network_is_never_stored_either() {
     let says = Arc::new(Mutex::new(Problem::InFlight));
     let said = Arc::clone(&says);
-    // A gateway: of the service's answer it has the status, the head and the bytes.
+    // A gateway: it passes on the status, the headers and the body of the service's answer.
     let handle = move || {
         let problem = *said.lock().expect("nobody panics");
         async move {
@@ -217,7 +217,8 @@ async fn a_problem_that_is_answered_after_the_effect_has_begun_frees_no_key() {
                         Some(Extension(permit)) => permit.start().await.expect("it starts"),
                         None => operation.effect_begins(),
                     }
-                    // Of another service that it calls, known as a problem or only by its bytes.
+                    // The problem comes from another service that it calls, and is known as such or
+                    // only by its bytes.
                     let mut response = Problem::Unavailable.into_response();
                     if !is_told {
                         response.extensions_mut().clear();
@@ -256,7 +257,7 @@ async fn a_second_start_in_one_handler_is_no_answer_for_a_day() {
 #[tokio::test]
 async fn a_replay_asks_for_no_retry_and_says_itself_that_it_is_one() {
     let replayed = HeaderName::from_static("idempotent-replayed");
-    // A service further in has replayed, and asks for patience.
+    // An inner service has replayed, and asks the client to wait.
     let handle = async move || {
         let headers = [(replayed, "true"), (http::header::RETRY_AFTER, "7")];
         (StatusCode::CONFLICT, headers, "taken")
@@ -303,12 +304,12 @@ async fn two_tenants_with_one_key_get_their_own_receipts_from_the_hook_too() {
     let call = |tenant: &str, body: &str| post("order-1", body).header("X-Tenant", tenant);
     let first = call("ann", "pay").send(address).await;
     assert_eq!(first.text(), "receipt 1 of ann");
-    // The other tenant's dies before its charge, under the same key.
+    // The other tenant's handler dies before its charge, under the same key.
     assert_eq!(call("bob", "die").send(address).await.status, 503);
     let again = call("bob", "die").send(address).await;
     assert_eq!((again.status, again.text()), (200, "receipt 2 of bob".to_owned()));
     assert_eq!(call("ann", "pay").send(address).await.text(), "receipt 1 of ann");
-    // One that dies after its charge is told its own receipt, and charges once.
+    // A tenant whose handler dies after the charge gets its own receipt, and is charged once.
     assert_eq!(call("cem", "charge and die").send(address).await.status, 503);
     assert_eq!(call("cem", "charge and die").send(address).await.text(), "receipt 3 of cem");
     assert_eq!(bank.charges.lock().expect("nobody panics").len(), 3);
@@ -354,7 +355,7 @@ async fn a_secret_is_sent_once_and_never_stored() {
         (Some("private, No-Store"), false, false),
         (Some("no-cache"), false, true),
         (Some("no-store"), true, true),
-        // By the handler's word.
+        // According to the handler.
         (None, true, false),
     ] {
         let handle = async move || {
@@ -445,7 +446,7 @@ async fn an_operation_that_is_left_is_completed_by_its_webhook_however_fast() {
             assert!(operation.leave() && operation.leave());
             let body = axum::body::to_bytes(request.into_body(), 100).await.expect("it is short");
             if body == "fast" {
-                // The webhook is there before the handler has answered.
+                // The webhook arrives before the handler has answered.
                 let confirmed = confirmed("17");
                 let done = webhook.complete_response(operation.key(), &confirmed).await;
                 done.expect("nobody holds it");
@@ -476,7 +477,7 @@ async fn an_operation_that_is_left_is_completed_by_its_webhook_however_fast() {
     }
 }
 
-/// What the bank's webhook says in the end.
+/// The webhook's final report.
 fn confirmed(number: &str) -> http::Response<bytes::Bytes> {
     http::Response::builder()
         .status(201)

@@ -16,7 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::support::{Desk, Site, expect_order, expect_problem, layer, post};
 
-/// The layer around this router, and around both what reports panics.
+/// This router inside the layer, and both inside a layer that reports panics.
 fn catching(router: Router, layer: IdempotencyLayer, caught: &Arc<AtomicUsize>) -> Router {
     let caught = Arc::clone(caught);
     router.layer(layer).layer(CatchPanicLayer::custom(move |_: Box<dyn Any + Send>| {

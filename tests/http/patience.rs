@@ -1,4 +1,4 @@
-//! How long the layer waits, for bodies and for the store, and how much it holds meanwhile.
+//! How long the layer waits for bodies and for the store, and how much it holds meanwhile.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::support::{
     serve,
 };
 
-/// A connection that has sent this much of an upload of so many bytes.
+/// A connection that has sent this much of an upload of this length.
 async fn upload(site: &Site, key: &str, len: usize, sent: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(site.address).await.expect("the server is there");
     let head = format!(
@@ -37,7 +37,7 @@ async fn answer(mut stream: TcpStream) -> String {
 #[tokio::test]
 async fn a_body_that_does_not_come_in_time_is_refused_and_leaves_no_trace() {
     let site = Site::new(|layer| layer.request_time_max(Duration::from_millis(100))).await;
-    // Of a key that is used, too: its fingerprint has to be known.
+    // For a used key too: its fingerprint has to be computed.
     expect_order(&site.send(&post("used", "apples")).await, 1, false);
     for key in ["abc", "used"] {
         let refused = answer(upload(&site, key, 6, b"app").await).await;
@@ -72,7 +72,7 @@ async fn expect_order_of(site: &Site, call: &Call) {
     assert_eq!(answer.status, 201, "{}", answer.text());
 }
 
-/// A store whose disk can be stuck, behind a layer that does not wait long for it.
+/// A store whose disk can get stuck, behind a layer that doesn't wait long for it.
 async fn stuck() -> (TempDir, Store, Desk, Arc<Gate>, SocketAddr) {
     let directory = tempfile::tempdir().expect("there is room");
     let gate = Arc::new(Gate::default());
@@ -85,7 +85,7 @@ async fn stuck() -> (TempDir, Store, Desk, Arc<Gate>, SocketAddr) {
     (directory, store, desk, gate, address)
 }
 
-/// Until the store has done what it is about.
+/// Waits until the store has finished its present work.
 async fn until(store: &Store, is_so: impl Fn(Option<Status>) -> bool) {
     let key = idemstore::Key::scoped(SCOPE, "abc").expect("it is a key");
     loop {
@@ -102,7 +102,7 @@ async fn a_start_that_takes_too_long_runs_nothing_and_its_key_is_freed_later() {
     let (_directory, store, desk, gate, address) = stuck().await;
     gate.shut();
     expect_problem(&post("abc", "apples").send(address).await, Problem::Unavailable);
-    // It is on its way still, so that nobody else may start.
+    // It is still under way, so no other request may start.
     expect_problem(&post("abc", "apples").send(address).await, Problem::InFlight);
     gate.open();
     until(&store, |status| status.is_none()).await;

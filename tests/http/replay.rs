@@ -1,4 +1,4 @@
-//! A stored response is sent again as it was.
+//! A stored response is sent again unchanged.
 
 use axum::Router;
 use axum::response::IntoResponse;
@@ -16,7 +16,7 @@ use super::support::{
     Answer, Desk, Frames, SCOPE, Site, expect_order, expect_problem, layer, post,
 };
 
-/// Every byte there is, so that a text would not survive it.
+/// Every possible byte, so that treating it as text would damage it.
 fn body() -> Vec<u8> {
     (0..=255).cycle().take(1000).collect()
 }

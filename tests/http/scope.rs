@@ -1,4 +1,4 @@
-//! Whose request it is.
+//! Scopes: which tenant a request belongs to.
 
 use axum::extract::Request;
 use axum::response::IntoResponse;
@@ -18,7 +18,7 @@ impl AsRef<[u8]> for Tenant {
     }
 }
 
-/// Stands for authentication: the tenant is the one that the request names.
+/// Stands for authentication: the request names its tenant.
 fn authenticate(mut request: Request) -> Request {
     if let Some(tenant) = request.headers().get("tenant").cloned() {
         request.extensions_mut().insert(Tenant(tenant.as_bytes().to_vec()));
@@ -50,7 +50,7 @@ async fn two_tenants_with_the_same_key_never_meet() {
         expect_order(&site.send(&of("bob", "apples")).await, 2, false);
         expect_order(&site.send(&of("bob", "apples")).await, 2, true);
         expect_order(&site.send(&of("ann", "apples")).await, 1, true);
-        // Nor does one see that another has used the key.
+        // Nor can a tenant see that another one has used the key.
         expect_order(&site.send(&of("eve", "pears")).await, 3, false);
         assert_eq!(site.records(), 3);
     }
@@ -109,7 +109,7 @@ async fn a_scope_can_have_one_within_it_for_each_path() {
         expect_order(&send(tenant, path, "apples").await, number, true);
         expect_problem(&send(tenant, path, "pears").await, Problem::KeyReused);
     }
-    // No tenant and path are joined to what another two are.
+    // No two pairs of tenant and path give the same scope when they are joined.
     expect_order(&send("ann/orders", "/", "apples").await, 5, false);
     expect_order(&send("ann", "/orders/", "apples").await, 6, false);
     let longest = "t".repeat(200);

@@ -1,4 +1,4 @@
-//! Services that are not axum's, and what no socket shows.
+//! Services that aren't axum's, and what doesn't show on a socket.
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
@@ -143,7 +143,7 @@ fn nothing_runs_without_a_runtime() {
     assert_eq!(response.status(), Problem::Unavailable.status());
 }
 
-/// A body that says how long it is, and is never there.
+/// A body that states its length, and never arrives.
 struct Announced(u64);
 
 impl http_body::Body for Announced {
@@ -177,7 +177,7 @@ async fn a_body_that_says_it_is_too_long_is_refused_before_it_is_read() {
     }
 }
 
-/// A service that is ready once, as those are that reserve room in `poll_ready`.
+/// A service that is ready only once, like services that reserve room in `poll_ready`.
 struct Reserving {
     ready: bool,
 }

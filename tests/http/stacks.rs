@@ -1,6 +1,6 @@
-//! Layers of tower and tower-http, each outside of our layer and inside of it: what the client that asked
-//! first gets, what its retry gets, how often the handler ran, and what the store has. The table "Layers
-//! around and within" of the guide says what these tests show.
+//! Layers of tower and tower-http, each outside our layer and inside it: what the first client
+//! gets, what its retry gets, how often the handler ran, and what the store has. The table "Layers
+//! around and within" of the guide states what these tests show.
 
 mod limits;
 mod order;
@@ -21,7 +21,7 @@ use tower::{Layer, Service};
 
 use super::support::{Desk, SCOPE, Site, layer};
 
-/// What a router of axum takes for a layer.
+/// What an axum router accepts as a layer.
 trait AxumLayer:
     Layer<
         Route,
@@ -49,7 +49,7 @@ where
 {
 }
 
-/// Where a layer is, as seen from ours.
+/// Where a layer is, relative to ours.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum At {
     Outside,
@@ -67,7 +67,7 @@ impl At {
         }
     }
 
-    /// The usual handler and the usual layer, with this one.
+    /// The usual handler and the usual layer, together with this one.
     async fn site(self, theirs: impl AxumLayer) -> Site {
         let desk = Desk::default();
         let router = desk.router();
@@ -91,7 +91,7 @@ fn expect_keys(site: &Site, status: Status, count: usize) {
     assert_eq!(site.records(), count);
 }
 
-/// What this gives, which a slow machine has a minute for.
+/// Waits until this returns something, for a minute at most, since the machine may be slow.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), future).await.expect("it comes")
 }

@@ -62,7 +62,7 @@ async fn what_a_status_says_can_be_chosen() {
     }
 }
 
-/// A handler that starts what it does not refuse: `refused` is refused before the start, and `late`
+/// A handler that starts what it doesn't refuse: `refused` is refused before the start, and `late`
 /// after it.
 async fn handle(
     State(desk): State<Desk>,
@@ -140,7 +140,7 @@ async fn a_permit_that_outlives_its_request_cannot_start_and_does_not_hold_the_k
             .await;
     let mut permits = Vec::new();
     for _ in 0..2 {
-        // The second one would be told of a conflict if the first permit still held the key.
+        // The second request would get a conflict if the first permit still held the key.
         assert_eq!(site.send(&post("abc", "apples")).await.status, 400);
         permits.push(kept.recv().await.expect("it was kept"));
     }

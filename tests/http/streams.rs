@@ -1,4 +1,4 @@
-//! Responses that are sent while they are made.
+//! Responses that are sent while they are produced.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -29,7 +29,7 @@ impl Events {
     }
 }
 
-/// A service of one stream, and what sends its events. Its responses have these headers.
+/// A service with one stream, and the sender of its events. Its responses have these headers.
 async fn site(
     options: impl FnOnce(IdempotencyLayer) -> IdempotencyLayer,
     cache: &'static str,
@@ -72,11 +72,11 @@ async fn each_event_is_sent_as_it_comes_and_all_of_them_are_replayed() {
     for event in ["data: 1\n\n", "data: 2\n\n"] {
         send.send(Some(event)).expect("somebody reads");
         until(&mut stream, event).await;
-        // It is not done yet.
+        // It isn't done yet.
         expect_problem(&site.send(&post("abc", "apples")).await, Problem::InFlight);
     }
     drop(send);
-    // Its end is told when all of it is stored.
+    // Its end is sent once all of it is stored.
     until(&mut stream, "0\r\n\r\n").await;
     let replay = site.send(&post("abc", "apples")).await;
     assert_eq!(replay.text(), "data: 1\n\ndata: 2\n\n");
@@ -99,7 +99,7 @@ async fn a_stream_whose_client_leaves_is_interrupted_and_holds_up_no_shutdown() 
     let mut stream = post("abc", "apples").start(site.address).await;
     send.send(Some("data: 1\n\n")).expect("somebody reads");
     until(&mut stream, "data: 1").await;
-    // It never ends by itself.
+    // It never ends on its own.
     assert_eq!(layer.drain(Duration::from_millis(20)).await, 1);
     drop(stream);
     eventually(|| site.store.keys().status(Status::Interrupted).count() == 1).await;

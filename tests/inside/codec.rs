@@ -10,7 +10,7 @@ use crate::local::codec::{
 use crate::local::room::Stage;
 use crate::rules::record::{Kept, Record, State};
 
-/// By so many bytes a put is longer than formats 1 and 2 had it: whether it is kept, whether it has a
+/// How many bytes a put is longer than in formats 1 and 2: whether it is kept, whether it has a
 /// note, and whether it comes from another place.
 const LONGER_THAN_OLD: usize = 3;
 
@@ -29,7 +29,7 @@ pub(super) fn run(bytes: &[u8]) {
     number_comes_back(&wall[..len]);
 }
 
-/// All that a record says.
+/// Everything in a record.
 type Facts<'r> = (
     (RecordId, &'r [u8], (u8, [u8; 32]), Timestamp, u32, bool),
     (bool, Option<&'r [u8]>),
@@ -55,8 +55,8 @@ fn facts(record: &Record) -> Facts<'_> {
     )
 }
 
-/// What is decoded holds no more than it was decoded from, and comes back from bytes that are as
-/// short as they can be.
+/// What is decoded holds no more than its bytes, and is encoded again to bytes that are as short as
+/// possible.
 fn arbitrary_logged(bytes: &[u8]) {
     let Ok(logged) = decode_logged(bytes) else { return };
     if let Logged::Put { record, .. } = &logged {
@@ -86,11 +86,11 @@ fn number_comes_back(bytes: &[u8]) {
 fn arbitrary_row(bytes: &[u8]) {
     let id = Source(bytes).id();
     read_row(id, bytes);
-    // Nobody guesses a checksum.
+    // A random input can't match a checksum.
     read_row(id, &[bytes, &checksum(id, bytes)].concat());
 }
 
-/// Scanning and reading agree, and what is read comes back from bytes of its own.
+/// Scanning and reading agree, and what is read comes back from its own bytes.
 fn read_row(id: RecordId, row: &[u8]) {
     let scanned = scan_row(id, row);
     let Ok(read) = decode_row(id, row) else { return };
@@ -129,7 +129,7 @@ fn row_comes_back(record: &Record) {
     assert_eq!(encode_row(&read), Ok((row, apart)));
 }
 
-/// One other bit, byte, or place, and it is not this row.
+/// With one different bit, byte or place, it is not this row.
 fn row_is_told_from_others(record: &Record, source: &mut Source<'_>) {
     let (row, apart) = encode_row(record).expect("it is as long as the codec takes");
     let mut flipped = row.clone();
@@ -145,7 +145,7 @@ fn row_is_told_from_others(record: &Record, source: &mut Source<'_>) {
     }
 }
 
-/// The checksum of a row, made as `docs/FORMAT.md` says and without the codec.
+/// The checksum of a row, computed according to `docs/FORMAT.md` and without the codec.
 fn checksum(id: RecordId, body: &[u8]) -> [u8; 8] {
     let mut place = [0; 32];
     place[..8].copy_from_slice(&id.expires_at.as_unix_ms().to_le_bytes());

@@ -1,4 +1,5 @@
-//! The log: what recovery makes of arbitrary bytes, and of frames that were written and damaged.
+//! The log: what recovery makes of arbitrary bytes, and of frames that were written and then
+//! damaged.
 
 use super::{Source, encoded, encoded_logged};
 use crate::clock::{Stamp, Timestamp};
@@ -14,15 +15,15 @@ use crate::local::log::{Log, Recovered};
 /// Where frames start.
 const START: usize = 4_096;
 const _: () = assert!(START as u64 == FRAMES_AT);
-/// Bytes of frames in one segment: few, so that it is full soon and used again.
+/// Bytes of frames in one segment: few, so that it soon fills up and is reused.
 const CAPACITY: usize = 2_048;
 /// Bytes that a segment can grow to.
 const LEN_MAX: usize = 2 * START + 512;
 const STEPS_MAX: usize = 32;
 
 pub(super) fn run(bytes: &[u8]) {
-    // A fuzzer sees what checksums are compared with, and would copy them: a key that all bytes
-    // have a part in makes each of them worthless for the next input.
+    // A fuzzer sees what checksums are compared with, and would copy them: a key derived from all
+    // input bytes makes each copied checksum worthless for the next input.
     let key = *blake3::hash(bytes).as_bytes();
     let mut source = Source(bytes);
     if source.byte() == 0 {
@@ -32,7 +33,7 @@ pub(super) fn run(bytes: &[u8]) {
     }
 }
 
-/// Nobody who lacks the key can write a frame.
+/// Without the key, no input can contain a valid frame.
 fn arbitrary_segments(key: &StoreSecret, mut source: Source<'_>) {
     let disk = empty_log(key);
     let settled = source.number();
@@ -40,7 +41,7 @@ fn arbitrary_segments(key: &StoreSecret, mut source: Source<'_>) {
         let bytes = source.take(CAPACITY);
         disk.with(name, |file| put(file, START, bytes));
     }
-    // Past the highest number there is none to go on with.
+    // After the highest number there is no next one.
     let settled = settled.min(u64::MAX - 2);
     let (_, recovered) = Log::open(&disk, key, settled).expect("there is nothing to be damaged");
     assert!(recovered.changes.is_empty());
@@ -78,12 +79,12 @@ struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// Whether all its changes are ones.
+    /// Whether all its changes can be decoded.
     fn is_sound(&self) -> bool {
         self.changes.iter().all(|change| decode_logged(change).is_ok())
     }
 
-    /// What its changes make of each place.
+    /// What each of its changes stores at a place.
     fn said(&self) -> impl Iterator<Item = Vec<u8>> {
         self.changes.iter().flat_map(|change| match decode_logged(change) {
             Ok(Logged::Put { from, record }) => {
@@ -105,16 +106,16 @@ struct Written {
     log: Log,
     settled: FrameNumber,
     frames: Vec<Acknowledged>,
-    /// The frame of a mark that the next one is written over.
+    /// The frame of a mark, which the next frame will overwrite.
     mark: Option<Acknowledged>,
     active: usize,
     clock: u64,
 }
 
-/// What was done to the files, beside bytes that are others than before.
+/// What was done to the files besides changing bytes.
 #[derive(Clone, Copy, Default)]
 struct Harm {
-    /// A valid frame may stand where it was not written.
+    /// A valid frame may be at a place where it was not written.
     moved: bool,
     /// The first page, or the length.
     header: bool,
@@ -131,7 +132,7 @@ impl Written {
     /// `false` if that was the last step.
     fn step(&mut self, source: &mut Source<'_>) -> bool {
         match source.byte() {
-            // Few of them, so that kept inputs are the programs that they were.
+            // Kept to a few values, so that the inputs in the corpus still mean the same programs.
             240.. => self.mark(source),
             byte => match byte % 8 {
                 0..=3 => self.append(source),
@@ -170,7 +171,7 @@ impl Written {
         self.frames.push(frame);
     }
 
-    /// There is room for it at any time.
+    /// A mark fits at any time.
     fn mark(&mut self, source: &mut Source<'_>) {
         let mark = encode_mark(source.number()).expect("it is short");
         let stamp = self.stamp();
@@ -185,20 +186,20 @@ impl Written {
         Stamp { at, wall: Some(at.saturating_add(std::time::Duration::from_secs(3_600))) }
     }
 
-    /// What each frame says of the wall.
+    /// The wall-clock entry of each frame.
     fn wall(&self) -> Vec<u8> {
         let (wall, len) = encode_wall(self.stamp().wall.expect("it has one"));
         wall[..len].to_vec()
     }
 
-    /// What a frame says that comes next: the mark that none has said yet, the wall, and these
+    /// The contents of the next frame: the pending mark, if there is one, the wall clock, and these
     /// changes.
     fn marked(&self, changes: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         let mark = self.mark.iter().filter_map(|mark| mark.changes.first().cloned());
         mark.chain([self.wall()]).chain(changes).collect()
     }
 
-    /// The frame that the log has just written here.
+    /// The frame that the log has just written at this offset.
     fn written(
         &self,
         number: FrameNumber,
@@ -213,7 +214,7 @@ impl Written {
         Acknowledged { number, at, segment, offset, bytes, changes }
     }
 
-    /// Goes on in the other segment, of which the vault has everything.
+    /// Continues in the other segment, all of whose contents are in the vault.
     fn switch(&mut self) {
         self.frames.extend(self.mark.take());
         self.active = 1 - self.active;
@@ -223,7 +224,8 @@ impl Written {
         self.log.switch().expect("memory does not fail");
     }
 
-    /// Opens the log as it is. `ghost` is a frame that was written and never acknowledged.
+    /// Opens the log in its present state. `ghost` is a frame that was written and never
+    /// acknowledged.
     fn reopen(&mut self, ghost: Option<Acknowledged>) -> bool {
         let mark = self.mark.take().filter(|mark| self.is_intact(mark));
         self.frames.extend(ghost.or(mark));
@@ -238,7 +240,7 @@ impl Written {
         true
     }
 
-    /// The process ends while it writes a frame. What is written may show up late.
+    /// The process ends while it writes a frame. The written bytes may become visible late.
     fn fail_in_the_middle(&mut self, source: &mut Source<'_>) -> bool {
         let offset = START + usize::try_from(self.log.used()).expect("it is short");
         let before = self.mark.as_ref().or(self.frames.last());
@@ -274,7 +276,7 @@ impl Written {
             let place = START + self.place(source);
             let len = source.below(64) + 1;
             self.disk.with(name, |file| {
-                // The place may be one of the other segment, which may be the longer one.
+                // The place may come from the other segment, which may be the longer one.
                 let from = place.min(file.len() - 1);
                 match kind % 16 {
                     0 => {
@@ -301,7 +303,7 @@ impl Written {
         harm
     }
 
-    /// A place among the frames: most often within one that counts.
+    /// A place among the frames: mostly within one that is still needed.
     fn place(&self, source: &mut Source<'_>) -> usize {
         let frame = source.below(self.frames.len() + 1);
         match self.frames.get(frame) {
@@ -330,7 +332,7 @@ impl Written {
         }
     }
 
-    /// What was recovered is what was written, from the first frame on, up to the last that is
+    /// What was recovered is what was written, from the first frame up to the last one that is
     /// there.
     fn check_recovered(&self, frames: &[&Acknowledged], intact: &[bool], recovered: &Recovered) {
         let count = usize::try_from(recovered.last - self.settled).expect("there are few");
@@ -348,12 +350,13 @@ impl Written {
     }
 }
 
-/// A change, or seldom bytes that are none.
+/// A change or, rarely, bytes that aren't one.
 fn some_change(source: &mut Source<'_>) -> Vec<u8> {
     match source.byte() {
         0 => {
             let bytes = source.take(20);
-            // In the shortest form, if it happens to be a change: the one that comes back.
+            // If it happens to be a change, it is put in its shortest form, which is the one that
+            // is encoded again.
             decode_logged(bytes).map_or(bytes.to_vec(), encoded_logged)
         }
         kind if kind % 2 == 0 => encoded(None, source.id(), None),
@@ -368,7 +371,7 @@ fn payload_len(changes: &[Vec<u8>]) -> usize {
     changes.iter().map(|change| change_len(change.len())).sum()
 }
 
-/// A frame without its padding, made as `docs/FORMAT.md` says and without the log.
+/// A frame without its padding, built according to `docs/FORMAT.md` and without the log.
 fn frame_of(
     key: &StoreSecret,
     salt: u64,
@@ -394,12 +397,12 @@ fn salt_of(frame: &[u8]) -> u64 {
     frame[8..16].iter().rfold(0, |salt, byte| salt << 8 | u64::from(*byte))
 }
 
-/// Writes into a file, as far as that reaches.
+/// Writes into a file, as far as the file reaches.
 fn put(file: &mut [u8], from: usize, bytes: &[u8]) {
     file[from..].iter_mut().zip(bytes).for_each(|(to, byte)| *to = *byte);
 }
 
-/// A log that was never written to, made as `docs/FORMAT.md` says.
+/// A log that was never written to, built according to `docs/FORMAT.md`.
 fn empty_log(key: &StoreSecret) -> Memory {
     let lengths = [LEN_MAX, START + CAPACITY].map(|len| (len as u64).to_le_bytes()).concat();
     let mark = [b"idemstore log segment".as_slice(), &lengths].concat();

@@ -1,5 +1,5 @@
 //! What the fuzzer does with bytes, inside the crate: `fuzz/` calls it, and `cargo test` runs it
-//! over the corpora that are kept there.
+//! over the corpora there.
 
 #![expect(
     clippy::expect_used,
@@ -25,7 +25,7 @@ use crate::sync::Arc;
 ///
 /// # Panics
 ///
-/// If the codec does not do what it promises.
+/// If the codec breaks its promises.
 pub fn codec(bytes: &[u8]) {
     records(bytes);
     #[cfg(feature = "typed")]
@@ -36,7 +36,7 @@ pub fn codec(bytes: &[u8]) {
 ///
 /// # Panics
 ///
-/// If the codec does not do what it promises.
+/// If the codec breaks its promises.
 pub fn records(bytes: &[u8]) {
     codec::run(bytes);
 }
@@ -45,7 +45,7 @@ pub fn records(bytes: &[u8]) {
 ///
 /// # Panics
 ///
-/// If the codec does not do what it promises.
+/// If the codec breaks its promises.
 #[cfg(feature = "typed")]
 pub fn typed(bytes: &[u8]) {
     typed::run(bytes);
@@ -60,7 +60,7 @@ pub fn frames(bytes: &[u8]) {
     frames::run(bytes);
 }
 
-/// Decisions made of bytes. Once they are used up, each is zero.
+/// Decisions made from bytes. Once the bytes are used up, each decision is zero.
 struct Source<'a>(&'a [u8]);
 
 impl<'a> Source<'a> {
@@ -143,8 +143,8 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The bytes of the change that puts this record, from another place, or removes the one of this
-/// place.
+/// The bytes of the change that puts this record, moved from another place, or that removes the
+/// record at this place.
 fn encoded(from: Option<RecordId>, id: RecordId, record: Option<&Record>) -> Vec<u8> {
     let change = if let Some(record) = record {
         let to = Arc::new(record.clone());

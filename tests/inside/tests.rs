@@ -1,4 +1,4 @@
-//! The corpora of the fuzzer, run as tests. The published package is without them.
+//! The fuzzer's corpora, run as tests. The published package doesn't contain them.
 
 use std::fs;
 use std::path::Path;

@@ -15,7 +15,7 @@ use super::Source;
 /// A value with numbers, text, sequences, a map, and types with names.
 type Value =
     (u64, Option<String>, Vec<i16>, BTreeMap<u8, Result<bool, char>>, (Duration, Option<IpAddr>));
-/// The same, but for the type of its first part.
+/// The same, except for the type of its first part.
 type Other =
     (i64, Option<String>, Vec<i16>, BTreeMap<u8, Result<bool, char>>, (Duration, Option<IpAddr>));
 
@@ -25,7 +25,8 @@ pub(super) fn run(bytes: &[u8]) {
     }
     let Ok(value) = decode_typed::<Value>(bytes) else { return };
     comes_back(&value);
-    // The same value as another writer may have put it, behind the shape that nobody guesses.
+    // The same value as another writer might encode it, after the shape, which random input can't
+    // match.
     let shape = shape::of(&value).expect("it has a shape").to_le_bytes();
     assert_eq!(decode(&[&[1], shape.as_slice(), bytes].concat()), Ok(value));
 }

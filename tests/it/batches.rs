@@ -1,4 +1,4 @@
-//! Group commit: one fsync for a batch, and a log that is never full for ever.
+//! Group commit: one fsync for a batch, and a log that never stays full.
 
 use std::thread;
 
@@ -88,7 +88,7 @@ fn what_is_settled_leaves_memory() {
     let stats = bench.store.stats();
     assert_eq!((stats.unsettled_changes, stats.log_bytes), (0, 0));
     assert_eq!((stats.records, stats.in_flight), (2, 1));
-    // Nothing to settle is nothing to write.
+    // If there's nothing to settle, nothing is written.
     let counts = bench.disk.counts();
     bench.store.settle().expect("it settles");
     assert_eq!(bench.disk.counts(), counts);

@@ -9,7 +9,7 @@ use idemstore::{
 
 use crate::support::{Answers, RETENTION_MS, START_MS, SimDisk, builder, key};
 
-/// What a key of one byte counts for, beside its result.
+/// What a key of one byte counts for, besides its result.
 const KEY_BYTES: u64 = 128 + 2;
 const RESULT_LEN_MAX: usize = 1_000;
 const LONGEST: u64 = KEY_BYTES + RESULT_LEN_MAX as u64;
@@ -130,7 +130,7 @@ fn an_interrupted_operation_keeps_room_for_its_result() {
     let interrupted = site.begin("1").expect("begin answers").interrupted();
     interrupted.resolve([1; RESULT_LEN_MAX]).expect("it is resolved");
     assert_eq!(site.bytes(), LONGEST);
-    // One that is completed late has another place, and counts once.
+    // An operation that is completed late has a different place, and counts once.
     site.expire();
     let execution = site.fresh("2").start().expect("it starts");
     site.expire();

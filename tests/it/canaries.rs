@@ -1,5 +1,5 @@
-//! Bugs that are put in on purpose, and the harness that must notice each of them: what passes over
-//! a canary proves nothing about the store. `src/canary.rs` says how they are let out.
+//! Planted bugs, each of which the harness must notice: a test that misses a canary proves nothing
+//! about the store. `src/canary.rs` says how to let them out.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg canary" cargo test --release --all-features --test it canaries::
@@ -8,8 +8,8 @@
 use std::process::{Command, Output};
 use std::thread;
 
-/// The canary, and a test that fails when it is out. Those that only some schedule of threads shows
-/// are in `tests/schedules/canaries.rs`.
+/// The canary, and a test that fails when it is out. The ones that only some thread schedules
+/// reveal are in `tests/schedules/canaries.rs`.
 const CANARIES: [(&str, &str); 12] = [
     ("answers before the fsync", "crash::a_power_cut_after_every_operation_loses_nothing"),
     ("lies about the vault's fsync", "crash::a_power_cut_after_every_operation_loses_nothing"),
@@ -25,7 +25,7 @@ const CANARIES: [(&str, &str); 12] = [
     ("compares hashes only", "model::the_store_answers_as_the_model_does"),
 ];
 
-/// Runs the tests of this name in a process of their own, with or without a bug.
+/// Runs the tests of this name in a separate process, with or without a bug.
 fn run(tests: &str, canary: Option<&str>) -> Output {
     let mut command = Command::new(std::env::current_exe().expect("this is a program"));
     command.arg(tests).env_remove("CANARY");
@@ -35,7 +35,7 @@ fn run(tests: &str, canary: Option<&str>) -> Output {
     command.output().expect("it runs")
 }
 
-/// The line with which the tests of a process end.
+/// The line with which a test process ends.
 fn summary(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stdout);
     said.lines().rfind(|line| line.starts_with("test result")).unwrap_or("none").to_owned()

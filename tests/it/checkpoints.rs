@@ -1,4 +1,4 @@
-//! Checkpoints: the last one that was acknowledged is given back, whatever happens in between.
+//! Checkpoints: the last acknowledged one is returned, whatever happens in between.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::support::{
 };
 
 const LEN_MAX: usize = 16 * 1024;
-/// The longest checkpoint that stands in its record, and the shortest that has a row of its own.
+/// The longest checkpoint that is kept in its record, and the shortest that gets a separate row.
 const SMALL: usize = 512;
 const LARGE: usize = 513;
 
@@ -42,7 +42,7 @@ fn reached(bench: &Bench, name: &str, progress: impl AsRef<[u8]>) -> Execution {
     execution
 }
 
-/// What an interrupted operation has as its last checkpoint.
+/// The last checkpoint of an interrupted operation.
 #[track_caller]
 fn last(bench: &Bench, name: &str) -> Option<Vec<u8>> {
     bench.begin(name, "request").interrupted().last_checkpoint().map(<[u8]>::to_vec)
@@ -112,7 +112,7 @@ fn a_retry_goes_on_from_the_checkpoint_of_the_attempt_before() {
         let retried = bench.begin("k", "request").interrupted().retry().expect("it starts again");
         assert_eq!(retried.last_checkpoint(), Some(&b"step 1"[..]));
         assert_eq!(retried.attempt(), 2);
-        // The second attempt stores none of its own, and the third still knows of it.
+        // The second attempt stores no checkpoint, and the third still sees the first's.
         let bench = bench.kill();
         drop(retried);
         let interrupted = bench.begin("k", "request").interrupted();
@@ -157,7 +157,7 @@ fn a_checkpoint_that_is_too_long_is_refused_and_changes_nothing() {
     assert!(bench.disk.bytes() == before);
     assert_eq!(execution.last_checkpoint(), Some(&b"step 1"[..]));
     bench.begin("k", "request").in_flight();
-    // The execution is as it was.
+    // The execution is unchanged.
     checkpoint(&mut execution, "step 2");
     execution.checkpoint(bytes(LEN_MAX + 1)).expect_err("it is too long");
     drop(execution);
@@ -186,7 +186,7 @@ fn a_checkpoint_is_one_write_and_one_fsync_of_the_log() {
 
 #[test]
 fn checkpoints_without_end_go_through_a_small_log() {
-    // 400 kB of one operation's checkpoints through a log of 64 KiB.
+    // 400 kB of checkpoints from one operation through a log of 64 KiB.
     let bench = Bench::new();
     let mut execution = bench.begin("k", "request").started();
     for step in 0..400 {
@@ -203,7 +203,7 @@ fn checkpoints_without_end_go_through_a_small_log() {
 #[test]
 fn executions_side_by_side_have_their_own_checkpoints() {
     let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
-    // 16 hashes for all keys: most of what is read is another key's record.
+    // All keys share 16 hashes, so most lookups read another key's record first.
     let bench = Bench::with(SimDisk::new(), clock, 0b1111);
     thread::scope(|scope| {
         for thread in 0..8 {
@@ -326,14 +326,14 @@ fn a_checkpoint_is_taken_when_the_retention_is_over() {
         bench.begin("k", "request").in_flight();
         assert_eq!(execution.last_checkpoint(), Some(&b"step 2"[..]));
         if completes {
-            // It begins a new retention, from here on.
+            // It begins a new retention from this point on.
             execution.complete("late").expect("it completes");
             bench.begin("k", "request").replay();
             bench.tick(RETENTION_MS);
         } else {
             drop(execution);
         }
-        // It counts for nothing once its holder is gone.
+        // It no longer counts once its holder is gone.
         let execution = bench.begin("k", "another").started();
         assert_eq!(execution.last_checkpoint(), None);
         bench.store.settle().expect("it settles");
@@ -353,9 +353,9 @@ fn a_checkpoint_that_was_not_synced_may_count_or_not() {
     bench.disk.fail(fault(Op::Sync));
     let error = execution.checkpoint("step 2").expect_err("the disk has failed");
     assert!(matches!(error, CheckpointError::Store(Error::OutcomeUnknown(_))), "{error}");
-    // What was acknowledged is what is shown.
+    // What was acknowledged is shown.
     assert_eq!(execution.last_checkpoint(), Some(&b"step 1"[..]));
-    // The frame was written, so a kill leaves it, and a power cut may not.
+    // The frame was written, so it survives a kill, but perhaps not a power cut.
     let killed = Bench::on(bench.disk.after_kill(), bench.clock.clone());
     assert_eq!(last(&killed, "k").as_deref(), Some(&b"step 2"[..]));
     let cut = Bench::on(bench.disk.after_power_cut(|_| 0), bench.clock.clone());
@@ -403,7 +403,7 @@ fn a_closed_store_takes_no_checkpoint() {
     assert_eq!(last(&bench, "k").as_deref(), Some(&b"step 1"[..]));
 }
 
-/// What the store must say of a key.
+/// What the store must report for a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
@@ -415,8 +415,8 @@ enum Stage {
     Completed,
 }
 
-/// What was acknowledged of a key, and what was asked for last. They are the same once the call
-/// has returned.
+/// The acknowledged state of a key, and the one requested last. They are the same once the call has
+/// returned.
 #[derive(Debug, Default)]
 struct Known {
     acknowledged: Stage,
@@ -425,7 +425,7 @@ struct Known {
 
 type Notes = BTreeMap<String, Known>;
 
-/// Notes what is asked for, calls, and notes what was acknowledged.
+/// Records the requested state, makes the call, and records the acknowledgement.
 fn noted<T, E>(
     notes: &mut Notes,
     name: &str,
@@ -439,8 +439,8 @@ fn noted<T, E>(
     Some(value)
 }
 
-/// Operations of several steps, some of which are interrupted and go on; `None` once the disk has
-/// failed.
+/// Operations of several steps, some of which are interrupted and continued; `None` once the disk
+/// has failed.
 fn work(store: &Store, notes: &mut Notes) -> Option<()> {
     for number in 0..6 {
         let name = format!("{number}");
@@ -473,7 +473,7 @@ fn work(store: &Store, notes: &mut Notes) -> Option<()> {
     store.clone().close().ok().map(drop)
 }
 
-/// Each key must be what was acknowledged of it, or what was asked for and not answered.
+/// Each key must have its acknowledged state, or the one that was requested without an answer.
 fn check(disk: SimDisk, clock: &ManualClock, notes: &Notes) {
     let store = builder(clock).open_on(disk).expect("the store opens after every crash");
     for (name, known) in notes {
@@ -494,7 +494,7 @@ fn check(disk: SimDisk, clock: &ManualClock, notes: &Notes) {
     }
 }
 
-/// The disk as a kill leaves it, and as some power cuts do.
+/// The disk as a kill leaves it, and as several power cuts do.
 fn images(disk: &SimDisk) -> Vec<SimDisk> {
     let cut = |image| {
         let mut seed = splitmix(image);
@@ -527,10 +527,10 @@ fn no_crash_after_any_write_loses_a_checkpoint_that_was_acknowledged() {
     }
 }
 
-/// How many rows the vault's tables `records` and `results` have.
+/// The number of rows in the vault's tables `records` and `results`.
 type Rows = (u64, u64);
 
-/// Reads them with redb. Nobody may have the store open.
+/// Reads them with redb. The store must not be open.
 fn rows(store: &Path) -> Rows {
     const RECORDS: redb::TableDefinition<(u64, u64), &[u8]> = redb::TableDefinition::new("records");
     const RESULTS: redb::TableDefinition<u64, &[u8]> = redb::TableDefinition::new("results");
@@ -545,7 +545,7 @@ fn directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("there is room for a directory")
 }
 
-/// When the vault gets what was done.
+/// When changes reach the vault.
 #[derive(Clone, Copy, Debug)]
 enum Settle {
     /// After each call.
@@ -556,10 +556,10 @@ enum Settle {
     OnOpen,
 }
 
-/// What an operation does.
+/// A step of an operation.
 type Way = fn(Course<'_>);
 
-/// An operation on its way.
+/// An operation under way.
 struct Course<'s> {
     store: &'s Store,
     execution: Execution,
@@ -600,7 +600,7 @@ impl Course<'_> {
     }
 }
 
-/// Rows that are left by an operation that goes this way.
+/// The rows left by an operation that takes these steps.
 fn rows_after(settle: Settle, way: Way) -> Rows {
     let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
     let (directory, killed) = (directory(), directory());

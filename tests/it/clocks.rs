@@ -1,5 +1,6 @@
-//! Machines whose clocks go wrong: what a store makes of them over restarts. A retention is never
-//! shorter than promised for as long as the wall is right at the last write and at the open.
+//! Machines whose clocks go wrong, and what a store makes of them across restarts. A retention is
+//! never shorter than promised as long as the wall clock is right at the last write and at the
+//! open.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +16,10 @@ const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
 const YEAR: u64 = 365 * DAY;
 const RETENTION: u64 = DAY;
-/// When each of these tests begins, by a clock that is right.
+/// When each of these tests begins, by the right time.
 const TODAY: u64 = 1_700_000_000_000;
 
-/// A machine: what its clock shows, and how long it has run since it was started.
+/// A machine: what its clock shows, and how long it has run since it booted.
 #[derive(Clone)]
 struct Machine {
     wall: Arc<AtomicU64>,
@@ -30,13 +31,13 @@ impl Machine {
         Self { wall: Arc::new(AtomicU64::new(wall_ms)), running: Arc::default() }
     }
 
-    /// Time goes by, for both clocks.
+    /// Time passes, for both clocks.
     fn pass(&self, ms: u64) {
         self.wall.fetch_add(ms, Ordering::SeqCst);
         self.running.fetch_add(ms, Ordering::SeqCst);
     }
 
-    /// Somebody sets its clock, or it stood still for so long and is set right.
+    /// Someone sets its clock, or it was suspended for this long and then set right.
     fn set(&self, wall_ms: u64) {
         self.wall.store(wall_ms, Ordering::SeqCst);
     }
@@ -45,7 +46,7 @@ impl Machine {
         self.wall.load(Ordering::SeqCst)
     }
 
-    /// The clock of a process that is started now.
+    /// The clock of a process that starts now.
     fn clock(&self) -> ProcessClock {
         let since = self.running.load(Ordering::SeqCst);
         ProcessClock { machine: self.clone(), started_at: self.wall(), since }
@@ -61,7 +62,7 @@ impl Machine {
     }
 }
 
-/// As `SystemClock` is.
+/// Like `SystemClock`.
 struct ProcessClock {
     machine: Machine,
     started_at: u64,
@@ -87,7 +88,7 @@ fn complete(store: &Store, name: &str) {
     begin(store, name).started().complete("result").expect("it completes");
 }
 
-/// Each of these keys is kept for so long from now on, and no longer.
+/// Each of these keys is kept for this long from now on, and no longer.
 #[track_caller]
 fn expires_in(machine: &Machine, store: &Store, names: &[&str], ms: u64) {
     machine.pass(ms - 1);
@@ -104,7 +105,8 @@ fn expires_in(machine: &Machine, store: &Store, names: &[&str], ms: u64) {
 fn a_machine_that_slept_while_the_store_was_open_cuts_no_retention_short() {
     let (machine, disk) = (Machine::showing(TODAY), SimDisk::new());
     let store = machine.open(&disk);
-    // A machine that was paused: its steady clock stood still, and its wall was set right after.
+    // A machine that was paused: its steady clock stood still, and its wall clock was set right
+    // afterwards.
     machine.set(machine.wall() + 25 * HOUR);
     complete(&store, "completed");
     drop(begin(&store, "interrupted").started());
@@ -123,7 +125,7 @@ fn a_board_that_boots_in_1970_and_is_set_right_cuts_no_retention_short() {
         complete(&store, "k");
         machine.pass(HOUR);
         machine.set(TODAY);
-        // What the background thread does by itself within a second.
+        // What the background thread does on its own within a second.
         if writes_after {
             complete(&store, "another");
         } else {
@@ -150,7 +152,7 @@ fn the_background_thread_notes_a_clock_that_was_set_without_a_write() {
     while !noted() {
         std::thread::yield_now();
     }
-    // It is noted by a frame of its own, which is durable soon after.
+    // A separate frame records it, which is durable soon after.
     let is_kept = || {
         let store = machine.open(&disk.after_power_cut(|_| 0));
         matches!(begin(&store, "k"), Begin::Replay(_))
@@ -169,7 +171,8 @@ fn a_wall_that_was_a_year_ahead_at_an_open_expires_what_was_there_and_nothing_mo
     let disk = disk.after_kill();
     let store = machine.open(&disk);
     assert_eq!(store.stats().clock_jump, YEAR.cast_signed());
-    // This is not promised: nothing tells the jump from a year in which the store was closed.
+    // This isn't promised: nothing distinguishes the jump from a year in which the store was
+    // closed.
     begin(&store, "before").fresh();
     complete(&store, "ahead");
     machine.set(TODAY);
@@ -179,11 +182,11 @@ fn a_wall_that_was_a_year_ahead_at_an_open_expires_what_was_there_and_nothing_mo
     for name in ["ahead", "after"] {
         begin(&store, name).replay();
     }
-    // The hour in which it was closed does not count: the wall has not caught up.
+    // The hour in which it was closed doesn't count: the wall clock hasn't caught up.
     expires_in(&machine, &store, &["ahead", "after"], RETENTION);
 }
 
-/// All that is stored now.
+/// Everything that is stored now.
 fn copy_of(store: &Store) -> SimDisk {
     let disk = SimDisk::new();
     store.backup_on(disk.clone()).expect("it is backed up");
@@ -205,7 +208,7 @@ fn a_clock_that_is_accepted_ends_the_time_in_which_the_wall_is_behind() {
     let expiry = begin(&store, "now").replay().expires_at();
     assert_eq!(expiry, Timestamp::from_unix_ms(TODAY + RETENTION));
     expires_in(&machine, &store, &["now"], RETENTION - HOUR);
-    // What was begun in the future is kept for as long as it said.
+    // What was begun in the future is kept for as long as was promised.
     begin(&store, "ahead").replay();
 }
 
@@ -245,11 +248,11 @@ fn a_backup_that_is_put_back_after_a_month_opens_and_what_it_has_is_over() {
 fn two_hosts_whose_clocks_differ_shorten_a_retention_by_no_more_than_that() {
     let (here, disk) = (Machine::showing(TODAY), SimDisk::new());
     complete(&here.open(&disk), "k");
-    // The volume goes to another host, whose clock is an hour ahead.
+    // The volume moves to another host, whose clock is an hour ahead.
     let there = Machine::showing(TODAY + HOUR);
     let store = there.open(&disk.after_kill());
     expires_in(&there, &store, &["k"], RETENTION - HOUR);
-    // And to one whose clock is behind: the time is longer.
+    // And to one whose clock is behind: the key is kept longer.
     let there = Machine::showing(TODAY - HOUR);
     let store = there.open(&disk.after_kill());
     expires_in(&there, &store, &["k"], RETENTION);
@@ -262,7 +265,7 @@ fn a_store_that_says_nothing_of_the_wall_goes_on_from_its_own_time() {
     for name in ["vault.redb", "log-0", "log-1"] {
         disk.put(name, std::fs::read(fixture.join(name)).expect("the fixture is there"));
     }
-    // It was made just then, with a retention of a second.
+    // It was created at that moment, with a retention of a second.
     let machine = Machine::showing(TODAY + 999);
     let store = machine.open(&disk);
     assert_eq!(store.stats().clock_jump, 999);

@@ -23,7 +23,7 @@ fn a_reserved_key_is_in_flight() {
 fn a_reserved_key_says_nothing_of_another_request() {
     let bench = Bench::new();
     let _permit = bench.begin("k", "request").fresh();
-    // Nothing has started: the key was never used, so there is nothing to differ from.
+    // Nothing has started: the key was never used, so there is no request to differ from.
     bench.begin("k", "another").in_flight();
 }
 
@@ -71,7 +71,7 @@ fn a_completed_key_with_another_request_is_a_mismatch() {
     let bench = Bench::new();
     bench.complete("k", "request", "result");
     assert!(bench.begin("k", "another").mismatches());
-    // From the vault as from memory.
+    // The same from the vault as from memory.
     bench.store.settle().expect("it settles");
     assert!(bench.begin("k", "another").mismatches());
 }
@@ -178,7 +178,7 @@ fn a_restart_interrupts_what_was_executing() {
     let execution = bench.begin("k", "request").started();
     let Bench { disk, clock, store, .. } = bench;
     assert_eq!(store.close().expect("the store closes"), 1);
-    // Its effect may still be at work.
+    // Its effect may still be under way.
     let opened = builder(&clock).open_on(disk.clone());
     assert!(matches!(opened, Err(OpenError::Locked)), "{opened:?}");
     drop(execution);

@@ -1,4 +1,4 @@
-//! Backup and compact: a whole store comes out, and the one that was copied goes on.
+//! Backup and compact: the copy is a whole store, and the original continues.
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::support::{Answers, Bench, SimDisk, Started, builder, key, write_from_
 
 /// Opens what a backup has written.
 fn open(bench: &Bench, backup: &SimDisk) -> Bench {
-    // A power cut right after: all of the backup is durable.
+    // After an immediate power cut: all of the backup is durable.
     Bench::on(backup.after_power_cut(|_| 0), bench.clock.clone())
 }
 
@@ -28,7 +28,7 @@ fn a_backup_has_all_that_was_acknowledged_before() {
     let backup = SimDisk::new();
     bench.store.backup_on(backup.clone()).expect("it is backed up");
 
-    // The store goes on, and the backup knows nothing of it.
+    // The store continues, and the backup doesn't see its changes.
     execution.complete("result").expect("it completes");
     bench.complete("later", "request", "result");
     let copy = open(&bench, &backup);
@@ -39,7 +39,7 @@ fn a_backup_has_all_that_was_acknowledged_before() {
     let interrupted = copy.begin("executing", "request").interrupted();
     assert_eq!(interrupted.last_checkpoint(), Some(&b"half way"[..]));
     copy.begin("later", "request").fresh();
-    // Both are stores of their own from now on.
+    // From now on they are separate stores.
     copy.complete("only here", "request", "result");
     copy.reopen().begin("only here", "request").replay();
     let bench = bench.reopen();
@@ -59,7 +59,7 @@ fn the_key_for_a_callee_is_the_same_in_every_attempt_and_in_every_copy() {
         let interrupted = copy.begin("k", "request").interrupted();
         assert_eq!(interrupted.downstream_key("charge"), charge);
         assert_eq!(interrupted.retry().expect("it starts").downstream_key("charge"), charge);
-        // Another key, or another store, has another.
+        // Another key or another store has a different one.
         assert_ne!(copy.begin("other", "request").started().downstream_key("charge"), charge);
     }
     assert_ne!(Bench::new().begin("k", "request").started().downstream_key("charge"), charge);
@@ -80,7 +80,7 @@ fn a_backup_of_a_busy_store_is_whole() {
             for name in &before {
                 assert_eq!(copy.begin(name, "request").replay().result(), name.as_bytes());
             }
-            // What was written meanwhile is there or not, and is as it was if it is.
+            // What was written meanwhile may or may not be there, and is intact if it is.
             let listed = copy.store.keys().map(|info| info.expect("it can be read"));
             for info in listed {
                 let completed = info.completed().expect("all of them are");
@@ -148,7 +148,7 @@ fn a_backup_that_fails_harms_nothing_and_can_be_tried_again() {
         }
         bench.complete(&format!("{after}"), "request", "the store goes on");
         match bench.store.backup_on(backup.clone()) {
-            // Only the last sync had failed: the copy is whole.
+            // Only the last sync failed: the copy is complete.
             Err(CopyError::Exists) => {}
             backed_up => backed_up.expect("it is backed up"),
         }
@@ -167,7 +167,7 @@ fn a_closed_store_is_not_copied() {
     assert!(matches!(error, CopyError::Store(Error::Closed)), "{error}");
 }
 
-/// A store that has much free room in its file, and one key that counts.
+/// A store with much free room in its file, and one live key.
 fn with_free_room() -> Bench {
     let bench = Bench::new();
     bench.complete("k", "request", "result");
@@ -199,7 +199,7 @@ fn compacting_gives_room_back_and_keeps_everything() {
     };
     check(&bench);
     bench.begin("executing", "request").in_flight();
-    // It goes on as a store does, and is whole after a power cut.
+    // It works like any store, and is intact after a power cut.
     bench.complete("later", "request", "result");
     bench.store.settle().expect("it settles");
     let bench = bench.cut(|_| 0);
@@ -282,7 +282,7 @@ fn a_failure_while_it_compacts_loses_nothing() {
 #[test]
 fn a_compaction_that_finds_no_room_leaves_the_store_open() {
     let bench = with_free_room();
-    // The log is settled, so the first write is one of the copy's.
+    // The log is settled, so the first write belongs to the copy.
     let kind = ErrorKind::StorageFull;
     bench.disk.fail(Fault { on: Op::Write, after: 0, for_good: false, kind });
     let error = bench.store.compact().expect_err("there is no room");

@@ -1,5 +1,5 @@
-//! What the fuzzer has found to be worth keeping runs as it did. The published package is without
-//! it.
+//! The inputs that the fuzzer has kept still run as they did. The published package doesn't contain
+//! them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::support::faults::FaultyProgram;
 use crate::support::model::{Seen, World};
 use crate::support::ops::Program;
 
-/// Runs what is kept of a target; `false` if that was not published.
+/// Runs the inputs of a target; `false` if they were not published.
 fn replay(target: &str, mut run: impl FnMut(&[u8])) -> bool {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     if !fuzz.exists() {
@@ -43,7 +43,7 @@ fn the_damaged_stores_of_the_fuzzer_are_refused_or_right() {
     let mut verdicts = BTreeMap::<_, u64>::new();
     if replay("open", |bytes| *verdicts.entry(damage::play(bytes)).or_default() += 1) {
         println!("{verdicts:?}");
-        // Without redb nobody forges its tables.
+        // Without redb its tables can't be forged.
         let forged = cfg!(feature = "transaction").then_some(Verdict::Forged);
         for verdict in [Verdict::Refused, Verdict::Right].into_iter().chain(forged) {
             assert!(verdicts.contains_key(&verdict), "{verdict:?} was not reached");

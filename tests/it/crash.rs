@@ -1,5 +1,5 @@
-//! A kill or a power cut after every single operation of the disk: nothing that was acknowledged is
-//! lost, and nothing runs a second time unannounced.
+//! A kill or a power cut after every single operation of the disk: nothing acknowledged is lost,
+//! and nothing runs a second time unannounced.
 
 mod controls;
 mod drawn;
@@ -24,12 +24,12 @@ fn a_kill_after_every_operation_loses_nothing() {
     });
     findings.report("kills");
     assert!(300 < operations, "only {operations} operations");
-    // A kill leaves what was written and not yet acknowledged.
+    // A kill leaves what was written but not yet acknowledged.
     let [_, late, early] = findings.calls();
     assert!(0 < late && 40 < early, "{late} calls were not true yet, {early} were");
 }
 
-/// Power cuts after every operation of the script, so many of each.
+/// This many power cuts after every operation of the script.
 fn cut_power(image: Image, images: u64) -> Findings {
     let findings = Findings::default();
     let seed = size("CRASH_SEED", 0);

@@ -1,4 +1,4 @@
-//! A disk that fails: a typed error, nothing acknowledged that is not durable, nothing lost.
+//! A disk that fails: errors are typed, only durable changes are acknowledged, and nothing is lost.
 
 mod every;
 mod opens;
@@ -24,7 +24,7 @@ fn a_start_that_was_not_synced_has_an_unknown_outcome() {
     let permit = bench.begin("k", "request").fresh();
     bench.disk.fail(fault(Op::Sync, ErrorKind::Other));
     assert!(matches!(permit.start(), Err(Error::OutcomeUnknown(_))));
-    // Only a new open can tell. The frame was written, so here it says that it had started.
+    // Only a new open can tell. The frame was written, so here the open reports it as started.
     bench.kill().begin("k", "request").interrupted();
 }
 
@@ -105,7 +105,7 @@ fn a_failed_settle_beside_many_writers_answers_each_of_them_and_the_close() {
     for round in 0..100 {
         let bench = Bench::new();
         write_from_many_threads(&bench, || {
-            // The vault fails and not the log, so that it is not the leader who finds out.
+            // The vault fails and not the log, so it isn't the leader that notices.
             thread::sleep(Duration::from_micros(50 * round));
             bench.disk.fail(Fault { for_good: true, ..fault(Op::VaultSync, ErrorKind::Other) });
             assert!(matches!(bench.store.settle(), Ok(()) | Err(Error::Poisoned(_))));
@@ -122,7 +122,7 @@ fn no_caller_of_a_batch_is_answered_before_it_is_durable() {
         let bench = Bench::new();
         let sync = Fault { after, for_good: true, ..fault(Op::Sync, ErrorKind::Other) };
         let acknowledged = write_from_many_threads(&bench, || bench.disk.fail(sync));
-        // Nothing that was not synced outlives this power cut.
+        // Unsynced changes don't survive this power cut.
         let disk = bench.disk.after_power_cut(|_| 0);
         let bench = Bench::on(disk, bench.clock);
         for name in &acknowledged {
@@ -151,7 +151,7 @@ fn a_call_that_finds_the_log_full_and_cannot_settle_it_was_not_written() {
     }
 }
 
-/// Tells what was tried, if it fails.
+/// Prints what was tried, if it fails.
 fn named<T>(what: String, try_it: impl FnOnce() -> T) -> T {
     struct Name(String);
     impl Drop for Name {

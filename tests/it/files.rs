@@ -1,4 +1,4 @@
-//! The store's directory on a real file system: who may have it, and what is no store.
+//! The store's directory on a real file system: who may open it, and what isn't a store.
 
 use std::fs;
 use std::path::Path;
@@ -75,7 +75,7 @@ fn a_store_is_open_once_by_whatever_name() {
     let _store = open(&path).expect("the store opens");
     std::os::unix::fs::symlink(&path, &link).expect("links work here");
     assert!(matches!(open(&link), Err(OpenError::Locked)));
-    // A copy of the directory that shares its files.
+    // A copy of the directory with hard links to its files.
     let copy = directory.path().join("copy");
     fs::create_dir(&copy).expect("there is room for a directory");
     for name in ["vault.redb", "log-0", "log-1"] {
@@ -143,7 +143,7 @@ fn a_place_that_may_not_be_written_is_said_to_be_so() {
     let path = directory.path().join("place");
     fs::create_dir(&path).expect("there is room for a directory");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o500)).expect("it is ours");
-    // The superuser may write anywhere: there is nothing to refuse then.
+    // The superuser may write anywhere: then there is nothing to refuse.
     if fs::write(path.join("probe"), "").is_err() {
         let error = open(&path.join("store")).expect_err("it cannot be written");
         assert!(matches!(error, OpenError::NotWritable { .. }), "{error:?}");
@@ -214,8 +214,8 @@ fn options_out_of_range_name_their_range() {
         Store::builder().log_bytes(64 * 1024).result_len_max(32 * 1024),
         "result_len_max is 32768",
     );
-    // Of a store that was made with a smaller log, its own size counts, and what nobody asked for
-    // follows it.
+    // A store that was created with a smaller log keeps that size, and options that were not set
+    // follow it.
     let Bench { disk, clock, store, .. } = Bench::new();
     store.close().expect("the store closes");
     let open = |builder: idemstore::Builder| builder.clock(clock.clone()).open_on(disk.clone());
@@ -224,7 +224,8 @@ fn options_out_of_range_name_their_range() {
     open(Store::builder()).expect("the store opens").close().expect("the store closes");
 }
 
-/// What a copy that was cut may consist of. Nothing of it is taken for an empty place.
+/// The sets of files that a copy may consist of when it is cut off. None of them is taken for an
+/// empty directory.
 #[test]
 fn any_part_of_a_store_without_the_rest_is_refused() {
     let bench = Bench::new();

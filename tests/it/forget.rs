@@ -69,7 +69,7 @@ fn a_large_result_goes_with_its_key() {
     bench.store.settle().expect("it settles");
     assert!(forget(&bench, "k"));
     bench.store.settle().expect("it settles");
-    // The same place would be damaged if its result were left behind or taken for another's.
+    // If its result were left behind, or taken for another's, the same place would be damaged.
     bench.begin("k", "request").fresh().complete([2; 10_000]).expect("it completes");
     let bench = bench.reopen();
     assert_eq!(bench.begin("k", "request").replay().result(), [2; 10_000]);

@@ -1,4 +1,4 @@
-//! What is on the disk stays readable: a store that an earlier version has written.
+//! Old data stays readable: stores that earlier versions have written.
 
 use std::fs;
 use std::io::Write;
@@ -14,13 +14,13 @@ use crate::support::{Answers, SimDisk, Started, builder};
 
 const NAMES: [&str; 3] = ["vault.redb", "log-0", "log-1"];
 const MADE_AT_MS: u64 = 1_700_000_000_000;
-/// More than a retention before.
+/// More than one retention earlier.
 const EARLY_MS: u64 = MADE_AT_MS - 1_000;
-/// Results that a segment of a log that can grow has no room for, as it is made.
+/// Results that don't fit into a newly created segment of a log that can grow.
 const FILLING: usize = 68;
 const FILLING_LEN: usize = 16 * 1024;
 
-/// Each fixture, as `docs/FORMAT.md` lists them.
+/// The fixtures, as `docs/FORMAT.md` lists them.
 const V1: &str = "v1";
 const V2: &str = "v2";
 const V3: &str = "v3";
@@ -39,7 +39,7 @@ fn begin(store: &Store, scope: &str, name: &str) -> Begin {
     store.begin(&key, Fingerprint::of_parts(["POST", name])).expect("begin answers")
 }
 
-/// Makes the store of the fixture: half of it settled, half of it in the log only.
+/// Creates the store of the fixture: half of it settled, half of it only in the log.
 fn make(store: &Store) {
     for place in ["settled", "logged"] {
         let begin = |name: &str| begin(store, place, name);
@@ -106,7 +106,7 @@ fn check_version_3(store: &Store) {
     }
 }
 
-/// Completes operations whose results are more than a segment has room for that has not grown.
+/// Completes operations whose results don't fit into a segment that has not grown.
 fn fill_a_segment(store: &Store, scope: &str, retention: Duration) {
     for at in 0..FILLING {
         let permit = begin(store, scope, &format!("{at}")).fresh().with_retention(retention);
@@ -139,7 +139,7 @@ fn open(name: &str) -> (SimDisk, Store) {
     (disk, store)
 }
 
-/// The number of the format, as the store's vault has it.
+/// The format version in the store's vault.
 fn format_of(disk: &SimDisk) -> Vec<u8> {
     const META: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("meta");
     let mut file = tempfile::NamedTempFile::new().expect("there is room for a file");
@@ -155,7 +155,7 @@ fn a_store_of_version_1_is_read_and_goes_on_as_one_of_version_3() {
     let (disk, store) = open(V1);
     assert_eq!(format_of(&disk.after_kill()), 3_u32.to_le_bytes());
     check_version_1(&store);
-    // The new states go into the old files.
+    // The old files accept the new states.
     let mut execution = begin(&store, "settled", "executing").interrupted().retry().expect("so");
     execution.checkpoint("half way").expect("it is stored");
     drop(execution);
@@ -197,7 +197,7 @@ fn a_store_whose_log_has_grown_is_read_and_goes_on() {
         check_filling(store, "logged");
     };
     check(&store);
-    // The vault has all of it now, and both segments are written anew.
+    // The vault now has all of it, and both segments are rewritten.
     for scope in ["new", "newer"] {
         fill_a_segment(&store, scope, Duration::from_secs(1));
     }
@@ -211,7 +211,7 @@ fn a_store_whose_log_has_grown_is_read_and_goes_on() {
     }
 }
 
-/// A migration that is cut off anywhere is made again.
+/// A migration that is cut off anywhere is repeated.
 #[test]
 fn a_kill_while_an_older_store_is_opened_costs_nothing() {
     for (version, check) in [(V1, check_version_1 as fn(&Store)), (V2, check_version_2)] {
@@ -232,17 +232,17 @@ fn a_kill_while_an_older_store_is_opened_costs_nothing() {
     }
 }
 
-/// Writes the fixture of what is stored now. Run once for each new version of anything that is, and
-/// with a name of its own:
+/// Writes the fixture of the current version. Run it once for each new version of anything stored,
+/// and under a new name:
 /// `cargo test --test it format::write_fixture -- --ignored`.
 #[test]
 #[ignore = "writes the committed fixture"]
 fn write_fixture() {
     let disk = SimDisk::new();
-    // What is completed late has its place changed.
+    // Completing it late changes its place.
     let clock = ManualClock::new(Timestamp::from_unix_ms(EARLY_MS));
     let store = builder(&clock).log_bytes(3 << 20).open_on(disk.clone()).expect("the store opens");
-    // The first segment grows by what is not kept.
+    // The first segment grows by results that aren't kept.
     fill_a_segment(&store, "not kept", Duration::from_millis(1));
     store.settle().expect("it settles");
     let late = ["settled", "logged"].map(|place| begin(&store, place, "late").started());
@@ -252,11 +252,11 @@ fn write_fixture() {
     store.compact().expect("there is room for a smaller one");
     let [settled, logged] = late;
     settled.complete("late").expect("it completes");
-    // What is logged then begins in the shorter segment.
+    // Later changes begin in the shorter segment.
     store.settle().expect("it settles");
     make(&store);
     logged.complete("late").expect("it completes");
-    // Frames of both segments are not settled.
+    // Frames of both segments are unsettled.
     fill_a_segment(&store, "logged", Duration::from_secs(1));
     fs::create_dir_all(fixture(GROWN)).expect("there is room for a directory");
     for (name, bytes) in disk.after_kill().bytes() {

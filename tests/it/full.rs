@@ -1,4 +1,4 @@
-//! A disk that is full: what was started is finished, what is done is replayed, and sweeping makes room.
+//! A full disk: started operations finish, completed ones replay, and sweeping makes room.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ fn what_was_started_is_finished_on_a_full_disk_and_swept_there() {
         store.settle().expect("it settles");
         store.close().expect("the store closes");
 
-        // Not a byte more is there for the next one.
+        // Not one byte more is left for the next one.
         let store = open(&disk, &clock).expect("the store opens on a full disk");
         check_replays(&store, done);
         clock.advance(Duration::from_millis(RETENTION_MS));
@@ -83,7 +83,7 @@ fn a_kill_on_a_full_disk_costs_nothing_and_the_open_is_possible() {
     disk.leave_free(40 << 20);
     let (done, _) = fill(&store, 6);
     let image = disk.after_kill();
-    // What was kept still is: nothing else is there.
+    // The reserved room still is: nothing else is left.
     let kept = 40 << 20;
     image.leave_free(kept);
     let reopened = open(&image, &clock).expect("the store opens");
@@ -130,7 +130,7 @@ fn what_a_sweep_frees_amid_what_stays_is_used_again() {
             let name = format!("{at}");
             let begin = store.begin(&key(&name), Fingerprint::NONE).expect("begin answers");
             let permit = begin.fresh();
-            // Every second one stays.
+            // Every second one remains.
             let stays = at % 2 == 0;
             let permit =
                 if stays { permit.with_retention(Duration::from_secs(3_600)) } else { permit };
@@ -177,7 +177,7 @@ fn what_is_left_of_a_full_disk_is_shared_by_scope() {
     for at in 0..4 {
         let execution = quiet(at).fresh().start().expect("there is room left for others");
         execution.complete(result(at)).expect("it completes");
-        // The loud one may have the last of what is left, and no more.
+        // The loud scope may take what is left, and no more.
         let loud = store.begin(&key("loud"), Fingerprint::NONE).expect("begin answers");
         if let Ok(execution) = loud.fresh().start() {
             execution.abandon().expect("it is abandoned");

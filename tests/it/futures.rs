@@ -1,4 +1,4 @@
-//! The calls that wait, as futures: they wait for nobody in any other way, and are woken.
+//! The waiting calls as futures: they never block in any other way, and they are woken.
 
 mod dropped;
 mod ends;
@@ -35,12 +35,12 @@ fn hand_in<T>(future: &mut Future<'_, T>) {
 
 type Completing = Future<'static, Result<Completed, CompleteError<Permit>>>;
 
-/// A completion of a new key, not handed in yet. Its result is the key.
+/// A completion of a new key, not yet submitted. Its result is the key.
 fn completion(bench: &Bench, name: &'static str) -> Completing {
     Box::pin(bench.begin(name, "request").fresh().complete_async(name))
 }
 
-/// Returns when this is so. Nothing waits for a time: one that never comes fails the test.
+/// Returns once this is true. If it never becomes true, the test fails.
 #[track_caller]
 fn until(mut is_so: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + LONG;
@@ -86,7 +86,7 @@ fn one_thread_goes_on_while_the_disk_stands_still() {
         let tasks: Vec<_> = (0..64)
             .map(|task| tokio::spawn(order(bench.store.clone(), format!("task {task}"))))
             .collect();
-        // This one goes on although nothing is durable, with all the other work of the thread.
+        // This one continues although nothing is durable, and so does the thread's other work.
         for _ in 0..1_000 {
             tokio::task::yield_now().await;
         }
@@ -124,7 +124,7 @@ fn callers_that_block_and_futures_share_their_batches() {
             let permit = bench.begin(name, "request").fresh();
             scope.spawn(move || permit.complete("result").expect("it completes"));
         }
-        // Both wait in the queue, as far as anybody can see from here.
+        // Both wait in the queue, as far as can be seen from here.
         thread::sleep(Duration::from_millis(20));
         door.open();
         block_on(first).expect("it completes");
@@ -269,7 +269,7 @@ fn a_waker_that_panics_harms_nobody_else() {
     let mut one: Future<'_, _> = Box::pin(permit.complete_async("result"));
     assert!(one.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     door.wait_for_a_stall();
-    // Three of one batch, of which the first panics and the second is dropped.
+    // Three in one batch, of which the first panics and the second is dropped.
     let queued = |name: &str, waker: &Waker| {
         let permit = bench.begin(name, "request").fresh();
         let mut queued: Future<'_, _> = Box::pin(permit.complete_async("result"));

@@ -1,4 +1,4 @@
-//! What becomes of a handle that nobody finishes.
+//! What happens to a handle that is never finished.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

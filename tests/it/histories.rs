@@ -1,5 +1,5 @@
-//! Recorded histories of many threads: what they were told can be explained by a store that does
-//! one call after the other.
+//! Recorded histories of many threads: a store that does one call after the other could have given
+//! the same answers.
 
 mod refused;
 
@@ -19,10 +19,10 @@ use crate::support::history::tally::Tally;
 use crate::support::history::{Dice, History, Shown};
 use crate::support::{Answers, RETENTION_MS, START_MS, SimDisk, Started, builder, key, size};
 
-/// Rounds on one store. Each has keys of its own.
+/// Rounds on one store. Each has its own keys.
 const ROUNDS: usize = 12;
 
-/// What is met whatever becomes of the store.
+/// Steps that occur whatever becomes of the store.
 const ALWAYS: [&str; 28] = [
     "begin: fresh",
     "begin: in flight",
@@ -54,8 +54,8 @@ const ALWAYS: [&str; 28] = [
     "wait: replay",
 ];
 
-/// Runs rounds that end in these ways until there are so many calls and each of these kinds of step
-/// was met, and checks each history.
+/// Runs rounds that end in these ways until there are this many calls and each of these kinds of
+/// step has occurred, and checks each history.
 fn record(
     calls: u64,
     kinds: &[&str],
@@ -81,7 +81,7 @@ fn record(
                 each(history);
             }
         }
-        // On a machine with other work to do fewer threads meet, which is no fault of the store.
+        // On a machine with other work, fewer threads meet, which isn't the store's fault.
         let enough = calls <= tally.calls && tally.lacks(kinds).is_none();
         if enough || 10 * calls <= tally.calls {
             break;
@@ -109,7 +109,7 @@ fn calls_before_and_after_a_restart_are_as_if_made_one_by_one() {
     record(size("HISTORY_OPS", 20_000), &kinds, &ends, simulated, |history| {
         let certain = history.of_certain();
         if certain.events.len() < history.events.len() {
-            // Whether what was cut off has left nothing, or the rest shows that it has.
+            // Whether a call that was cut off has left nothing, or the rest shows its effect.
             let outcome = if certain.check().is_ok() { &nothing } else { &something };
             outcome.set(outcome.get() + 1);
         }
@@ -129,8 +129,8 @@ fn calls_on_a_real_directory_are_as_if_made_one_by_one() {
     record(size("HISTORY_OPS", 20_000) / 10, &kinds, &[End::Rest, End::Close], place, |_| {});
 }
 
-/// What the histories have found: the record was read while it counted, and given out although
-/// the key had been another caller's since.
+/// A bug that the histories have found: a record was read while it was valid, and returned although
+/// the key had belonged to another caller since.
 #[test]
 fn a_key_that_was_free_for_another_caller_is_not_interrupted_any_more() {
     let ((reads, is_read), (let_go_on, go_on)) = (channel(), channel::<()>());
@@ -159,7 +159,7 @@ fn a_key_that_was_free_for_another_caller_is_not_interrupted_any_more() {
     armed.store(true, Ordering::SeqCst);
     let told = thread::scope(|scope| {
         let caller = scope.spawn(begin);
-        // Dropped with a panic, so that the caller does not wait for ever.
+        // Dropped with a panic, so that the caller doesn't wait forever.
         let let_go_on = let_go_on;
         is_read.recv().expect("the caller reads the record");
         clock.set(Timestamp::from_unix_ms(START_MS + RETENTION_MS));

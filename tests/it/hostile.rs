@@ -1,4 +1,4 @@
-//! Files that redb takes for whole, with numbers in them that no store has written.
+//! Files that redb considers intact, with numbers in them that no store has written.
 
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -67,7 +67,7 @@ fn a_row_with_a_number_that_no_store_writes_is_refused() {
     {
         let refused = catch_unwind(|| {
             is_refused("a row", |transaction| {
-                // A whole row, with a checksum for its own place.
+                // An intact row, with the checksum for its own place.
                 let mut row = vec![1, 2, 0, b'k', 0];
                 row.extend([0; 32]);
                 row.extend([0, 1, 0]);
@@ -87,8 +87,8 @@ fn a_row_with_a_number_that_no_store_writes_is_refused() {
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-/// All zeros, of which a file system keeps none: a log that nothing was written to, if it were not
-/// so long.
+/// All zeros, for which a file system allocates nothing: it would be a log that was never written
+/// to, if it were not so long.
 #[test]
 fn a_log_longer_than_any_store_makes_is_not_read_to_its_end() {
     let directory = tempfile::tempdir().expect("there is room for a directory");

@@ -1,11 +1,12 @@
-//! The house: which module may know which. It reads the sources, so it is run where they are.
+//! The module rules: which module may import which. It reads the sources, so it runs where they
+//! are.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module of `src`, from the bottom up: each may import only those before it. A total order
-/// leaves no circle.
+/// rules out cycles.
 const ORDER: [&str; 30] = [
     "canary",
     "sync",
@@ -39,7 +40,7 @@ const ORDER: [&str; 30] = [
     "sim",
 ];
 
-/// What the rules of every engine may know: keys, times, and what a lock is made of.
+/// What the rules shared by all engines may import: keys, times, and the building blocks of a lock.
 const RULES_KNOW: [&str; 3] = ["sync", "key", "clock"];
 
 fn place(module: &str) -> usize {
@@ -65,7 +66,7 @@ fn module_of(path: &Path) -> Option<String> {
     let name = |part: &str| part.trim_end_matches(".rs").to_owned();
     match parts.as_slice() {
         [.., "tests.rs"] | ["lib.rs" | "guide.rs"] | [] => None,
-        // The engine is what its parts make together.
+        // The engine is what its parts form together.
         ["local", "mod.rs" | "engine.rs"] => Some("local".to_owned()),
         ["local", part, ..] => Some(format!("local::{}", name(part))),
         [part, ..] => Some(name(part)),
@@ -78,7 +79,7 @@ fn code_of(text: &str) -> String {
     code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The modules that come behind `crate::`, with those of `local` by name.
+/// The modules that come after `crate::`, with those of `local` by name.
 fn imports(code: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (at, prefix) in code.match_indices("crate::") {
@@ -169,7 +170,7 @@ fn imports_are_found_in_each_form() {
     assert_eq!(found("crate::sync::Arc::new(crate::Store)"), ["sync"]);
 }
 
-/// Lines that a file has at most, and a function.
+/// The most lines that a file and a function may have.
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
@@ -193,14 +194,15 @@ fn files_and_functions_can_be_read_at_once() {
     assert!(lines <= FUNCTION_LINES_MAX, "{name} has {lines} lines");
 }
 
-/// The functions of a file that end with a brace where they begin, and their lines.
+/// The functions of a file whose closing brace is indented like their first line, and their
+/// lengths.
 fn functions_of(text: &str) -> Vec<(String, usize)> {
     let lines: Vec<_> = text.lines().collect();
     let indent = |line: &str| line.len() - line.trim_start().len();
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         let head = lines[at..].iter().find(|line| line.ends_with(['{', '}', ';']));
-        // A comment, one that is only declared, or one of a single line.
+        // A comment, a declaration without a body, or a function on a single line.
         if line.trim_start().starts_with("//") || !head.is_some_and(|head| head.ends_with('{')) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Looking at keys: `get`, `iter`, and what they leave alone.
+//! Looking at keys: `get`, `iter`, and what they leave unchanged.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -126,7 +126,7 @@ fn get_works_on_a_poisoned_store_and_not_on_a_closed_one() {
     assert!(all.next().is_none());
 }
 
-/// Each key that is listed, with what it is.
+/// Each listed key, with its state.
 fn list(infos: impl Iterator<Item = Result<KeyInfo, Error>>) -> BTreeMap<Vec<u8>, Status> {
     let mut listed = BTreeMap::new();
     for info in infos {
@@ -155,7 +155,7 @@ fn iter_lists_by_state_and_age() {
         listed.into_keys().map(|key| String::from_utf8(key).expect("it is a name")).collect()
     };
     let all = ["completed", "detached", "executing", "interrupted", "tombstone", "young"];
-    // What is only reserved is not stored, so it is not listed.
+    // A key that is only reserved isn't stored, so it isn't listed.
     assert_eq!(names(list(bench.store.keys())), all);
     let of = |status| names(list(bench.store.keys().status(status)));
     assert_eq!(of(Status::Completed), ["completed"]);
@@ -172,7 +172,7 @@ fn iter_lists_by_state_and_age() {
     assert_eq!(of(Status::Reserved), ["interrupted"]);
     drop(reserved);
     bench.tick(RETENTION_MS - 100);
-    // Expired, unless somebody holds it.
+    // Expired, unless a caller holds it.
     assert_eq!(names(list(bench.store.keys())), ["detached", "executing", "young"]);
 }
 
@@ -186,7 +186,7 @@ fn iter_shows_each_key_as_it_is_when_it_comes_up() {
     let mut all = bench.store.keys();
     let first = all.next().expect("there are four").expect("it can be read");
     assert_eq!((first.key().as_bytes(), first.status()), (&b"a"[..], Status::Interrupted));
-    // Meanwhile the world moves on, in the log only.
+    // Meanwhile other changes happen, in the log only.
     let interrupted = bench.begin("b", "request").interrupted();
     interrupted.resolve("result").expect("it completes");
     bench.begin("c", "request").interrupted().abandon().expect("it is abandoned");
@@ -211,7 +211,7 @@ fn iter_reads_more_keys_than_one_part_has() {
     }
     let listed = list(bench.store.keys());
     assert!(listed.into_keys().eq(names.into_iter().map(String::into_bytes)));
-    // While a listing is under way, the store is swept under it.
+    // The store is swept while a listing is under way.
     let mut all = bench.store.keys();
     assert!(all.next().is_some());
     bench.tick(RETENTION_MS);

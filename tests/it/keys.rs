@@ -27,7 +27,7 @@ fn a_key_gives_back_its_parts() {
     assert_eq!((key.scope(), key.as_bytes()), (&b"tenant"[..], &b"order"[..]));
 }
 
-/// Keys that some stores take for the same, or for something special.
+/// Keys that some stores would treat as equal, or as special.
 fn distinct_keys() -> Vec<Key> {
     let bare: [&[u8]; 13] = [
         b"k",

@@ -1,4 +1,5 @@
-//! The links between the documents: each leads to a file that is there, and to a heading that it has.
+//! The links between the documents: each leads to an existing file, and to an existing heading in
+//! it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ fn documents(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The text without its code, in which brackets are no links.
+/// The text without its code, in which brackets aren't links.
 fn prose(text: &str) -> String {
     let blocks = text.split("```").step_by(2).collect::<Vec<_>>().join("\n");
     blocks.split('`').step_by(2).collect::<Vec<_>>().join("`")
@@ -38,7 +39,7 @@ fn targets(text: &str) -> Vec<String> {
     links.chain(named).collect()
 }
 
-/// What a heading is called in a link.
+/// The anchor of a heading.
 fn slug(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
     let kept = kept.chars().filter(|char| char.is_alphanumeric() || " -_".contains(*char));

@@ -1,5 +1,5 @@
-//! More callers than the disk can serve: what waits is bounded, what is refused is told at once, and
-//! when the disk goes on nobody is forgotten.
+//! More callers than the disk can serve: the queue is bounded, refusals come at once, and no
+//! waiting caller is forgotten when the disk recovers.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver};
@@ -12,15 +12,15 @@ use idemstore::{Begin, Bound, Error, Execution, Fingerprint, Key, ManualClock, S
 use crate::support::door::{Door, LONG};
 use crate::support::{Answers, SimDisk, Started, builder, key, size};
 
-/// Most starts of one scope that wait at one time: half of all that may.
+/// The most starts of one scope that can wait at one time: half of all that may.
 const SHARE: u64 = 32 * 1024;
-/// Operations that wait together for one batch.
+/// The operations that fit into one waiting batch.
 const BATCH_ITEMS_MAX: usize = 1024;
 
 fn store() -> (SimDisk, Door, Store) {
     let disk = SimDisk::new();
     let clock = ManualClock::new(Timestamp::from_unix_ms(1_000_000));
-    // Room for all that waits, so that the log is not what holds them up.
+    // Room for everything that waits, so that the log isn't the bottleneck.
     let builder = builder(&clock).log_bytes(16 << 20);
     let store = builder.open_on(disk.clone()).expect("the store opens");
     let door = Door::on(&disk);
@@ -31,7 +31,7 @@ fn begin(store: &Store, name: &str) -> Begin {
     store.begin(&key(name), Fingerprint::of(name)).expect("begin answers")
 }
 
-/// What became of a caller's start, and its execution.
+/// The outcome of a caller's start, and its execution.
 type Answer = (Start, Option<Execution>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,8 +55,8 @@ fn receive<T>(receiver: &Receiver<T>) -> T {
     receiver.recv_timeout(LONG).expect("it is sent")
 }
 
-/// While the disk stands still: what is known is answered, and one start more of the scope is refused
-/// at once.
+/// While the disk stands still: known results are answered, and one more start of the scope is
+/// refused at once.
 fn check_while_full(store: &Store) {
     for _ in 0..100 {
         begin(store, "done").replay();
@@ -69,7 +69,7 @@ fn check_while_full(store: &Store) {
     }
 }
 
-/// What is taken however full the queue is: what ends an operation, and what others start.
+/// What is accepted however full the queue is: the ends of operations, and starts in other scopes.
 fn hand_in_while_full(store: &Store, quiet: usize, held: [Execution; 3]) {
     let [completed, abandoned, mut checkpointed] = held;
     thread::scope(|scope| {
@@ -99,8 +99,8 @@ fn hand_in_while_full(store: &Store, quiet: usize, held: [Execution; 3]) {
 
 #[test]
 fn a_disk_that_stands_still_holds_up_a_bounded_number_of_starts_and_ends_what_was_started() {
-    // Threads that start a batch each: the queue takes those of 32, and those of the others are
-    // refused. 65,536 callers with the usual size.
+    // Threads that each start a batch: the queue accepts those of 32 threads, and refuses the
+    // others. With the usual size that is 65,536 callers.
     let threads = 32 + size("LOAD_THREADS", 32) as usize;
     let (_disk, door, store) = store();
     begin(&store, "settled").fresh().complete("result").expect("it completes");
@@ -122,7 +122,7 @@ fn a_disk_that_stands_still_holds_up_a_bounded_number_of_starts_and_ends_what_wa
                 sender.send((thread, answers)).expect("the test waits");
             });
         }
-        // Once all those have been refused that are too many, the queue is full to the last place.
+        // Once all surplus starts have been refused, the queue is full to the last place.
         let mut answers: Vec<_> = (32..threads).map(|_| receive(&receiver)).collect();
         let is_refused = |(_, of_thread): &(usize, Vec<Answer>)| {
             of_thread.iter().all(|(start, _)| *start == Start::Overloaded)
@@ -223,7 +223,7 @@ fn many_who_wait_for_keys_in_flight_are_all_told_when_the_disk_goes_on() {
                 (at, thread.spawn_scoped(scope, wait).expect("it starts"))
             })
             .collect();
-        // Those who would not wait are told while the disk stands still.
+        // Callers that would not wait get their answer while the disk stands still.
         let (short, long): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(at, _)| at % 4 == 3);
         for (_, thread) in short {
             thread.join().expect("the thread ends").in_flight();

@@ -1,4 +1,5 @@
-//! Many operations with one wait: one fsync for as many as a batch takes, and an answer for each.
+//! Many operations with one wait: one fsync for as many as fit into a batch, and an answer for
+//! each.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -22,14 +23,14 @@ use crate::support::{
     Answers, Bench, RETENTION_MS, START_MS, SimDisk, Started, builder, key, size,
 };
 
-/// A log that is never the reason why a batch ends.
+/// A log so large that it never cuts a batch short.
 const ROOMY: u64 = 8 * 1024 * 1024;
-/// What the bench's store refuses.
+/// The length at which the store refuses a result.
 const TOO_LONG: usize = 16 * 1024 + 1;
 /// Longer than any test takes: a wait that reaches it has failed.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A store whose log takes so many bytes: it keeps the log that it was made with.
+/// A store whose log has this many bytes: it keeps the log that it was created with.
 fn bench_with_log(bytes: u64) -> Bench {
     let (disk, clock) = (SimDisk::new(), ManualClock::new(Timestamp::from_unix_ms(START_MS)));
     let store = builder(&clock).log_bytes(bytes).open_on(disk.clone()).expect("the store opens");
@@ -94,7 +95,7 @@ fn cost<T>(bench: &Bench, call: impl FnOnce() -> T) -> (T, (u64, u64)) {
     (answer, (syncs, stats_after.changes - stats.changes))
 }
 
-/// What an answer says of its operation.
+/// The outcome that an answer reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Done,
@@ -132,8 +133,8 @@ impl Outcome {
     }
 }
 
-/// How many answers have each outcome, which must come in this order: what is done comes before
-/// what is not known, and what was never written comes last.
+/// The number of answers with each outcome. They must come in this order: first the completed ones,
+/// then the unknown ones, and last those that were never written.
 fn in_order(outcomes: &[Outcome]) -> (usize, usize, usize) {
     let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
     let (done, unknown) = (count(Outcome::Done), count(Outcome::Unknown));
@@ -186,20 +187,20 @@ fn a_small_log_bounds_a_batch_further() {
         cost(&bench, || bench.store.complete_many(named(executions, &names)));
     all(completed);
     assert_eq!(changes, 1_000);
-    // A segment is half of the log, and no batch is longer than that.
+    // A segment is half of the log, and a batch is no longer than a segment.
     assert!((2..100).contains(&syncs), "{syncs} fsyncs");
     replays(&bench.cut(|_| 0), &names);
 }
 
 fn store_of_long_results(disk: SimDisk, clock: &ManualClock) -> Store {
-    // Each segment takes all that is written here from the beginning on, so that it does not grow.
+    // Each segment fits everything that is written here from the start, so it doesn't grow.
     let builder = builder(clock).log_bytes(16 * 1024 * 1024).result_len_max(7 * 1024 * 1024);
     builder.open_on(disk).expect("the store opens")
 }
 
 #[test]
 fn long_results_end_a_batch_after_1_mib_and_a_longer_one_has_its_own() {
-    // Lengths of results in KiB, and the fsyncs that they take.
+    // Lengths of results in KiB, and the number of fsyncs that they take.
     for (lens, syncs) in [
         (&[500, 500][..], 1),
         (&[500, 500, 500], 2),
@@ -232,7 +233,8 @@ fn long_results_end_a_batch_after_1_mib_and_a_longer_one_has_its_own() {
 #[test]
 fn a_call_of_more_than_may_wait_at_one_time_is_not_overloaded() {
     // More operations, and more bytes, than the queue takes. The disk fails at the first of them,
-    // so that nothing has to be written: those behind are told so, and not that there is no room.
+    // so nothing has to be written: the answers for those behind it report the failure, and not
+    // that there is no room.
     let bench = bench_with_log(ROOMY);
     let names = names(0..66_000);
     let permits = permits(&bench.store, &names);
@@ -262,7 +264,7 @@ fn of_nothing_there_is_nothing_to_do() {
     let ((), paid) = cost(&bench, || nothing(&bench));
     assert_eq!(paid, (0, 0));
     assert_eq!(bench.disk.counts(), counts);
-    // There is nobody to tell that the store takes nothing any more.
+    // There is no handle on which to report that the store takes nothing any more.
     bench.store.clone().close().expect("the store closes");
     nothing(&bench);
 }
@@ -279,7 +281,7 @@ fn a_duplicate_is_answered_in_its_own_place() {
     let (first, second) = (first.fresh(), second.fresh());
     assert_eq!((first.key(), second.key()), (&keys[0], &keys[1]));
     third.in_flight();
-    // Nothing is stored of the key, so nobody knows yet that this request is another one.
+    // Nothing is stored for the key, so the store can't know yet that this is a different request.
     fourth.in_flight();
 
     let executions = all(bench.store.start_many([first, second]));
@@ -314,7 +316,7 @@ fn a_duplicate_of_an_interrupted_key_is_in_flight() {
 #[test]
 fn each_answer_is_in_its_own_place() {
     let bench = bench_with_log(ROOMY);
-    // More than one batch, in an order that is not that of the keys.
+    // More than one batch, in an order that differs from the keys' order.
     let mut names = names(0..1_500);
     names
         .sort_by_key(|name| splitmix(name.bytes().fold(0, |sum, byte| sum * 31 + u64::from(byte))));
@@ -326,7 +328,7 @@ fn each_answer_is_in_its_own_place() {
     for (execution, name) in executions.iter().zip(&names) {
         assert_eq!(execution.key(), &key(name));
     }
-    // Every third result is refused, so that answers and what was written are not the same row.
+    // Every third result is refused, so the answers and what was written don't line up.
     let is_refused = |at: usize| at % 3 == 1;
     let results = named(executions, &names).enumerate().map(|(at, (handle, name))| {
         (handle, if is_refused(at) { "x".repeat(TOO_LONG) } else { name.clone() })
@@ -352,8 +354,8 @@ fn each_answer_is_in_its_own_place() {
     }
 }
 
-/// The second of three results is too long. Whatever handle it is, it comes back and works, and
-/// the others are durable.
+/// The second of three results is too long. Whatever kind its handle is, it is returned and works,
+/// and the others are durable.
 fn one_is_refused<H: std::fmt::Debug>(
     handles: impl FnOnce(&Store, &[String]) -> Vec<H>,
     complete_many: impl FnOnce(&Store, Vec<(H, String)>) -> Vec<Result<Completed, CompleteError<H>>>,
@@ -478,7 +480,7 @@ fn a_store_at_its_bound_refuses_the_new_ones_of_many() {
                 Ok(Begin::Replay(_)),
                 Err(Error::Overloaded { bound: Bound::Keys { max: 2 } }),
                 Ok(Begin::InFlight(_)),
-                // The first one was refused, so it is not in flight.
+                // The first one was refused, so it isn't in flight.
                 Err(Error::Overloaded { bound: Bound::Keys { max: 2 } }),
             ]
         ),
@@ -564,7 +566,8 @@ fn a_failed_fsync_is_told_to_its_own_batch_and_to_all_behind_it() {
         let completed = bench.store.complete_many(named(executions, &names));
         let counts = in_order(&Outcome::of_completions(&completed));
         assert_eq!(counts, (1_024, 1_024, 452));
-        // What was not synced is gone after this power cut, and what was not written after a kill.
+        // What was not synced is lost in this power cut, and what was not written is lost in a
+        // kill.
         let cut = Bench::on(bench.disk.after_power_cut(|_| 0), bench.clock.clone());
         replays(&cut, &names[..1_024]);
         each_is(&cut.store, &names[1_024..], Begin::interrupted);
@@ -582,7 +585,7 @@ fn a_failed_fsync_leaves_no_start_behind_its_batch() {
     bench.disk.fail(failing(Op::Sync, 1));
     let started = bench.store.start_many(permits);
     assert_eq!(in_order(&Outcome::of_starts(&started)), (1_024, 1_024, 452));
-    // Nothing is held that was not started.
+    // Nothing is held unless it was started.
     let held = |answers: &[Result<Execution, _>]| answers.iter().filter(|a| a.is_ok()).count();
     assert_eq!(bench.store.stats().in_flight, held(&started));
     let cut = Bench::on(bench.disk.after_power_cut(|_| 0), bench.clock);
@@ -592,7 +595,7 @@ fn a_failed_fsync_leaves_no_start_behind_its_batch() {
 
 #[test]
 fn batches_are_written_in_the_order_of_what_they_hold() {
-    // Results of 2 kB through segments of 32 KiB: many batches of few, and a settle now and then.
+    // Results of 2 kB through segments of 32 KiB: many small batches, and a settle now and then.
     let result = |name: &String| name.repeat(200);
     let names = names(0..100);
     let mut failed = 0;
@@ -611,14 +614,14 @@ fn batches_are_written_in_the_order_of_what_they_hold() {
         if done == names.len() {
             break;
         }
-        // None if it was a settle that failed, for which the log had to wait.
+        // None if it was a settle that failed, which the log had to wait for.
         assert!(unknown < 20, "{unknown} in one batch");
         failed += 1;
     }
     assert!(7 < failed, "only {failed} fsyncs");
 }
 
-/// How far a key came, as the caller knows it.
+/// How far a key has come, as far as the caller knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reached {
     /// Asked to start, with no answer yet.
@@ -637,8 +640,8 @@ fn long_result(name: &str) -> String {
     name.repeat(300)
 }
 
-/// Consumes batches until the disk fails, and notes what was acknowledged. A batch takes more than
-/// one frame, and all of them more than one segment.
+/// Consumes batches until the disk fails, and records what was acknowledged. A batch takes more
+/// than one frame, and all batches together more than one segment.
 fn work(store: &Store, progress: &mut Progress) -> Result<(), Outcome> {
     for round in 0..3 {
         let names = names(round * 20..round * 20 + 16);
@@ -694,7 +697,7 @@ fn check(disk: SimDisk, clock: &ManualClock, progress: &Progress) {
     let names: Vec<_> = progress.keys().cloned().collect();
     for (begin, (name, reached)) in begun(&store, &names).zip(progress) {
         let allowed = match (&begin, reached) {
-            // What was not acknowledged may have become durable all the same.
+            // What was not acknowledged may still have become durable.
             (Begin::Fresh(_), Reached::Starting | Reached::FinishingUnstarted)
             | (Begin::Interrupted(_), Reached::Starting | Reached::Started | Reached::Finishing) => {
                 true
@@ -737,7 +740,7 @@ fn a_crash_after_every_write_of_many_loses_nothing() {
     assert!(1_000 < acknowledged, "only {acknowledged} were acknowledged");
 }
 
-/// Some threads complete many at a time, others one at a time.
+/// Some threads complete many operations at a time, others one at a time.
 fn mix_with_single_callers(bench: &Bench) {
     let numbers: Vec<_> = (0..8).map(|thread| thread * 1_000).collect();
     let (before, syncs_before) = (bench.store.stats(), bench.disk.counts().log_syncs);
@@ -778,7 +781,7 @@ fn mix_with_single_callers(bench: &Bench) {
 #[test]
 fn callers_of_many_and_of_one_share_batches() {
     mix_with_single_callers(&bench_with_log(ROOMY));
-    // Batches that the log cuts short, and segments that are full again and again.
+    // Batches that the log cuts short, and segments that fill up again and again.
     mix_with_single_callers(&Bench::new());
 }
 
@@ -792,7 +795,7 @@ fn of_many_consumers_of_the_same_messages_one_runs_each() {
             for thread in 0..6 {
                 let (bench, effects) = (&bench, &effects);
                 scope.spawn(move || {
-                    // Each goes through them from another place, and in another direction.
+                    // Each starts at a different place, and goes in a different direction.
                     let mut names = names(0..MESSAGES);
                     names.rotate_left((thread * 53 + round) % MESSAGES);
                     if thread % 2 == 0 {
@@ -807,7 +810,7 @@ fn of_many_consumers_of_the_same_messages_one_runs_each() {
     }
 }
 
-/// Completes what nobody has in hand, and then waits for the others.
+/// Completes what no other caller holds, and then waits for the others.
 fn consume(bench: &Bench, batch: &[String], effects: &[AtomicUsize]) {
     let (mut fresh, mut in_flight) = (Vec::new(), Vec::new());
     for (begin, name) in begun(&bench.store, batch).zip(batch) {
@@ -870,7 +873,7 @@ fn a_panic_while_many_are_handed_in_changes_nothing() {
         (start, complete)
     });
     assert_eq!((panicked, paid), ((true, true), (0, 0)));
-    // Only what was handed in is gone.
+    // Only the operations that were passed in are gone.
     assert_eq!((permits.len(), executions.len()), (2, 2));
     each_is(&bench.store, &a[..3], Begin::fresh);
     each_is(&bench.store, &b[..3], Begin::interrupted);
@@ -913,7 +916,7 @@ fn many_are_refused_within_a_transaction() {
     each_is(&bench.store, &b, Begin::interrupted);
 }
 
-/// Completes as many as the store takes, and returns the handles of those that it refuses.
+/// Completes as many as the store accepts, and returns the handles of those that it refuses.
 fn complete_what_is_taken(
     store: &Store,
     permits: Vec<Permit>,
@@ -935,8 +938,9 @@ fn complete_what_is_taken(
 
 #[test]
 fn a_queue_that_is_full_gives_handles_back_one_by_one() {
-    // One batch is being written, 32,768 operations wait, the share of a scope, and for the rest
-    // there is no room. That is no multiple of what a call hands in, so one call is cut in two.
+    // One batch is being written, 32,768 operations (the share of a scope) wait, and there is no
+    // room for the rest. That is not a multiple of what a call passes in, so one call is cut in
+    // two.
     const CALLERS: usize = 40;
     const EACH: usize = 1_000;
     let (disk, clock) = (SimDisk::new(), ManualClock::new(Timestamp::from_unix_ms(START_MS)));
@@ -956,7 +960,7 @@ fn a_queue_that_is_full_gives_handles_back_one_by_one() {
             });
         }
         drop(sender);
-        // A call that is refused altogether does not wait for the disk.
+        // A call that is refused completely doesn't wait for the disk.
         let first = answered.recv_timeout(LONG);
         gate.open();
         let mut refused = first.expect("somebody is refused");
@@ -964,7 +968,7 @@ fn a_queue_that_is_full_gives_handles_back_one_by_one() {
         let rest: Vec<_> = answered.iter().collect();
         assert!(rest.iter().any(|refused| (1..EACH).contains(&refused.len())));
         refused.extend(rest.into_iter().flatten());
-        // There is room again, and nothing is wrong with what was refused.
+        // There is room again, and the refused operations are still intact.
         all(store.complete_many(refused));
     });
     assert_eq!(store.stats().in_flight, 0);
@@ -990,7 +994,7 @@ fn a_handle_of_another_store_is_refused_and_still_works_in_its_own() {
     ours.begin("execution", "request").fresh();
     handle.complete("result").expect("it completes");
     other.begin("execution", "request").replay();
-    // The record would have taken the place of this one, which has the same number.
+    // The record would have replaced this one, which has the same number.
     ours.store.settle().expect("it settles");
     assert_eq!(ours.begin("ours", "request").replay().result(), b"result");
 }

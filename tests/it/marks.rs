@@ -1,5 +1,5 @@
-//! Marks in the log: a transaction that the vault has lost is missed, whatever came after it, and
-//! one that it has is never missed.
+//! Marks in the log: the store notices if the vault has lost a transaction, whatever came after it,
+//! and never reports one that it has as lost.
 
 use std::convert::Infallible;
 use std::io::ErrorKind;
@@ -30,8 +30,8 @@ fn write(bench: &Bench) {
     bench.store.transaction(|_| Ok::<_, Infallible>(())).expect("it is written");
 }
 
-/// A transaction during which others fill the segment of the log, so that the next call that
-/// writes goes on in the other one.
+/// A transaction during which other callers fill the segment of the log, so that the next write
+/// goes to the other one.
 fn complete_with_beside_others(bench: &Bench, name: &str) {
     let permit = bench.begin(name, "request").fresh();
     let completed = permit.complete_with(|_| {
@@ -49,7 +49,7 @@ fn complete_with_beside_others(bench: &Bench, name: &str) {
     completed.expect("it completes");
 }
 
-/// A store with two transactions; the caller of the second was the last that was told so.
+/// A store with two transactions; the second was the last one acknowledged.
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.complete("logged", "request", "logged");
@@ -58,7 +58,7 @@ fn bench() -> Bench {
     bench
 }
 
-/// What was told to callers holds.
+/// Everything that callers were told is true.
 fn check(bench: &Bench) {
     for name in ["logged", "first", "second"] {
         assert_eq!(bench.begin(name, "request").replay().result(), name.as_bytes());
@@ -72,7 +72,7 @@ fn roll_back(disk: &SimDisk) {
 
 type Step = (&'static str, fn(&Bench));
 
-/// What is done after the last commit of the vault, and leaves it that.
+/// Operations after the last commit of the vault that don't commit it again.
 const NO_COMMITS: [Step; 7] = [
     ("nothing", |_| ()),
     ("a reservation", |bench| drop(bench.begin("reserved", "request").fresh())),
@@ -114,7 +114,7 @@ fn a_transaction_that_the_vault_has_lost_is_missed() {
     }
 }
 
-/// What is done after a transaction, and commits the vault once more.
+/// Operations after a transaction that commit the vault again.
 const COMMITS: [Step; 7] = [
     ("a settle", |bench| {
         bench.begin("settled", "request").fresh().complete("result").expect("it completes");
@@ -159,7 +159,7 @@ fn a_store_that_has_lost_nothing_opens_whatever_came_after_a_transaction() {
             assert!(opened.is_ok(), "{what}, a power cut by {seed}: {opened:?}");
         }
         check(&Bench::on(bench.disk.after_power_cut(|_| 0), bench.clock.clone()));
-        // Every open goes on from what the one before it has left.
+        // Every open continues from what the one before it has left.
         for _ in 0..3 {
             bench = bench.kill();
             check(&bench);
@@ -209,7 +209,7 @@ fn a_mark_that_is_torn_at_any_byte_costs_nothing() {
         let torn = Bench::on(disk, bench.clock.clone());
         check(&torn);
         assert_eq!(torn.begin("third", "request").replay().result(), b"third");
-        // What is written next takes its place.
+        // The next write overwrites it.
         drop(torn.begin("started", "request").started());
         complete_with(&torn, "fourth");
         let torn = torn.kill();
@@ -223,8 +223,8 @@ fn a_mark_that_is_torn_at_any_byte_costs_nothing() {
 #[test]
 fn there_is_room_for_a_mark_however_full_a_segment_is() {
     let (mut in_one, mut in_both) = (0, 0);
-    // Two results fill the segment to its last bytes, and the longest of the second go into the
-    // other one.
+    // Two results fill the segment to its last bytes, and the longest of the second pair goes into
+    // the other one.
     for len in (14_100..14_500).step_by(4) {
         let bench = Bench::new();
         let complete = |name: &str, len| {

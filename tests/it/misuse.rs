@@ -1,4 +1,4 @@
-//! Callers that do what they should not, and places that are no place for a store.
+//! Callers that do what they should not, and places that can't hold a store.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,7 +32,7 @@ fn keys_of_all_lengths_and_bytes_are_taken_or_refused_by_their_length_alone() {
     assert_eq!(accepted, 8 * 9);
 }
 
-/// Few bytes and short lengths, so that scopes and keys run into each other as often as can be.
+/// Few byte values and short lengths, so that scopes and keys collide as often as possible.
 fn hostile_pair(seed: u64) -> (Vec<u8>, Vec<u8>) {
     let bytes = *b"aaa\0\0\x01:\xFF";
     let part = |seed: u64, least: u64| -> Vec<u8> {
@@ -65,7 +65,7 @@ fn two_pairs_of_scope_and_key_are_the_same_key_only_if_both_are_the_same() {
             (begin, stored) => panic!("{begin:?}, {stored:?}, seed {}", seed + number),
         }
     }
-    // Pairs that are the same once they are joined were among them, and pairs that came again.
+    // There were pairs that are equal once joined, and pairs that occurred twice.
     assert!(joined.values().any(|pairs| 2 < *pairs) && stored.len() < pairs as usize);
     let bench = bench.kill();
     for ((scope, name), number) in &stored {
@@ -117,7 +117,7 @@ fn a_leaked_handle_holds_its_key_until_the_process_ends() {
     assert_eq!(bench.store.stats().in_flight, 3);
     assert!(!bench.store.forget(&key("execution")).expect("it is asked"));
     assert!(matches!(bench.store.abandon(&key("execution")), Err(idemstore::FinishError::Held)));
-    // Closing does not wait for what nobody can give back. The next run judges by what is stored.
+    // Closing doesn't wait for what can't be given back. The next run relies on what is stored.
     bench.store.clone().close().expect("the store closes");
     let bench = Bench::on(bench.disk.after_kill(), bench.clock);
     for name in names {
@@ -169,7 +169,7 @@ fn a_panic_drops_all_handles_and_what_is_called_while_it_unwinds_works() {
     bench.store.close().expect("the store closes");
 }
 
-/// Runs until its operation is done, whatever panics on the way, and says how often it has.
+/// Runs until its operation is done, whatever panics on the way, and returns how often it ran.
 fn run_through_panics(bench: &Bench, name: &str, seed: u64) -> usize {
     let mut panics = 0;
     for round in 0.. {
@@ -252,7 +252,7 @@ fn transactions_that_panic_in_many_threads_leave_free_keys_and_a_store_that_work
                         bench.begin(&name, "request").replay();
                     } else {
                         panics.fetch_add(1, Ordering::Relaxed);
-                        // Free at once, for the same caller and for any other.
+                        // Immediately free, for the same caller and for any other.
                         bench.begin(&name, "request").fresh().complete("").expect("it completes");
                     }
                 }

@@ -21,15 +21,15 @@ proptest! {
     #[test]
     fn the_store_answers_as_the_model_does(
         ops in prop::collection::vec(ops::random::op(), 1..120),
-        // With no bit of their hash left all keys are one to the live table.
+        // With no bit of their hash left, the live table can't tell keys apart by hash.
         hash_mask in prop_oneof![Just(u64::MAX), Just(0)],
     ) {
         World::play(&Program { hash_mask, ops });
     }
 }
 
-/// The same while the disk fails: a call says so, and its key is in the end what it was or what the
-/// call was to make of it.
+/// The same while the disk fails: a call reports that, and its key ends up as it was or as the call
+/// was to make it.
 #[test]
 fn a_disk_that_fails_costs_nothing_that_was_acknowledged() {
     let config = ProptestConfig {
@@ -38,7 +38,7 @@ fn a_disk_that_fails_costs_nothing_that_was_acknowledged() {
         ..ProptestConfig::default()
     };
     let programs = (
-        // Soon, so that most of them come before the program ends.
+        // Early, so that most of them come before the program ends.
         prop::collection::vec(
             (0..50_u8, any::<u8>(), prop_oneof![3 => 0..10_u8, 1 => 128..=255_u8], any::<u8>()),
             1..4,
@@ -64,8 +64,8 @@ fn a_disk_that_fails_costs_nothing_that_was_acknowledged() {
     assert!(0 < seen.crowded, "no queue was full");
 }
 
-/// The disk of a store that was opened again fails at any later read, also where the model looks
-/// for what a call that had failed before has made true.
+/// The disk of a reopened store may fail at any later read, including the reads with which the
+/// model finds out what an earlier failed call has made true.
 #[cfg(feature = "transaction")]
 #[test]
 fn what_was_unsaid_is_found_out_beside_a_disk_that_is_to_fail() {
@@ -73,7 +73,7 @@ fn what_was_unsaid_is_found_out_beside_a_disk_that_is_to_fail() {
     let ops = vec![write(1), write(2), ops::Op::Kill, ops::Op::Count];
     let mut all = Seen::default();
     for after in 0..64 {
-        // The sync of the second write fails, and from the kill on this read.
+        // The sync of the second write fails, and after the kill, this read.
         let faults = [[1, 2, 0, 0], [2, 0, after, 0]].map(Failing::from_bytes).to_vec();
         let program = Program { hash_mask: u64::MAX, ops: ops.clone() };
         all += World::play_faulty(&FaultyProgram { faults, program });
@@ -82,8 +82,8 @@ fn what_was_unsaid_is_found_out_beside_a_disk_that_is_to_fail() {
     assert!(all.happened + all.vanished == 64 && 0 < all.unopened, "{all:?}");
 }
 
-/// An open that fails as it lets through what redb has written. redb does not know, and must write
-/// nothing more.
+/// An open that fails while it passes on redb's writes. redb doesn't notice, and must write nothing
+/// more.
 #[test]
 fn an_open_whose_sync_fails_writes_nothing_more() {
     let request = ops::Request { key: 0, request: 0 };
@@ -92,7 +92,7 @@ fn an_open_whose_sync_fails_writes_nothing_more() {
     for after in 0..8 {
         for seed in 0..64 {
             let ops = vec![begin(), begin(), complete.clone(), begin(), ops::Op::Reopen];
-            // The completion cannot be written, and then the open cannot be synced: the power is cut.
+            // The completion can't be written, and then the open can't be synced: the power is cut.
             let faults = [[2, 67, 0, 0], [4, 248, after, seed]].map(Failing::from_bytes).to_vec();
             World::play_faulty(&FaultyProgram {
                 faults,

@@ -12,7 +12,7 @@ fn result(len: usize) -> Vec<u8> {
 
 #[test]
 fn results_of_every_length_come_back_byte_for_byte() {
-    // Around what is stored within a record, and up to what a store takes.
+    // Lengths around what is stored within a record, and up to what a store accepts.
     let lens = [0, 1, 2, 511, 512, 513, 514, 4096, RESULT_LEN_MAX - 1, RESULT_LEN_MAX];
     let mut bench = Bench::new();
     for len in lens {

@@ -106,7 +106,7 @@ fn a_key_in_flight_never_becomes_free() {
     execution.complete("late").expect("it completes");
     permit.start().expect("it starts").complete("late").expect("it completes");
     bench.store.complete(&key("detached"), "late").expect("it completes");
-    // All of them have ended after their retention was over, and begin a new one.
+    // All of them finished after their retention was over, and begin a new one.
     let names = ["executing", "reserved", "detached", "interrupted"];
     let replayed = |bench: &Bench| {
         for name in names {
@@ -177,7 +177,7 @@ fn the_default_retention_is_a_day() {
         .background_thread(false)
         .open_on(SimDisk::new())
         .expect("the store opens");
-    // The seed's own example: 10:00 on one day, 14:00 on the same, 11:00 on the next.
+    // An everyday example: 10:00 on one day, 14:00 on the same, 11:00 on the next.
     let begin = || store.begin(&key("1234"), Fingerprint::of("vendor")).expect("begin answers");
     begin().fresh().complete("created").expect("it completes");
     clock.advance(Duration::from_secs(4 * 3600));

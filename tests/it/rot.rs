@@ -1,9 +1,9 @@
-//! Bits that change by themselves: a right answer or a typed error, never a wrong answer and
-//! never a missing one.
+//! Bits that change spontaneously: the answer is right or a typed error, never wrong and never
+//! missing.
 //!
-//! What a damaged log must lead to is exact. Damage to a frame with a valid one behind it is
-//! refused. Damage that takes the last frames, and nothing before them, looks like a write that
-//! was cut short: the store is what it was before them. A damaged vault is refused, or harmless.
+//! What a damaged log must lead to is exact. Damage to a frame that has a valid one behind it is
+//! refused. Damage that takes only the last frames looks like a write that was cut short: the store
+//! is in the state before them. A damaged vault is refused, or harmless.
 
 mod behind;
 mod cuts;
@@ -26,26 +26,26 @@ const VAULT: &str = "vault.redb";
 const LOGS: [&str; 2] = ["log-0", "log-1"];
 /// Where the frames of a segment start.
 const FRAMES_AT: usize = 4096;
-/// Where the two copies of a segment's header stand; the rest of its first page is not used. Both
-/// count while a segment has never grown.
+/// Where the two copies of a segment's header are; the rest of its first page is unused. Both
+/// copies are valid while a segment has never grown.
 const SEGMENT_HEADERS: [Range<usize>; 2] = [0..60, 2_048..2_108];
 /// Bytes of a frame's header.
 const FRAME_HEADER_LEN: usize = 48;
 
-/// What each key is.
+/// The state of each key.
 type Keys = BTreeMap<String, Truth>;
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// A small store as a kill leaves it: some of it in the vault, and some in frames that fill one
-/// segment of the log and go on in the other.
+/// A small store as a kill leaves it: some of it is in the vault, and some in frames that fill one
+/// segment of the log and continue in the other.
 struct Image {
     files: Files,
     clock: ManualClock,
-    /// What its keys were before the first frame that the vault does not have, and after each.
+    /// Its keys before the first frame that isn't in the vault, and after each such frame.
     states: Vec<Keys>,
     /// These frames, in order.
     frames: Vec<FrameAt>,
-    /// What the files were at earlier times.
+    /// The files at earlier times.
     earlier: Vec<Files>,
 }
 
@@ -56,15 +56,15 @@ struct FrameAt {
     bytes: Range<usize>,
 }
 
-/// What a damaged store was found to be.
+/// What a damaged store turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Seen {
     Refused,
-    /// What it was after so many of its frames.
+    /// Its state after this many of its frames.
     After(usize),
 }
 
-/// Makes the image, and notes what each call has said.
+/// Makes the image, and records what each call returned.
 struct Making {
     bench: Bench,
     states: Vec<Keys>,
@@ -106,7 +106,7 @@ impl Making {
         self.note(name, Truth::NotKept(name.len() as u64));
     }
 
-    /// Each kind of record, by this name.
+    /// Every kind of record, with this name in its keys.
     fn each_kind(&mut self, name: &str) {
         self.complete(&format!("{name} completed"), 400);
         self.complete(&format!("{name} long"), 1_300);
@@ -116,7 +116,7 @@ impl Making {
         self.tombstone(&format!("{name} tombstone"));
     }
 
-    /// What was settled goes on.
+    /// Settled operations continue.
     fn go_on(&mut self, name: &str) {
         let interrupted = format!("{name} interrupted");
         let execution = self.bench.begin(&interrupted, &interrupted).interrupted().retry();
@@ -141,7 +141,7 @@ impl Image {
         making.bench.store.settle().expect("it settles");
         earlier.push(making.bench.disk.bytes());
         making.states.drain(..making.states.len() - 1);
-        // 27 kB are most of a segment, and the rest goes into the other one.
+        // 27 kB fill most of a segment, and the rest goes into the other one.
         making.go_on("settled 0");
         for part in 0..8 {
             making.each_kind(&format!("logged {part}"));
@@ -157,7 +157,7 @@ impl Image {
         Self { files, clock: bench.clock, states, frames, earlier }
     }
 
-    /// What all keys were after so many frames, those among them that were not begun yet.
+    /// The state of all keys after this many frames, including keys that were not begun yet.
     fn known(&self, after: usize) -> Keys {
         let names = self.states[self.last()].keys();
         let truth = |name| self.states[after].get(name).cloned().unwrap_or(Truth::Free);
@@ -168,7 +168,7 @@ impl Image {
         self.frames.len()
     }
 
-    /// Opens a store of these files, and finds out which state it is in.
+    /// Opens a store of these files, and determines its state.
     fn look(&self, files: &Files) -> Seen {
         let Some(store) = open_on(disk_of(files), &self.clock) else { return Seen::Refused };
         let names = self.states.last().expect("there is one").keys();
@@ -179,14 +179,14 @@ impl Image {
         self.after(&keys)
     }
 
-    /// The first of its states that is this one: a key that was started and abandoned is free
-    /// again, as it was before.
+    /// The first state that equals this one: a key that was started and abandoned is free again, as
+    /// it was before.
     fn after(&self, keys: &Keys) -> Seen {
         let state = self.states.iter().position(|state| is_same(state, keys));
         Seen::After(state.unwrap_or_else(|| panic!("the store was never so: {keys:?}")))
     }
 
-    /// What must come of these files, if their vault is whole.
+    /// The expected result for these files, if their vault is intact.
     fn expected(&self, files: &Files) -> Seen {
         let is_whole = |name: &str, range: Range<usize>| {
             files[name].get(range.clone()) == self.files[name].get(range)
@@ -215,8 +215,8 @@ impl Image {
         }
     }
 
-    /// Looks at the store after this damage; anything but what must come of it is a failure that
-    /// names the damage.
+    /// Opens the store after this damage; any result but the expected one is a failure that names
+    /// the damage.
     fn check(&self, what: &str, damage: impl FnOnce(&mut Files)) -> Seen {
         let mut files = self.files.clone();
         damage(&mut files);
@@ -232,7 +232,7 @@ impl Image {
     }
 }
 
-/// A state that has no word of a key yet knows it as free.
+/// A state from before a key was used has it as free.
 fn is_same(state: &Keys, found: &Keys) -> bool {
     found.iter().all(|(name, truth)| state.get(name).unwrap_or(&Truth::Free) == truth)
 }
@@ -245,7 +245,7 @@ fn disk_of(files: &Files) -> SimDisk {
     disk
 }
 
-/// The store on this disk, or `None` if it is refused as one that is damaged.
+/// The store on this disk, or `None` if it is refused as damaged.
 fn open_on(disk: SimDisk, clock: &ManualClock) -> Option<Store> {
     match builder(clock).open_on(disk) {
         Ok(store) => Some(store),
@@ -260,7 +260,7 @@ fn open_on(disk: SimDisk, clock: &ManualClock) -> Option<Store> {
     }
 }
 
-/// What a key is, if the store can tell.
+/// The state of a key, if the store can tell.
 fn ask(store: &Store, name: &str) -> Result<Truth, Error> {
     let begin = store.begin(&key(name), Fingerprint::of(name))?;
     Ok(Truth::of(begin).unwrap_or_else(|other| panic!("nobody holds {name}, and it is {other:?}")))
@@ -270,7 +270,7 @@ fn number_at<const LEN: usize>(bytes: &[u8], at: usize) -> [u8; LEN] {
     bytes[at..at + LEN].try_into().expect("as many bytes")
 }
 
-/// The last frames that were written, in order: each segment has those of its last use first.
+/// The last frames that were written, in order: each segment starts with those of its last use.
 fn frames(files: &Files, count: usize) -> Vec<FrameAt> {
     let mut frames = Vec::new();
     for log in LOGS {
@@ -288,7 +288,7 @@ fn frames(files: &Files, count: usize) -> Vec<FrameAt> {
     frames.into_iter().map(|(_, frame)| frame).collect()
 }
 
-/// Does the work on two threads, and counts what came of it.
+/// Does the work on two threads, and counts the results.
 fn tally<W: Sync, K: Ord + Send>(work: &[W], one: impl Fn(&W) -> K + Sync) -> BTreeMap<K, usize> {
     const THREADS: usize = 2;
     let count = |thread: usize| {
@@ -339,8 +339,8 @@ fn the_log_of_another_store_is_noticed() {
 
 #[test]
 fn a_segment_that_was_wiped_is_noticed_by_the_one_after_it() {
-    // Both segments hold frames that the vault does not have: the first is full, and the second
-    // has gone on. This is how a kill finds a store whose settle has not come to its end.
+    // Both segments hold frames that aren't in the vault: the first is full, and the writing has
+    // continued in the second. A kill finds a store like this when a settle hasn't finished.
     let bench = Bench::new();
     bench.disk.fail(Fault {
         on: Op::VaultSync,

@@ -1,4 +1,5 @@
-//! An operation in one call: what it says decides, and an error says whether it ran.
+//! An operation in one call: its return value decides what happens, and an error says whether it
+//! ran.
 
 use std::convert::Infallible;
 use std::io::ErrorKind;
@@ -15,7 +16,7 @@ use crate::support::{Answers, Bench, Started, key};
 
 const LEN_MAX: usize = 16 * 1024;
 
-/// What the tests' operations say: their results are bytes, and their errors words.
+/// The return values of the tests' operations: results are bytes, and errors words.
 type Said = Effect<Vec<u8>, &'static str>;
 type Refused = RunError<Vec<u8>, &'static str>;
 
@@ -35,7 +36,7 @@ fn never(_: &mut Execution) -> Said {
     panic!("it must not run")
 }
 
-/// The outcomes, each by its name.
+/// The outcomes, by name.
 trait Outcomes {
     fn done(self) -> Completed;
     fn replay(self) -> Completed;
@@ -92,7 +93,7 @@ fn a_fresh_operation_runs_and_its_result_is_stored() {
     let before = bench.disk.counts();
     let completed = run(&bench, |execution| {
         assert_eq!(execution.attempt(), 1);
-        // Its start is durable before it runs, and others find it in flight.
+        // Its start is durable before it runs, and other callers find it in flight.
         assert_eq!(bench.disk.counts().log_syncs, before.log_syncs + 1);
         bench.begin("k", "request").in_flight();
         done("result")
@@ -123,7 +124,7 @@ fn an_effect_that_did_not_happen_frees_the_key() {
     let bench = Bench::new();
     let outcome = run(&bench, |_| Effect::DidNotHappen("declined")).expect("it runs");
     assert!(matches!(outcome, Outcome::DidNotHappen("declined")), "{outcome:?}");
-    // Durably so, for another request too.
+    // Durably so, and for a different request too.
     let bench = bench.cut(|_| 0);
     bench.begin("k", "another").fresh();
     let completed = run(&bench, |execution| {
@@ -159,7 +160,7 @@ fn a_panic_interrupts_the_operation_and_goes_on_to_the_caller() {
     let interrupted = run(&bench, never).interrupted();
     assert_eq!(interrupted.last_checkpoint(), Some(&b"step 1"[..]));
     drop(interrupted);
-    // The store is none the worse for it.
+    // The store is unharmed.
     bench.complete("another", "request", "result");
     run(&bench.reopen(), never).interrupted();
 }
@@ -194,7 +195,7 @@ fn a_later_attempt_that_did_not_happen_says_nothing_of_the_first() {
     assert!(matches!(outcome, Ok(Outcome::Unknown("declined"))), "{outcome:?}");
     let interrupted = run(&bench, never).interrupted();
     assert_eq!(interrupted.attempt(), 3);
-    // Who knows of all attempts frees the key.
+    // A caller that knows about all attempts frees the key.
     interrupted.abandon().expect("it is freed");
     bench.begin("k", "another").fresh();
 }
@@ -331,7 +332,7 @@ fn nothing_runs_on_a_store_at_its_bound() {
     assert!(refused, "{outcome:?}");
 }
 
-/// The sync after `after` others fails.
+/// The sync after this many others fails.
 fn fail_sync(bench: &Bench, after: u64) {
     let kind = ErrorKind::Other;
     bench.disk.fail(Fault { on: Op::Sync, after, for_good: false, kind });
@@ -345,7 +346,7 @@ fn a_start_that_is_not_durable_runs_nothing() {
     assert!(matches!(outcome, Err(RunError::NotRun(Error::OutcomeUnknown(_)))), "{outcome:?}");
     let outcome = run(&bench, never);
     assert!(matches!(outcome, Err(RunError::NotRun(Error::Poisoned(_)))), "{outcome:?}");
-    // The frame was written, so that it looks as if it had perhaps run.
+    // The frame was written, so the operation looks as if it may have run.
     run(&bench.kill(), never).interrupted();
 }
 
@@ -373,7 +374,7 @@ fn a_result_that_is_not_durable_is_said_to_be_so() {
     assert!(matches!(source, CompleteError::Store(Error::OutcomeUnknown(_))), "{source}");
     assert_eq!(result, b"result", "what was done is given back");
     assert!(ran);
-    // The frame was written, so a kill leaves it, and a power cut may not.
+    // The frame was written, so it survives a kill, but perhaps not a power cut.
     let killed = Bench::on(bench.disk.after_kill(), bench.clock.clone());
     assert_eq!(run(&killed, never).replay().result(), b"result");
     run(&bench.cut(|_| 0), never).interrupted();

@@ -1,4 +1,5 @@
-//! The segments of the log: they start short, grow when they were filled, and are read in parts.
+//! The segments of the log: they start short, grow once they have been filled, and are read in
+//! parts.
 
 use std::io::ErrorKind;
 
@@ -9,10 +10,10 @@ use crate::support::disk::{Fault, Manner, Op};
 use crate::support::{Answers, Bench, START_MS, SimDisk, builder, key};
 
 const MIB: u64 = 1 << 20;
-/// What a segment takes beside a result: its first page, and what a change has beside its result.
+/// What a segment needs besides a result: its first page, and what a change has besides its result.
 const BESIDE: u64 = 16 * 1024;
 const LOGS: [&str; 2] = ["log-0", "log-1"];
-/// Two of these fill a segment of the first length.
+/// Two of these fill a segment of the initial length.
 const LONG: usize = 400_000;
 
 fn clock() -> ManualClock {
@@ -23,7 +24,7 @@ fn growing(clock: &ManualClock) -> Builder {
     builder(clock).log_bytes(8 * MIB).result_len_max(LONG)
 }
 
-/// A store whose log may take 8 MiB and has just been made.
+/// A newly created store whose log may take 8 MiB.
 fn made() -> Bench {
     let (disk, clock) = (SimDisk::new(), clock());
     let store = growing(&clock).open_on(disk.clone()).expect("the store opens");
@@ -71,11 +72,11 @@ fn a_new_log_has_room_for_a_batch_or_for_the_longest_result_and_no_more() {
         for made in lens(&disk) {
             assert!((len..len + BESIDE).contains(&made), "{made} for {result}");
         }
-        // The longest result fits in.
+        // The longest result fits.
         complete(&store, 0..3, result as usize);
         check(&store, 0..3, result as usize);
     }
-    // A log without that much room is as long as it may be.
+    // A log without that much room starts at its full length.
     let disk = SimDisk::new();
     let store = builder(&clock()).log_bytes(MIB).open_on(disk.clone()).expect("the store opens");
     assert_eq!(lens(&disk), [MIB / 2; 2]);
@@ -128,12 +129,12 @@ fn a_segment_that_grows_costs_a_batch_no_more_than_its_sync() {
         before = now;
     }
     let batches = bench.store.stats().batches - batches;
-    // The zeros of a growth have one of their own, and so has the header.
+    // The zeros of a growth have their own sync, and so has the header.
     assert_eq!((growths, batches), (4, 60));
     assert_eq!(bench.disk.counts().log_syncs - counts.log_syncs, batches + 2 * growths);
 }
 
-/// A store of which one segment is full, so that the next settle makes it longer.
+/// A store with one full segment, so that the next settle makes it longer.
 fn full() -> Bench {
     let bench = made();
     complete(&bench.store, 0..3, LONG);
@@ -163,11 +164,11 @@ fn a_growth_that_finds_no_room_costs_nothing_but_the_growth() {
             }
             failures += 1;
             bench.disk.heal();
-            // What was taken is given back, unless the header may say that it is there.
+            // What was taken is released, unless the header may say that it's there.
             let now = lens(&bench.disk);
             assert!(now == first || now == [2 * first[0], first[1]], "{now:?}");
             check(&bench.store, 0..3, LONG);
-            // Wherever it is cut now, what is written next is there; and it grows another time.
+            // Wherever it is cut now, the next write is there; and it grows again.
             complete(&bench.store, 3..16, LONG);
             for disk in [bench.disk.after_kill(), bench.disk.after_power_cut(|_| 0)] {
                 check(&reopened(disk, bench.clock.clone()).store, 0..16, LONG);
@@ -190,7 +191,7 @@ fn a_growth_that_fails_for_another_reason_poisons_the_store() {
     }
 }
 
-/// A store as a kill leaves it whose first segment has grown, and has frames where it was not before.
+/// A store as a kill leaves it, whose first segment has grown and has frames in the new part.
 fn grown_and_killed() -> (SimDisk, ManualClock) {
     let bench = made();
     let first = lens(&bench.disk)[0];
@@ -202,7 +203,7 @@ fn grown_and_killed() -> (SimDisk, ManualClock) {
 #[test]
 fn a_header_that_rots_after_a_growth_hides_no_frame() {
     let (disk, clock) = grown_and_killed();
-    // It was written last at the second place.
+    // It was last written at the second place.
     for (at, is_harmless) in [(2_048, true), (2_048 + 20, true), (0, false), (20, false)] {
         let disk = disk.after_kill();
         disk.damage(LOGS[0], |file| file[at] ^= 1);
@@ -237,7 +238,7 @@ fn a_store_that_is_opened_for_longer_results_gets_the_room_for_them() {
     store.close().expect("the store closes");
     let first = lens(&disk);
     let open = |len: u64| builder(&clock).result_len_max(len as usize).open_on(disk.clone());
-    // More than the log may ever take is refused, and nothing has grown for it.
+    // A result longer than the log can ever hold is refused, and nothing has grown for it.
     let refused = open(4 * MIB);
     let max = 4 * MIB - 6_280;
     assert!(
@@ -245,7 +246,7 @@ fn a_store_that_is_opened_for_longer_results_gets_the_room_for_them() {
             if found == max),
         "{refused:?}"
     );
-    // And so is what there is no room for on the disk.
+    // And so is one that the disk has no room for.
     disk.fail(Fault { on: Op::LogWrite, after: 2, for_good: true, kind: ErrorKind::StorageFull });
     let error = open(3 * MIB).expect_err("the disk is full");
     assert!(error.to_string().starts_with("could not make the log longer"), "{error}");
@@ -286,14 +287,14 @@ fn an_open_reads_the_log_in_parts() {
         let builder = builder(&clock).log_bytes(32 * MIB).result_len_max(MIB as usize);
         builder.open_on(disk.clone()).expect("the store opens")
     };
-    // Both segments have been filled with short results, and one of them is used anew.
+    // Both segments have been filled with short results, and one of them is reused.
     let store = open(&disk);
     complete(&store, 0..300, 10_000);
     let killed = disk.after_kill();
     check(&open(&killed), 0..300, 10_000);
     assert!(20 < killed.operations(Op::LogRead));
     assert!(killed.longest_log_read() <= 64 * 1024, "{} bytes", killed.longest_log_read());
-    // A longer read is that of one frame.
+    // A longer read is that of a single frame.
     complete(&store, 300..301, MIB as usize);
     let killed = disk.after_kill();
     check(&open(&killed), 300..301, MIB as usize);

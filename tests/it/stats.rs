@@ -1,4 +1,4 @@
-//! The numbers of a store are what is true.
+//! The numbers of a store are true.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn each_key_is_counted_as_what_it_is() {
     interrupted.retry().expect("it starts").complete("result").expect("it completes");
     assert_eq!(bench.store.stats().interrupted, 0);
 
-    // What was in flight is interrupted by a kill, settled or not.
+    // A kill interrupts what was in flight, settled or not.
     let bench = bench.kill();
     let stats = bench.store.stats();
     assert_eq!((stats.records, stats.in_flight, stats.interrupted), (4, 0, 2));
@@ -46,7 +46,7 @@ fn what_has_expired_is_the_backlog_until_it_is_swept() {
     bench.tick(RETENTION_MS);
     bench.complete("young", "request", "result");
     let stats = bench.store.stats();
-    // The one that is held counts as expired, and stays until it is let go.
+    // A held record counts as expired, and stays until it is let go of.
     assert_eq!((stats.records, stats.live, stats.sweep_backlog), (4, 1, 3));
     assert_eq!((stats.in_flight, stats.interrupted), (1, 0));
     assert_eq!(bench.store.sweep().expect("it sweeps"), 2);

@@ -1,4 +1,4 @@
-//! Sweeping deletes what has expired, in bounded slices, and changes no answer.
+//! Sweeping deletes expired records, in bounded slices, and changes no answer.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use idemstore::{Fingerprint, ManualClock, Store, Timestamp};
 
 use crate::support::{Answers, Bench, RETENTION_MS, SimDisk, Started, key};
 
-/// Records that one slice looks at.
+/// Records that one slice examines.
 const SLICE_RECORDS: usize = 4 * 1024;
 
 #[test]
@@ -46,7 +46,7 @@ fn a_swept_and_an_unswept_key_answer_alike() {
         assert_eq!(execution.attempt(), 1);
         execution.complete("second").expect("it completes");
         assert_eq!(bench.begin("k", "another").replay().result(), b"second");
-        // A sweep that comes late takes the first record, and leaves the second.
+        // A late sweep removes the first record, and leaves the second.
         bench.store.settle().expect("it settles");
         bench.store.sweep().expect("it sweeps");
         let bench = bench.reopen();
@@ -66,7 +66,7 @@ fn a_sweep_takes_results_that_are_stored_apart_with_it() {
     bench.tick(RETENTION_MS);
     assert_eq!(bench.store.sweep().expect("it sweeps"), 20);
     let size = bench.disk.bytes()["vault.redb"].len();
-    // What they took is free again: as much once more makes the vault no longer.
+    // Their room is free again: the same amount once more doesn't make the vault longer.
     for step in 0..20 {
         let permit = bench.begin(&format!("{step} again"), "request").fresh();
         permit.complete(vec![2; 10_000]).expect("it completes");
@@ -163,7 +163,8 @@ fn the_background_thread_settles_and_sweeps_by_itself() {
         let begin = store.begin(&key, Fingerprint::of("request")).expect("begin answers");
         begin.fresh().complete("result").expect("it completes");
     }
-    // It settles after five seconds, and sweeps after that. This waits for it, and times nothing.
+    // It settles after five seconds, and sweeps after that. This waits for it, and measures
+    // nothing.
     let patience = Instant::now() + Duration::from_secs(60);
     while store.stats().swept < 10 && Instant::now() < patience {
         thread::sleep(Duration::from_millis(50));

@@ -60,8 +60,8 @@ fn of_many_callers_on_one_interrupted_key_exactly_one_takes_it_over() {
     }
 }
 
-/// Runs every operation of `keys` from many threads at once, over a store that settles and sweeps
-/// all the time, and returns how often each ran.
+/// Runs every operation of `keys` from many threads at once, on a store that constantly settles and
+/// sweeps, and returns how often each ran.
 fn run_all(store: &Store, keys: usize, threads: usize) -> Vec<AtomicUsize> {
     let effects: Vec<_> = (0..keys).map(|_| AtomicUsize::new(0)).collect();
     thread::scope(|scope| {
@@ -69,7 +69,8 @@ fn run_all(store: &Store, keys: usize, threads: usize) -> Vec<AtomicUsize> {
             let effects = &effects;
             scope.spawn(move || {
                 for step in 0..keys {
-                    // Each thread goes its own way through the keys, and they meet on the way.
+                    // Each thread goes through the keys in a different order, so the threads meet
+                    // on the way.
                     let at = (step * (2 * thread + 1)) % keys;
                     let fingerprint = Fingerprint::of(at.to_le_bytes());
                     let key = Key::new(format!("key {at}")).expect("it is a key");
@@ -100,7 +101,7 @@ fn run_all(store: &Store, keys: usize, threads: usize) -> Vec<AtomicUsize> {
 fn every_operation_runs_once_while_the_log_is_settled_under_it() {
     const KEYS: usize = 2_000;
     let directory = tempfile::tempdir().expect("there is room for a directory");
-    // A log that is full again and again, and the background thread to settle it.
+    // A log that fills up again and again, and the background thread to settle it.
     let store = Store::builder()
         .log_bytes(64 * 1024)
         .result_len_max(1024)
@@ -130,7 +131,7 @@ fn every_operation_runs_once_without_a_background_thread() {
 fn every_operation_runs_once_when_keys_collide() {
     const KEYS: usize = 300;
     let clock = ManualClock::new(Timestamp::from_unix_ms(1));
-    // 16 hashes for all keys, so that most of what is read is another key's record.
+    // All keys share 16 hashes, so most lookups read another key's record first.
     let bench = Bench::with(SimDisk::new(), clock, 0b1111);
     let effects = run_all(&bench.store, KEYS, 8);
     assert!(effects.iter().all(|effect| effect.load(Ordering::SeqCst) == 1));

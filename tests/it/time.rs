@@ -1,4 +1,4 @@
-//! Time that jumps, and the ends of it: one boundary for all calls, and never a step back.
+//! Time that jumps, and its limits: one boundary for all calls, and never a step back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use crate::support::{
 
 const TEN_YEARS_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1_000;
 
-/// Where records are when they are asked for.
+/// Where records are when they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// In the log and in memory.
     Log,
     Vault,
-    /// In the vault of a store that was closed and opened since.
+    /// In the vault of a store that has been closed and reopened.
     Reopened,
-    /// In the log of a store that was killed and opened since.
+    /// In the log of a store that was killed and reopened.
     Killed,
 }
 
-/// Keys for each call to have one of its own, which end in the same millisecond.
+/// Enough keys for each call to have its own, all of which expire in the same millisecond.
 fn records_at(place: Place) -> Bench {
     let bench = Bench::new();
     for name in ["begin", "other", "get", "run", "forget", "complete", "abandon"] {
@@ -67,7 +67,7 @@ fn all_calls_have_the_same_boundary() {
             check_looks(&bench, is_live, place);
             check_calls(&bench, is_live, place);
             check_sweep(&bench, is_live, place);
-            // A listing settles the log, so it has a store of its own.
+            // A listing settles the log, so it needs a separate store.
             let bench = records_at(place);
             bench.tick(after_ms);
             for (_, status) in KINDS {
@@ -127,7 +127,7 @@ fn check_sweep(bench: &Bench, is_live: bool, place: Place) {
     while let of_slice @ 1.. = bench.store.sweep().expect("it sweeps") {
         swept += of_slice;
     }
-    // Three of them have run again, and their records are new.
+    // Three of them have run again, and have new records.
     let (expected, left) = if is_live { (0, 18) } else { (21, 3) };
     assert_eq!((swept, bench.store.stats().records), (expected, left), "{place:?} {is_live}");
 }
@@ -154,7 +154,8 @@ fn who_holds_a_key_does_not_notice_the_boundary() {
         execution.complete("result").expect("it completes");
         bench.store.complete(&key("detached"), "result").expect("it completes");
         permit.complete("result").expect("it completes");
-        // What was completed in time expires as ever, and what was completed late begins anew.
+        // What was completed in time expires as usual, and what was completed late begins a new
+        // retention.
         let expires_in = if is_live { 1 } else { RETENTION_MS };
         for (passed, is_kept) in [(expires_in - 1, true), (1, false)] {
             bench.tick(passed);
@@ -166,7 +167,7 @@ fn who_holds_a_key_does_not_notice_the_boundary() {
     }
 }
 
-/// A store whose every answer is compared with what its own time says.
+/// A store whose every answer is compared with its own time.
 struct Timed {
     bench: Bench,
     /// The completed keys, and when each was begun.
@@ -257,16 +258,16 @@ fn a_clock_that_was_far_ahead_expires_keys_early_and_time_goes_on_from_there() {
     for kill in [false, true] {
         let bench = Bench::new();
         bench.complete("early", "request", "result");
-        // Ten years ahead: what is stored then is begun then.
+        // Ten years ahead: what is stored then is recorded as begun then.
         bench.tick(TEN_YEARS_MS);
         bench.begin("early", "request").fresh();
         let ahead = bench.complete("ahead", "request", "result").begun_at();
         assert_eq!(ahead.as_unix_ms(), START_MS + TEN_YEARS_MS);
-        // The clock is put right. In this run time stands still until the clock is there again.
+        // The clock is corrected. In this run, time stands still until the clock has caught up.
         bench.clock.set(Timestamp::from_unix_ms(START_MS));
         bench.tick(10 * RETENTION_MS);
         assert_eq!(bench.begin("ahead", "request").replay().begun_at(), ahead);
-        // The next run goes on from the latest time that was stored, at the clock's pace.
+        // The next run continues from the latest time that was stored, at the clock's pace.
         let bench = if kill { bench.kill() } else { bench.reopen() };
         bench.tick(RETENTION_MS - 1);
         bench.begin("ahead", "request").replay();
@@ -329,13 +330,13 @@ fn a_clock_that_shows_nonsense_once_costs_no_key() {
     let permit = bench.begin("permit", "request").fresh();
     let execution = bench.begin("executing", "request").started();
     bench.clock.set(Timestamp::MAX);
-    // It is not followed, and nothing is started under it.
+    // The store doesn't follow it, and starts nothing under it.
     bench.begin("k", "request").replay();
     assert!(matches!(permit.start(), Err(Error::Clock)));
     let refused = bench.begin("permit", "request").fresh().complete("result");
     assert!(matches!(refused, Err(CompleteError::Store(Error::Clock))));
     assert_eq!(bench.store.sweep().expect("it sweeps"), 0);
-    // What was started can be finished.
+    // What was already started can be finished.
     execution.complete("result").expect("it completes");
     bench.clock.set(Timestamp::from_unix_ms(START_MS + RETENTION_MS - 1));
     for _ in 0..2 {
@@ -344,7 +345,7 @@ fn a_clock_that_shows_nonsense_once_costs_no_key() {
         bench.begin("permit", "request").fresh();
         bench = bench.kill();
     }
-    // The time up to the next open is not known, so that it is kept for so much longer.
+    // The time until the next open is unknown, so the key is kept for that much longer.
     bench.tick(RETENTION_MS);
     bench.begin("k", "request").fresh();
 }
@@ -359,7 +360,7 @@ fn a_store_without_retention_still_lets_one_caller_run_at_a_time() {
     let execution = begin().started();
     begin().in_flight();
     execution.complete("result").expect("it completes");
-    // Neither a result nor an interruption outlives its holder.
+    // Neither a result nor an interruption outlives the holder of its key.
     drop(begin().started());
     begin().fresh();
     std::mem::forget(begin().started());
@@ -367,8 +368,8 @@ fn a_store_without_retention_still_lets_one_caller_run_at_a_time() {
     store.begin(&key("k"), Fingerprint::of("request")).expect("begin answers").fresh();
 }
 
-/// A clock that never shows what one would expect: mostly near the time that it should be, and
-/// sometimes years behind or minutes ahead.
+/// A clock that never shows the expected time: mostly it is near the right time, and sometimes
+/// years behind or minutes ahead.
 struct Wild {
     readings: AtomicU64,
 }
@@ -387,7 +388,7 @@ impl Clock for Wild {
     }
 }
 
-/// What one thread sees of the time of others: it never runs back.
+/// The time that one thread sees other threads write: it never runs back.
 fn assert_not_before(latest: &mut Timestamp, completed: &Completed) {
     assert!(*latest <= completed.begun_at(), "{latest:?} and then {:?}", completed.begun_at());
     assert!(completed.begun_at() <= completed.completed_at());
@@ -435,7 +436,7 @@ fn a_clock_that_goes_wild_while_threads_work_gives_no_key_to_two_of_them() {
             });
         }
     });
-    // Keys were kept, and keys have expired.
+    // Some keys were kept, and some have expired.
     assert!(KEYS < fresh.into_inner() && 0 < replayed.into_inner());
     let before = store.begin(&key("last"), Fingerprint::of("last")).expect("begin answers");
     let before = before.fresh().complete("").expect("it completes").completed_at();

@@ -1,4 +1,4 @@
-//! Results as values of a type, and what happens when the type has changed.
+//! Results as typed values, and what happens when the type has changed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -65,7 +65,7 @@ fn values_come_back() {
 
 #[test]
 fn long_values_of_small_numbers_come_back() {
-    // Each is a byte, and much more in memory.
+    // Each is one byte when encoded, and much more in memory.
     for len in [1_000, 1_020, 16_000] {
         comes_back(&vec![0_u128; len]);
         comes_back(&vec![Some(1_u64); len / 2]);
@@ -75,7 +75,8 @@ fn long_values_of_small_numbers_come_back() {
 
 #[test]
 fn tables_without_an_order_come_back() {
-    // Each table has an order of its own, so the value is not read in the order it was written.
+    // Each table iterates in a different order, so the value isn't read in the order in which it
+    // was written.
     for round in 0..20 {
         let lines = [Line::Free, Line::Pair(1, 2), Line::Item("x".to_owned())];
         let table: HashMap<_, _> =
@@ -151,7 +152,7 @@ fn a_type_that_has_changed_is_told_from_the_one_that_was_stored() {
         number: u64,
         cents: i32,
     }
-    // bincode alone would read the bytes of these as if nothing had changed.
+    // bincode alone would read their bytes as if nothing had changed.
     let bill = Bill { number: 17, cents: 17 };
     comes_back(&bill);
     is_another::<later::Renamed>(&bill);
@@ -206,7 +207,7 @@ fn bytes_are_no_value() {
     assert_eq!(completed.decode::<String>(), Err(DecodeError::NotTyped));
 }
 
-/// A value that refuses to be serialised, and says why with what it is.
+/// A value that refuses to be serialised, with a reason that reveals what it contains.
 struct Refuses;
 
 impl Serialize for Refuses {
@@ -254,7 +255,7 @@ fn each_handle_and_each_call_with_bytes_takes_a_value() {
 
 #[test]
 fn the_bytes_of_a_value_stay_what_they_are() {
-    // Version, shape, value: results that were stored must be read by later versions.
+    // Version, shape, value: later versions must be able to read stored results.
     let bytes = encode(&receipt()).expect("it has an encoding");
     let golden = [
         b"\x01\x3a\x68\xbb\xc8\xef\x8f\x3f\x40".as_slice(),

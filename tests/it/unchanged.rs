@@ -1,11 +1,11 @@
-//! What never starts never reaches a file.
+//! An operation that never starts never reaches a file.
 
 use idemstore::{Fingerprint, Key};
 
 use crate::support::{Answers, Bench, RETENTION_MS, Started, key};
 
 /// Runs `calls` on a store with a completed, an executing and an interrupted key, settled or not,
-/// and checks that no byte of any file is another afterwards.
+/// and checks that no byte of any file has changed afterwards.
 #[track_caller]
 fn check_unchanged(calls: impl Fn(&Bench)) {
     for settle in [false, true] {

@@ -13,7 +13,7 @@ use crate::support::{Answers, Bench, RETENTION_MS, Started, key};
 /// Longer than any test takes: a wait that reaches it has failed.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Waits for `k` in another thread, and lets `end` run once that thread waits.
+/// Waits for `k` in another thread, and runs `end` once that thread waits.
 fn wait_while(bench: &Bench, end: impl FnOnce()) -> Result<Begin, Error> {
     let in_flight = bench.begin("k", "request").in_flight();
     let (sender, receiver) = mpsc::channel();
@@ -22,7 +22,7 @@ fn wait_while(bench: &Bench, end: impl FnOnce()) -> Result<Begin, Error> {
         in_flight.wait(LONG)
     });
     receiver.recv().expect("the thread runs");
-    // Whether the waiter has joined by now or finds the outcome when it does: both must work.
+    // The waiter has joined by now, or finds the outcome when it does: both must work.
     thread::sleep(Duration::from_millis(20));
     end();
     waiter.join().expect("the thread ends")
@@ -133,7 +133,7 @@ fn a_wait_without_end_ends_with_the_outcome() {
 fn a_waiter_learns_nothing_of_another_request() {
     let bench = Bench::new();
     let permit = bench.begin("k", "request").fresh();
-    // This one asked with another request while nothing had started yet.
+    // This caller asked with a different request before anything had started.
     let in_flight = bench.begin("k", "another").in_flight();
     permit.start().expect("it starts").complete("result").expect("it completes");
     assert!(in_flight.wait(LONG).expect("wait answers").mismatches());
@@ -181,7 +181,7 @@ fn a_wait_on_a_store_that_has_ended_says_so() {
     assert!(matches!(in_flight.wait(Duration::MAX), Err(Error::Closed)));
 }
 
-/// Nobody wakes them any more, and so takes them out.
+/// No call wakes them any more, so this removes them.
 #[test]
 fn those_who_come_to_wait_when_the_store_has_ended_leave_nothing_behind() {
     let close: fn(&Bench) = |bench| {
@@ -212,7 +212,7 @@ fn those_who_wait_are_forgotten_when_the_last_of_them_leaves() {
         }
     });
     assert_eq!(bench.store.stats().waited_for, 0);
-    // Nobody is left, and a caller that comes now is told all the same.
+    // There is no holder left, and a caller that comes now still gets the outcome.
     let answer = wait_while(&bench, || {
         execution.complete("result").expect("it completes");
     });
@@ -233,7 +233,7 @@ fn many_wait_with_a_deadline_each() {
                 scope.spawn(move || in_flight.wait(timeout).expect("wait answers"))
             })
             .collect();
-        // The short ones have left by then, or see the outcome: both are right.
+        // The short waits have timed out by then, or see the outcome: both are right.
         thread::sleep(Duration::from_millis(50));
         execution.complete("result").expect("it completes");
         waiters.into_iter().map(|waiter| waiter.join().expect("the thread ends")).collect()

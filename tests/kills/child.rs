@@ -1,6 +1,6 @@
-//! The process that is killed: this test binary once more, told by its environment what to do.
+//! The process that is killed: this test binary again, with its task in the environment.
 //!
-//! It says on its standard error how far it has come. Whatever else is there is a panic of its own.
+//! It reports its progress on its standard error. Anything else there is its own panic.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -11,7 +11,7 @@ use std::{env, thread};
 
 /// The test that is a child's whole work.
 const TEST: &str = "a_child_that_nobody_started_does_nothing";
-/// What a child ends with that nobody has killed.
+/// The exit code of a child that was not killed.
 const FORSAKEN: i32 = 3;
 /// Far longer than any child takes.
 const LIFETIME: Duration = Duration::from_secs(300);
@@ -22,7 +22,7 @@ const POINT: &str = "KILLS_CHILD_POINT";
 const NUMBER: &str = "KILLS_CHILD_NUMBER";
 const NOW_MS: &str = "KILLS_CHILD_NOW_MS";
 
-/// What a child is told.
+/// The task of a child.
 #[derive(Clone, Debug)]
 pub struct Task {
     pub work: Work,
@@ -30,19 +30,19 @@ pub struct Task {
     pub store: PathBuf,
     /// The point at which it stops and waits to be killed, if there is one.
     pub point: Option<u64>,
-    /// What its work differs by from that of other children on the same store.
+    /// Makes its work different from that of other children on the same store.
     pub number: u64,
-    /// When its clock starts, if it is one that is moved by hand.
+    /// When its clock starts, if that is a manual one.
     pub now_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// The script that goes once through everything that writes.
+    /// The script that makes every kind of write once.
     Script,
-    /// A store that was there before: it is opened, used a little, compacted and closed.
+    /// An existing store: it is opened, used a little, compacted and closed.
     GoOn,
-    /// Client threads, without an end.
+    /// Client threads that run without end.
     Clients,
 }
 
@@ -59,7 +59,7 @@ impl Work {
 }
 
 impl Task {
-    /// What this process was started for, if it is a child.
+    /// The task of this process, if it is a child.
     pub fn of_this_process() -> Option<Self> {
         let name = env::var(WORK).ok()?;
         let work = Work::ALL.into_iter().find(|work| work.name() == name);
@@ -76,14 +76,14 @@ impl Task {
     }
 }
 
-/// Tells the parent how far this child has come.
+/// Reports this child's progress to the parent.
 pub fn say(line: &str) {
-    // In one write, so that what another thread says comes before it or after it.
+    // In one write, so that lines of different threads don't mix.
     let said = io::stderr().write_all(format!("{line}\n").as_bytes());
     said.expect("the parent listens");
 }
 
-/// Says so, and waits to be killed.
+/// Reports this, and waits to be killed.
 pub fn stop(line: &str) {
     say(line);
     loop {
@@ -91,9 +91,9 @@ pub fn stop(line: &str) {
     }
 }
 
-/// Ends this process when nobody is going to kill it any more, or when it hangs.
+/// Ends this process when it can't be killed any more, or when it hangs.
 pub fn end_without_a_kill() {
-    // The parent holds the other end of our standard input, and whatever ends it closes that.
+    // The parent holds the other end of our standard input, which closes however the parent ends.
     thread::spawn(|| {
         drop(io::copy(&mut io::stdin().lock(), &mut io::sink()));
         process::exit(FORSAKEN);
@@ -105,7 +105,7 @@ pub fn end_without_a_kill() {
     });
 }
 
-/// A child, as its parent has it.
+/// A child, as its parent sees it.
 pub struct Child {
     process: process::Child,
     lines: BufReader<process::ChildStderr>,
@@ -133,7 +133,7 @@ impl Child {
         Self { process, lines, said: Vec::new() }
     }
 
-    /// What the child says next; `None` if it has ended.
+    /// The child's next line; `None` if it has ended.
     pub fn hear(&mut self) -> Option<&str> {
         let mut line = String::new();
         self.lines.read_line(&mut line).expect("a child says text");
@@ -142,7 +142,7 @@ impl Child {
         self.said.last().map(String::as_str)
     }
 
-    /// Kills the child, and gives out all that it has said.
+    /// Kills the child, and returns everything that it has reported.
     pub fn kill(mut self) -> Vec<String> {
         self.process.kill().expect("it is a child of this process");
         while self.hear().is_some() {}
@@ -151,7 +151,7 @@ impl Child {
         std::mem::take(&mut self.said)
     }
 
-    /// Waits until the child has come to the end of its work.
+    /// Waits until the child has finished its work.
     pub fn end(mut self) {
         while self.hear().is_some() {}
         let status = self.process.wait().expect("it is a child of this process");
@@ -161,7 +161,7 @@ impl Child {
 }
 
 impl Drop for Child {
-    /// A check that has failed leaves no process behind.
+    /// A failed check leaves no process behind.
     fn drop(&mut self) {
         drop(self.process.kill());
         drop(self.process.wait());

@@ -1,8 +1,8 @@
-//! Client threads on one store, and what they note beside it.
+//! Client threads on one store, and the notes that they write beside it.
 //!
-//! `notes` is a file that stands for the world: each line says what a client is about to ask of the
-//! store, was told by it, or has done. All lines have the same length, a power of two, and each is
-//! one write, so that a kill leaves a line or none.
+//! `notes` is a file that stands for the outside world: each line records what a client is about to
+//! ask of the store, what it was told, or what it has done. All lines have the same length, a power
+//! of two, and each is one write, so a kill leaves a whole line or none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -23,13 +23,13 @@ use crate::support::model::splitmix;
 use crate::support::oracle::{Oracle, Truth};
 
 const LINE_LEN: usize = 32;
-/// Clients that are served one key after the other. Each key is asked for by two of them.
+/// Clients that work on one key after the other. Each key is used by two of them.
 const CLIENTS: usize = 4;
-/// Keys of one more client, which has several served at once.
+/// Keys of one more client, which runs several at once.
 const BATCHES_FROM: u32 = 1_000_000;
 const BATCH_LEN: u32 = 5;
 
-/// What is noted of a key.
+/// What a note says about a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// About to be started, and started.
@@ -60,9 +60,9 @@ impl Kind {
 struct Note {
     kind: Kind,
     key: u32,
-    /// Of the effect, or of the execution. Of what was completed it says nothing.
+    /// Of the effect, or of the execution. Unused for completions.
     attempt: u32,
-    /// Of the result that a client was given.
+    /// Of the result that a client received.
     digest: u64,
 }
 
@@ -88,12 +88,12 @@ impl Note {
     }
 }
 
-/// Where the notes of a store are.
+/// The path of a store's notes.
 fn notes_of(store: &Path) -> PathBuf {
     store.with_extension("notes")
 }
 
-/// What an execution gives; some of it is long enough to stand apart from its record.
+/// The result of an execution; some are long enough to be stored apart from their records.
 fn result(key: u32, attempt: u32) -> Vec<u8> {
     let len = splitmix(u64::from(key) << 32 | u64::from(attempt)) % 3 * 400;
     let mut result = format!("result {attempt} of {key} ").into_bytes();
@@ -111,7 +111,7 @@ fn name(number: u32) -> String {
     format!("key {number}")
 }
 
-/// What all notes say, for the check after a kill.
+/// Everything that the notes say, for the check after a kill.
 #[derive(Debug, Default)]
 pub struct Notes {
     pub oracle: Oracle,
@@ -123,7 +123,7 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Reads what is new.
+    /// Reads the new lines.
     pub fn read(&mut self, store: &Path) {
         let Ok(mut file) = File::open(notes_of(store)) else { return };
         let mut bytes = Vec::new();
@@ -170,7 +170,7 @@ pub fn builder() -> Builder {
 /// What the clients share.
 struct Server {
     store: Store,
-    /// What was done before this process.
+    /// What was done before this process started.
     before: Notes,
     notes: File,
     next: AtomicU32,
@@ -207,7 +207,7 @@ pub fn run(task: &Task) {
 impl Server {
     fn note(&self, kind: Kind, key: u32, attempt: u32, digest: u64) {
         let line = Note { kind, key, attempt, digest }.line();
-        // Not `write_all`, which would go on in a second write.
+        // Not `write_all`, which would continue in a second write.
         let written = (&self.notes).write(line.as_bytes()).expect("there is room for notes");
         assert_eq!(written, LINE_LEN);
     }
@@ -229,7 +229,7 @@ impl Server {
         begin.expect("begin answers")
     }
 
-    /// Asks once, and says whether there was an answer.
+    /// Asks once, and returns whether there was an answer.
     fn serve(&self, key: u32) -> bool {
         match self.begin(key) {
             Begin::InFlight(in_flight) => {
@@ -267,7 +267,7 @@ impl Server {
         self.note(Kind::Completed, key, 0, digest(completed.result()));
     }
 
-    /// The process that had started it is dead, so the notes say whether it was done.
+    /// The process that had started it is dead, so the notes are final about whether it was done.
     fn find_out(&self, key: u32, interrupted: Interrupted) {
         let attempt = interrupted.attempt();
         if self.before.effects.get(&key) == Some(&attempt) {
@@ -314,7 +314,7 @@ impl Server {
         }
     }
 
-    /// Settles, sweeps and compacts all the while.
+    /// Settles, sweeps and compacts continuously.
     fn look_after(&self) {
         for turn in 0.. {
             thread::sleep(Duration::from_millis(2));

@@ -1,4 +1,4 @@
-//! One store from its making on.
+//! The life of one store, from its creation on.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::seed;
 use crate::support::SimDisk;
 use crate::tally::Tally;
 
-/// Lives that go on at the same time: most of one is spent waiting for the disk.
+/// Lives that run at the same time: most of a life is spent waiting for the disk.
 const WORKERS: u64 = 4;
 
 /// Where one store lives. If anything is wrong with it, its files are kept.
@@ -28,18 +28,18 @@ impl Life {
         Self { number, directory: Some(tempfile::tempdir().expect("there is room")) }
     }
 
-    /// The store's directory. At first it is not there, nor is the one above it.
+    /// The store's directory. Initially neither it nor its parent exists.
     pub fn store(&self) -> PathBuf {
         let directory = self.directory.as_ref().expect("it is kept until the end");
         directory.path().join("above").join("store")
     }
 
-    /// The files that a process has left, as they are before the next one.
+    /// The files that a process has left, before the next one starts.
     pub fn image(&self) -> SimDisk {
         let disk = SimDisk::new();
         for path in listed(&self.store()) {
             let name = path.file_name().expect("a file has a name").to_string_lossy();
-            // The lock of the directory, which this disk has without a file.
+            // The directory's lock, for which this disk has no file.
             if name == "lock" {
                 continue;
             }
@@ -61,8 +61,8 @@ impl Life {
         image
     }
 
-    /// Lets a process go on with the store to the end of its work, and gives out what it leaves:
-    /// the files of a store, and no other.
+    /// Lets a process continue with the store and finish its work, and returns what it leaves: the
+    /// files of a store, and no others.
     pub fn go_on(&self, number: u64, now_ms: u64) -> SimDisk {
         let (work, store) = (Work::GoOn, self.store());
         Child::start(&Task { work, store, point: None, number, now_ms }).end();
@@ -93,7 +93,7 @@ fn listed(directory: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// Leads so many lives, several at a time.
+/// Runs this many lives, several at a time.
 pub fn lead(lives: u64, live: impl Fn(&Life) + Sync) {
     let next = AtomicU64::new(0);
     thread::scope(|scope| {

@@ -1,7 +1,7 @@
 //! Real processes on a real directory, killed with SIGKILL, and what they leave to the next one.
 //!
-//! A binary of its own: a process that starts another has copies of all its open files, and so of their
-//! locks, in the new one for a moment. No store that is opened beside must meet them, so the
+//! A separate binary: between fork and exec, a child briefly holds copies of all open files of its
+//! parent, and so of their locks. No store that is open in this process may run into them, so the
 //! parent opens none: it reads the files that a kill has left into a simulated disk, and looks at
 //! them there.
 
@@ -44,7 +44,7 @@ fn kills() -> u64 {
     size("KILLS", 40)
 }
 
-/// What all random choices follow from.
+/// The seed of all random choices.
 fn seed() -> u64 {
     size("KILLS_SEED", 1)
 }

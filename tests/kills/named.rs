@@ -21,14 +21,14 @@ use crate::{kills, seed};
 #[derive(Clone)]
 struct Point {
     label: String,
-    /// How often a caller was told something by this process.
+    /// How many reports this process had made to its callers.
     told: u64,
     oracle: Arc<Oracle>,
     now: Timestamp,
 }
 
 impl Point {
-    /// What is done here, at whatever moment and to whichever segment of the log.
+    /// The operation at this point, at any moment and on either segment of the log.
     fn kind(&self) -> &str {
         let (_, kind) = self.label.split_once(' ').expect("a label has a moment first");
         kind.trim_end_matches(['-', '0', '1'])
@@ -38,7 +38,7 @@ impl Point {
 /// The whole work of a process.
 struct Course {
     points: Vec<Point>,
-    /// What is true after it.
+    /// What is true at its end.
     end: Oracle,
 }
 
@@ -63,7 +63,7 @@ where
     store.close().map(drop).map_err(|error| unsaid(&error))
 }
 
-/// The child: it works until its point.
+/// The child: it works until it reaches its point.
 pub fn run(task: &Task) {
     let clock = ManualClock::new(Timestamp::from_unix_ms(task.now_ms));
     let (told, point) = (Told::default(), task.point.unwrap_or(u64::MAX));
@@ -75,7 +75,7 @@ pub fn run(task: &Task) {
     work(task, &disk, &clock, &told).expect("the disk is well");
 }
 
-/// What a child will do that is given this task and this disk.
+/// The course of a child with this task and this disk.
 fn course(task: &Task, disk: &SimDisk, oracle: Oracle) -> Course {
     let (before, told) = (oracle.told(), Told::from(oracle));
     let clock = ManualClock::new(Timestamp::from_unix_ms(task.now_ms));
@@ -86,7 +86,7 @@ fn course(task: &Task, disk: &SimDisk, oracle: Oracle) -> Course {
             let (mut points, oracle) = (points.lock().expect("no watcher panics"), told.lock());
             let told = oracle.told() - before;
             let oracle = match points.last() {
-                // Nobody was told anything since, so that it is the same one.
+                // Nothing was reported since, so it's the same oracle.
                 Some(last) if last.told == told => Arc::clone(&last.oracle),
                 _ => Arc::new(oracle.clone()),
             };
@@ -103,12 +103,12 @@ fn kill_at(task: &Task, point: &Point) {
     let mut child = Child::start(task);
     child.hear();
     let said = child.kill();
-    // Once it has stopped it does nothing any more, so this is all.
+    // Once it has stopped it does nothing more, so this is everything.
     assert_eq!(said, [format!("told {} {}", point.told, point.label)]);
 }
 
-/// What is there must be a store, and each of its keys what it may be: that is what it is from
-/// now on. Looks at a copy.
+/// What is there must be a store, with each of its keys in an allowed state, which is its state
+/// from now on. Works on a copy.
 fn adopt(image: &SimDisk, oracle: &mut Oracle, now_ms: u64, tally: &Tally) {
     let clock = ManualClock::new(Timestamp::from_unix_ms(now_ms));
     let store = builder(&clock).open_on(image.after_kill()).expect("a kill leaves a store");
@@ -118,8 +118,8 @@ fn adopt(image: &SimDisk, oracle: &mut Oracle, now_ms: u64, tally: &Tally) {
     tally.count("keys that nobody had been told of yet", early);
 }
 
-/// A life up to a point of the script, as many kills of processes that go on, and one that comes
-/// to its end.
+/// A life up to a point of the script, then this many kills of processes that continue, and one
+/// that finishes.
 fn live(life: &Life, script: &Course, number: u64, again: u64, tally: &Tally) {
     let mut point = script.points[number as usize].clone();
     let store = life.store();
@@ -156,7 +156,7 @@ fn kinds(points: &[Point]) -> BTreeMap<&str, Vec<u64>> {
     kinds
 }
 
-/// All points by turns of their kinds, so that a few of them are of as many kinds as can be.
+/// All points, with their kinds in rotation, so that the first few cover as many kinds as possible.
 fn by_turns(points: &[Point]) -> Vec<u64> {
     let mut kinds = kinds(points);
     for numbers in kinds.values_mut() {
@@ -169,15 +169,15 @@ fn by_turns(points: &[Point]) -> Vec<u64> {
         .collect()
 }
 
-/// Any point of any kind: the kinds are as likely as each other, however many points they have.
+/// Any point of any kind: all kinds are equally likely, however many points they have.
 fn choose(points: &[Point], choice: u64) -> u64 {
     let kinds = kinds(points);
     let numbers = kinds.values().nth(choice as usize % kinds.len()).expect("there is a point");
     numbers[splitmix(choice) as usize % numbers.len()]
 }
 
-/// Lives with so many kills, each with how often it is killed again afterwards: when each kind of
-/// point has had its turn, two of three are.
+/// Lives that add up to this many kills, each with the number of times that it is killed again:
+/// once each kind of point has had its turn, two lives of three are.
 fn plan(kills: u64, kinds: usize) -> Vec<u64> {
     let (mut plan, mut planned) = (Vec::new(), 0);
     while planned < kills {
@@ -211,7 +211,7 @@ fn a_kill_at_any_point_of_a_life_and_of_the_next_loses_nothing() {
     tally.print("kills at points");
     assert_eq!(tally.of("kills"), plan.iter().map(|again| 1 + again).sum::<u64>());
     assert_eq!(tally.kinds("in a life: "), kinds.min(plan.len()));
-    // What these kinds of points are there for.
+    // The cases that these kinds of points exist for.
     if kinds <= plan.len() {
         for kind in [
             "left: a directory without a vault",
@@ -221,7 +221,7 @@ fn a_kill_at_any_point_of_a_life_and_of_the_next_loses_nothing() {
             assert!(0 < tally.of(kind), "{kind}");
         }
     }
-    // Among all points there is the one before anything was done.
+    // One of all points is before anything was done.
     if turns.len() <= plan.len() {
         assert!(0 < tally.of("left: no directory"));
         assert!(10 <= tally.kinds("afterwards: "));

@@ -11,7 +11,8 @@ use idemstore::sim::{Directory, Disk, DiskFile};
 
 pub const VAULT: &str = "vault.redb";
 
-/// A disk that shows its points. Clones are the same place, not yet locked, and count on.
+/// A disk that reports its points. Clones are the same place, not yet locked, and continue the
+/// count.
 pub struct PointDisk {
     disk: Box<dyn Disk>,
     again: Arc<dyn Fn() -> Box<dyn Disk> + Send + Sync>,
@@ -20,11 +21,12 @@ pub struct PointDisk {
 
 struct Points {
     next: AtomicU64,
-    /// Whether a vault with its name was met. To look would be to wait for its lock.
+    /// Whether a vault with its final name was seen. Looking for it would mean waiting for its
+    /// lock.
     has_vault: AtomicBool,
-    /// The one point that is shown; else all are.
+    /// The only point to report; otherwise all are reported.
     only: Option<u64>,
-    /// Is shown what is about to be done at a point, or was done. It need not return.
+    /// Is called at a point, before or after the operation. It need not return.
     watch: Box<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -57,7 +59,7 @@ impl PointDisk {
         Arc::new(PointFile { file, title: self.title(name), points: Arc::clone(&self.points) })
     }
 
-    /// What a file is, from its name: that of a vault without a name of its own differs by whether
+    /// The kind of a file, from its name: a vault that has no final name yet counts differently if
     /// it is the store's first.
     fn title(&self, name: &str) -> String {
         let has_vault = self.points.has_vault.load(Ordering::Relaxed);
@@ -87,7 +89,7 @@ impl fmt::Debug for PointDisk {
 }
 
 impl Points {
-    /// There is a file of this name.
+    /// A file of this name exists.
     fn meet(&self, name: &str) {
         self.has_vault.fetch_or(name == VAULT, Ordering::Relaxed);
     }

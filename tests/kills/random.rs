@@ -15,20 +15,21 @@ use crate::support::{START_MS, builder, key};
 use crate::tally::Tally;
 use crate::{kills, seed};
 
-/// Kills of one store, one after the other.
+/// Kills per store, one after the other.
 const KILLS_A_LIFE: u64 = 8;
-/// A kill comes at any moment until then, and at any point before that one.
+/// The latest moment of a kill, and the latest point.
 const LATEST_US: u64 = 20_000;
 const POINTS: u64 = 600;
 
 /// When a process is killed.
 #[derive(Clone, Copy, Debug)]
 enum When {
-    /// So long after it was started, after it ran, and after the store was open, in microseconds.
+    /// This long after its start, after it began to run, and after the store was open, in
+    /// microseconds.
     Started(u64),
     Running(u64),
     Open(u64),
-    /// At a point of the disk, while the threads beside it go on.
+    /// At a point of the disk, while the other threads continue.
     Point(u64),
 }
 
@@ -37,7 +38,7 @@ impl When {
         let us = splitmix(choice) % LATEST_US;
         let point = splitmix(choice) % POINTS;
         match (first, choice % 6) {
-            // Sooner, so that many of them are in the making of the store.
+            // Sooner, so that many kills come while the store is being created.
             (true, 0 | 1) => Self::Started(us / 2),
             (true, 2 | 3) => Self::Running(us / 4),
             (true, _) => Self::Point(point / 8),
@@ -56,7 +57,7 @@ impl When {
         }
     }
 
-    /// Starts a child, and kills it then.
+    /// Starts a child, and kills it at that moment.
     fn kill(self, mut task: Task) {
         let (until, us) = match self {
             Self::Started(us) => (None, us),
@@ -69,7 +70,7 @@ impl When {
         };
         let mut child = Child::start(&task);
         if let Some(until) = until {
-            // If it ends before, it has said why.
+            // If it ends before, it has reported why.
             while child.hear().is_some_and(|line| !line.starts_with(until)) {}
         }
         thread::sleep(Duration::from_micros(us));
@@ -92,7 +93,7 @@ fn live(life: &Life, kills: u64, tally: &Tally) {
         notes.read(&life.store());
         let image = life.image_of_kill(tally);
         let store = clients::builder().background_thread(false).open_on(image);
-        // What this image is recovered to is what the next child must recover.
+        // The next child must recover what this image recovers to.
         let found = notes.oracle.adopt(&store.expect("a kill leaves a store"));
         let count = |what, is: fn(&Found) -> bool| {
             tally.count(what, found.iter().filter(|found| is(found)).count());
@@ -100,7 +101,7 @@ fn live(life: &Life, kills: u64, tally: &Tally) {
         count("keys that nobody had been told of yet", |found| found.early);
         count("keys that were interrupted", |found| !found.completed);
     }
-    // Time stands still from here on, however long this takes: keys of that process expire soon.
+    // From here on time stands still, however long this takes: that process's keys expire soon.
     let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
     let store = builder(&clock).open_on(life.go_on(0, START_MS)).expect("the store opens");
     drop(notes.oracle.check(&store));

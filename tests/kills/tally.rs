@@ -24,7 +24,7 @@ impl Tally {
         self.counts.lock().expect("no thread panics").get(what).copied().unwrap_or_default()
     }
 
-    /// How many different things of this sort happened.
+    /// How many different things of this kind happened.
     pub fn kinds(&self, sort: &str) -> usize {
         let counts = self.counts.lock().expect("no thread panics");
         counts.iter().filter(|(what, count)| what.starts_with(sort) && 0 < **count).count()

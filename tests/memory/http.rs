@@ -1,4 +1,4 @@
-//! The HTTP layer: bodies that do not end, requests that wait, streams that go on.
+//! The HTTP layer: bodies that don't end, requests that wait, streams that continue.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -39,15 +39,15 @@ fn store() -> Store {
     builder(&clock()).open_in_memory().expect("there is room")
 }
 
-/// Says how long the body was.
+/// Answers with the length of the body.
 fn router() -> Router {
     Router::new().fallback(any(|body: Bytes| async move { body.len().to_string() }))
 }
 
-/// What a connection of the server may take to read into.
+/// The size of a connection's read buffer on the server.
 #[derive(Clone, Copy)]
 enum Buffers {
-    /// As axum has it: what hyper finds right, half a mebibyte at most.
+    /// As axum does it: hyper chooses the size, up to half a mebibyte.
     OfAxum,
     Small,
 }
@@ -71,7 +71,7 @@ async fn serve(router: Router, buffers: Buffers) -> SocketAddr {
     address
 }
 
-/// Until this is so, for a minute at most.
+/// Waits until this is true, for a minute at most.
 fn until(what: &str, is_so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is_so() {
@@ -80,7 +80,7 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// An upload of a mebibyte that lacks its last byte, or was refused before.
+/// An upload of a mebibyte that lacks its last byte, or was refused before that.
 async fn upload(address: SocketAddr, key: usize) -> TcpStream {
     static BODY: [u8; MIB] = [b'x'; MIB];
     let mut stream = TcpStream::connect(address).await.expect("the server is there");
@@ -93,7 +93,7 @@ async fn upload(address: SocketAddr, key: usize) -> TcpStream {
     stream
 }
 
-/// Sends the last byte, and gives the status of the answer.
+/// Sends the last byte, and returns the status of the answer.
 async fn finish(mut stream: TcpStream) -> String {
     let _ = stream.write_all(b"x").await;
     let mut answer = Vec::new();
@@ -117,7 +117,8 @@ fn what_a_server_of_axum_takes_beside_them_is_bounded_too() {
     check("uploads that lack a byte, in axum's server", taken, UPLOADS * MIB * 170 / 100);
 }
 
-/// The bytes that a thousand of them take, once all is read. They end well after that.
+/// The bytes that a thousand of them take, once everything is read. They finish successfully after
+/// that.
 fn uploads(buffers: Buffers) -> usize {
     let runtime = runtime();
     let layer = layer(store()).requests_len_max(2 * UPLOADS * MIB);
@@ -169,7 +170,7 @@ fn bodies_take_no_more_together_than_they_are_given() {
         assert_eq!(taken + refused, UPLOADS, "{statuses:?}");
         assert!((1..=UPLOADS - 64).contains(&refused), "{refused} were refused");
     });
-    // What the server has of each connection comes on top.
+    // The server's own memory for each connection comes on top.
     check("bodies of 64 MiB together", peak, 64 * MIB * 110 / 100 + UPLOADS * 64 * 1024);
 }
 

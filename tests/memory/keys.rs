@@ -2,7 +2,8 @@
 
 use super::{MIB, RETENTION, builder, check, clock, directory, fill, live, open, permit, turn};
 
-/// A shard's table doubles at 448 keys; these are a few more, so that the spare room is near its most.
+/// A shard's table doubles at 448 keys; these are a few more, so the spare room is near its
+/// maximum.
 const KEYS: usize = 120_000;
 
 #[test]
@@ -15,7 +16,7 @@ fn a_key_at_rest_takes_40_bytes_at_most_and_none_once_it_was_swept() {
 
     let before = live();
     let store = open(directory.path(), &clock);
-    // Beside the cache and what an empty store takes.
+    // Besides the cache and what an empty store takes.
     check("keys at rest", live() - before, 40 * KEYS + 2 * MIB);
 
     clock.advance(RETENTION);

@@ -1,5 +1,6 @@
-//! What docs/GUARANTEES.md says of memory, line by line: bytes that are allocated, counted by the allocator.
-//! They do not depend on the machine. The count is the whole process's, so the tests take turns.
+//! The memory bounds of docs/GUARANTEES.md, line by line: allocated bytes, counted by the
+//! allocator. They don't depend on the machine. The count covers the whole process, so the tests
+//! take turns.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -23,24 +24,24 @@ use tempfile::TempDir;
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 const MIB: usize = 1024 * 1024;
-/// What may be allocated meanwhile by those that run the tests: they start the thread of the next
-/// one, and collect what is printed. A million calls that leave a byte each leave far more.
+/// What the test harness may allocate meanwhile: it starts the thread of the next test, and
+/// collects what is printed. A million calls that leak one byte each leave far more.
 const NOISE: usize = 32 * 1024;
 const RETENTION: Duration = Duration::from_secs(3_600);
 
-/// The right to be the one that allocates.
+/// The right to be the only one that allocates.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    // A test that failed has done with it too.
+    // A test that failed has finished with it too.
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bytes that are allocated now.
+/// The bytes that are allocated now.
 fn live() -> usize {
     ALLOCATOR.current_usage()
 }
 
-/// The most bytes by which more were allocated than before at any time in this call.
+/// By how many bytes at most the allocated memory grew during this call.
 fn peak_of(call: impl FnOnce()) -> usize {
     ALLOCATOR.reset_peak_usage();
     let before = live();
@@ -87,7 +88,7 @@ fn permit(store: &Store, number: usize) -> Permit {
     }
 }
 
-/// Completes so many keys with results of this length, and settles them.
+/// Completes this many keys with results of this length, and settles them.
 fn fill(store: &Store, keys: usize, result_len: usize) {
     let result = vec![7; result_len];
     for first in (0..keys).step_by(1_000) {

@@ -19,7 +19,7 @@ fn a_store_that_was_closed_leaves_nothing() {
         permit(&store, number).complete("result").expect("it completes");
         store.close().expect("it closes");
     };
-    // What is made once in a process.
+    // What a process allocates only once.
     (0..20).for_each(live_and_die);
     let before = live();
     (20..4_000).for_each(live_and_die);

@@ -17,7 +17,7 @@ impl Wake for Nothing {
     fn wake(self: Arc<Self>) {}
 }
 
-/// A future that waits for the key 0, with a waker of its own.
+/// A future that waits for the key 0, with its own waker.
 fn wait(store: &Store) -> impl Future<Output = Result<Begin, Error>> + use<> {
     match store.begin(&key(0), Fingerprint::NONE).expect("begin answers") {
         Begin::InFlight(in_flight) => in_flight.wait_async(),

@@ -1,4 +1,4 @@
-//! What is on its way into the log, and what an open reads of it.
+//! What is on its way into the log, and what an open reads from it.
 
 #[cfg(feature = "transaction")]
 use std::{
@@ -10,7 +10,7 @@ use std::{
 
 use super::{MIB, builder, check, clock, directory, live, peak_of, permit, turn};
 
-/// Longer results than the queue has places for, all handed in while the log is full and cannot be
+/// Longer results than the queue has room for, all submitted while the log is full and can't be
 /// settled.
 #[cfg(feature = "transaction")]
 #[test]
@@ -46,7 +46,7 @@ fn results_that_wait_for_their_place_are_not_copied() {
         });
         ended.send(()).expect("it waits");
         hold.join().expect("it ends").expect("nothing was written");
-        // They are stored whether anybody waits or not.
+        // They are stored whether or not a caller waits.
         drop(completing);
         peak
     });

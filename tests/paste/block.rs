@@ -1,24 +1,26 @@
 //! The blocks of a document.
 
-/// Words behind `rust` that change what rustdoc does, and nothing of what is pasted.
+/// Words after `rust` that change what rustdoc does, but nothing about what is pasted.
 const KNOWN: [&str; 3] = ["ignore", "no_run", "should_panic"];
 
 /// What a reader does with a block.
 #[derive(PartialEq, Eq)]
 pub enum Kind {
-    /// It is pasted into a file of its own.
+    /// It is pasted into a new file.
     Whole,
-    /// It is this file of `src` in a program of several, as its first line says: `// src/bank.rs`.
+    /// It is this file in `src` of a program with several, as its first line says: `//
+    /// src/bank.rs`.
     File(String),
-    /// Nothing: it is ignored, and shows a part of a file that the document has as a whole.
+    /// Nothing: it is ignored, and shows a part of a file that is elsewhere in the document as a
+    /// whole.
     Excerpt,
 }
 
 /// A block of Rust.
 pub struct Block {
-    /// Where its document is, from the root of the repository.
+    /// The path of its document, from the root of the repository.
     pub document: String,
-    /// The line of its fence, from 1.
+    /// The line of its fence, starting at 1.
     pub line: usize,
     /// The name of the file that it is pasted into.
     pub name: String,
@@ -29,7 +31,7 @@ pub struct Block {
 pub struct Document {
     pub name: String,
     pub blocks: Vec<Block>,
-    /// What is wrong with its fences.
+    /// The errors in its fences.
     pub faults: Vec<String>,
 }
 
@@ -72,7 +74,7 @@ impl Document {
         self.blocks.push(Block { document: self.name.clone(), line, name, kind, code });
     }
 
-    /// Where its excerpts are that show what is in no other block.
+    /// Where its excerpts are whose contents are in no other block.
     pub fn strange_excerpts(&self) -> Vec<String> {
         let lines = |block: &Block| -> String {
             block.code.lines().flat_map(|line| ["\n", line.trim()]).chain(["\n"]).collect()
@@ -91,7 +93,7 @@ impl Block {
         format!("{}, line {}", self.document, self.line)
     }
 
-    /// Lines that rustdoc compiles and does not show, each with its place. An attribute is none.
+    /// Lines that rustdoc compiles and doesn't show, each with its place. Attributes don't count.
     pub fn hidden_lines(&self) -> Vec<String> {
         let lines = (self.line + 1..).zip(self.code.lines());
         let is_hidden = |text: &str| text == "#" || text.starts_with("# ");
@@ -99,7 +101,7 @@ impl Block {
         hidden.map(|(line, text)| format!("{}, line {line}: {text}", self.document)).collect()
     }
 
-    /// Whether it is a program. If not, it is a file of one.
+    /// Whether it is a program. If not, it is one file of a program.
     pub fn is_program(&self) -> bool {
         let starts = ["fn main(", "async fn main(", "pub fn main(", "pub async fn main("];
         self.code.lines().any(|line| starts.iter().any(|start| line.starts_with(start)))

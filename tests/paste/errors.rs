@@ -1,4 +1,4 @@
-//! The table of errors in the chapter on operations: it names each that a user can meet.
+//! The table of errors in the chapter on operations: it names each one that a user can meet.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -40,7 +40,7 @@ fn errors(source: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// What the table names: `OpenError::Io`, and a type for all that it has.
+/// The names in the table: `OpenError::Io`, or a type for all of its variants.
 fn table() -> BTreeSet<String> {
     let section = OPERATIONS.split("## On each error").nth(1).expect("the section is there");
     let section = section.split("\n## ").next().expect("it has an end");

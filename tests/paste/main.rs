@@ -1,4 +1,4 @@
-//! What the README and the guide show, pasted into a crate of its own as a reader would do it.
+//! What the README and the guide show, pasted into a new crate as a reader would do it.
 
 #![expect(
     unreachable_pub,
@@ -90,7 +90,7 @@ fn two_chapters_show_examples_that_can_be_run() {
     for (document, example) in shown {
         let chapter = blocks.iter().find(|block| block.document == document);
         let chapter = &chapter.expect("it has a block").code;
-        // A block says first which crates it needs, and an example how it is run.
+        // A block starts with the crates that it needs, and an example with how to run it.
         let (needs, pasted) = chapter.split_once('\n').expect("it has lines");
         let (how, run) = example.split_once("\n\n").expect("it has a heading");
         assert!(needs.starts_with("// Needs: ") && how.starts_with("//! "), "{document}");

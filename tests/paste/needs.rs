@@ -1,9 +1,9 @@
-//! What a block says that it needs: `// Needs: idemstore (typed), serde (derive)` in its first line.
+//! What a block declares in its first line: `// Needs: idemstore (typed), serde (derive)`.
 
 use crate::block::Block;
 use crate::project;
 
-/// What is there with a feature of idemstore alone.
+/// Names that exist only with a feature of idemstore.
 const OF_FEATURES: [(&str, &str); 6] = [
     ("idemstore::http", "tower"),
     ("idemstore::redb", "transaction"),
@@ -13,7 +13,7 @@ const OF_FEATURES: [(&str, &str); 6] = [
     (".decode(", "typed"),
 ];
 
-/// What the block needs and does not say, and what it says and does not need.
+/// What the block needs without declaring it, and what it declares without needing it.
 pub fn faults(block: &Block) -> Vec<String> {
     let first = block.code.lines().next().unwrap_or_default();
     let said = first.strip_prefix("// Needs: ").unwrap_or_default();
@@ -35,9 +35,9 @@ pub fn faults(block: &Block) -> Vec<String> {
     faults.chain(unused).map(|fault| format!("{}: {fault}", block.at())).collect()
 }
 
-/// Whether it is said that this crate is needed.
+/// Whether the declaration names this crate.
 fn names(said: &str, name: &str) -> bool {
-    // What is in brackets are features.
+    // The words in brackets are features.
     let crates = said.split('(').filter_map(|part| part.rsplit(')').next());
     crates.flat_map(|part| part.split([',', ' '])).any(|word| word == name)
 }

@@ -1,4 +1,4 @@
-//! A crate of its own with a program for each block, built as a reader builds it.
+//! A new crate with a program for each block, built as a reader would build it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const OURS: &str = include_str!("../../Cargo.toml");
 const LOCK: &str = include_str!("../../Cargo.lock");
 
-/// The lines below a heading of our manifest, without comments, each by its name.
+/// The lines below a heading of our manifest, without comments, by name.
 fn section(heading: &str) -> Vec<(String, String)> {
     let lines = OURS.lines().skip_while(|line| *line != heading).skip(1);
     let lines = lines.take_while(|line| !line.starts_with('['));
@@ -21,7 +21,8 @@ fn section(heading: &str) -> Vec<(String, String)> {
     named.map(|(name, line)| (name.to_owned(), line.to_owned())).collect()
 }
 
-/// What a block may use beside idemstore: what our own tests use, which the lock file has.
+/// What a block may use besides idemstore: the dependencies of our own tests, which are in the lock
+/// file.
 pub fn dependencies() -> Vec<(String, String)> {
     let all = section("[dev-dependencies]");
     assert!(all.iter().any(|(name, _)| name == "tokio"), "{all:?}");
@@ -43,8 +44,8 @@ fn manifest(blocks: &[Block]) -> String {
     )
 }
 
-/// Writes the sources: a program for each block or for each set of files, and those blocks that are no
-/// programs as modules.
+/// Writes the sources: a program for each block or for each set of files, and the blocks that
+/// aren't programs as modules.
 fn write_sources(source: &Path, blocks: &[Block]) {
     let _ = fs::remove_dir_all(source);
     let write = |place: String, text: &str| {
@@ -52,7 +53,7 @@ fn write_sources(source: &Path, blocks: &[Block]) {
         fs::create_dir_all(path.parent().expect("it is in a directory")).expect("there is room");
         fs::write(path, text).expect("there is room");
     };
-    // What a module has for the rest of its program is not used here.
+    // A module's items for the rest of its program are unused here.
     let mut library = vec!["#![allow(dead_code)]".to_owned()];
     for block in blocks {
         match &block.kind {
@@ -61,7 +62,7 @@ fn write_sources(source: &Path, blocks: &[Block]) {
                     write(format!("bin/{}/{file}", block.name), &code);
                 }
             }
-            // A part of such a program.
+            // A part of a program like that.
             Kind::File(_) | Kind::Excerpt => {}
             Kind::Whole if block.is_program() => {
                 write(format!("bin/{}.rs", block.name), &block.code);
@@ -75,8 +76,8 @@ fn write_sources(source: &Path, blocks: &[Block]) {
     write("lib.rs".to_owned(), &library.join("\n"));
 }
 
-/// The files of the program with this `main.rs`: its document's other files are there for all that it has.
-/// So one may have what another program needs.
+/// The files of the program with this `main.rs`: the document's other files are shared by all of
+/// its programs, so one may contain what only another program needs.
 fn files<'b>(main: &'b Block, blocks: &'b [Block]) -> Vec<(&'b str, String)> {
     let of_document = blocks.iter().filter(|block| block.document == main.document);
     let mut files = vec![("main.rs", format!("#![allow(dead_code)]\n{}", main.code))];
@@ -87,7 +88,7 @@ fn files<'b>(main: &'b Block, blocks: &'b [Block]) -> Vec<(&'b str, String)> {
     files
 }
 
-/// Checks that each block compiles, and its tests, without a warning.
+/// Checks that each block compiles without a warning, and its tests too.
 pub fn check(blocks: &[Block]) {
     let project = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pasted");
     write_sources(&project.join("src"), blocks);
@@ -96,7 +97,7 @@ pub fn check(blocks: &[Block]) {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(&project).args(["check", "--offline", "--quiet", "--keep-going"]);
     cargo.args(["--lib", "--bins", "--tests"]);
-    // A reader has none of what our own builds are told.
+    // A reader has none of the variables that our own builds get.
     for told in ["CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"]
     {
         cargo.env_remove(told);
@@ -116,7 +117,7 @@ pub fn check(blocks: &[Block]) {
     check_lock(&project);
 }
 
-/// Checks that all was built with the versions of our own lock file.
+/// Checks that everything was built with the versions in our own lock file.
 fn check_lock(project: &Path) {
     let packages = |lock: &str| -> BTreeSet<String> {
         let packages = lock.split("[[package]]").skip(1);

@@ -1,6 +1,6 @@
-//! Tests that start processes. They are a binary of their own, and take turns in it: a process that
-//! is being started has all files of the one that starts it, and so its locks, until it runs its own
-//! program. A store that is closed meanwhile could not be opened again at once.
+//! Tests that start processes. They are in a separate binary, and take turns in it: between fork
+//! and exec a child holds all files of its parent, and so its locks. A store that is closed
+//! meanwhile couldn't be reopened immediately.
 
 #![expect(
     unreachable_pub,
@@ -27,6 +27,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The right to start processes, and to open stores in real directories.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    // A test that failed has done with it too.
+    // A test that failed has finished with it too.
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! The files of a store are made anew, for their owner alone, whatever the umask is and whatever
-//! somebody has put in their place before.
+//! The files of a store are always created anew, readable only by their owner, whatever the umask
+//! and whatever someone has put in their place before.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -18,10 +18,10 @@ use idemstore::{Fingerprint, OpenError, Store};
 use crate::support::{Answers, key, size};
 use crate::turn;
 
-/// Every name that a store gives to a file, for good or for a time.
+/// Every name that a store gives to a file, permanently or temporarily.
 const NAMES: [&str; 7] =
     ["lock", "log-0", "log-0.init", "log-1", "log-1.init", "vault.redb", "vault.redb.init"];
-/// Those for good.
+/// The permanent names.
 const FINAL: [&str; 4] = ["lock", "log-0", "log-1", "vault.redb"];
 const MINE: &str = "this is another's";
 
@@ -33,7 +33,7 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).expect("it is there").permissions().mode() & 0o7777
 }
 
-/// A directory that notes the mode of each file as soon as there is one.
+/// A directory that records the mode of each file as soon as the file exists.
 #[derive(Debug)]
 struct Watched {
     inner: Directory,
@@ -120,7 +120,7 @@ fn every_file_is_its_owners_alone_under_every_umask() {
     }
 }
 
-/// What is made with the umask that this process has.
+/// The modes of what is created with this process's umask.
 fn check_modes() {
     let directory = tempfile::tempdir().expect("there is room for a directory");
     let probe = directory.path().join("probe");
@@ -154,7 +154,7 @@ fn check_modes() {
     }
 }
 
-/// What somebody may put in the place of a file.
+/// What someone may plant under the name of a file.
 const PLANTS: [Plant; 9] = [
     Plant::Link,
     Plant::DanglingLink,
@@ -177,7 +177,7 @@ enum Plant {
     Fifo,
     Socket,
     Directory,
-    /// A file that all may read and write, and that its maker has open.
+    /// A file that anyone may read and write, and that its creator holds open.
     OpenFile,
 }
 
@@ -202,8 +202,8 @@ impl Plant {
     }
 }
 
-/// Opens a store in a directory of its own with one thing planted in it. It must end, whatever that
-/// thing is: opening a FIFO waits for somebody to come.
+/// Opens a store in a separate directory with one thing planted in it. The call must return,
+/// whatever that thing is: opening a FIFO would wait for the other side.
 fn open_with(plant: Plant, name: &str, made_before: bool) -> Result<(), OpenError> {
     let directory = tempfile::tempdir().expect("there is room for a directory");
     let (path, elsewhere) = (directory.path().join("store"), directory.path().join("elsewhere"));
@@ -222,7 +222,7 @@ fn open_with(plant: Plant, name: &str, made_before: bool) -> Result<(), OpenErro
     let opening = path.clone();
     thread::spawn(move || send.send(open(&opening).map(drop)));
     let opened = receive.recv_timeout(Duration::from_secs(60)).expect("the open does not end");
-    // Nothing elsewhere was written, emptied, renamed, made or given another mode.
+    // Nothing elsewhere was written, truncated, renamed, created or given another mode.
     let file = elsewhere.join("file");
     assert_eq!(fs::read(&file).expect("it is there"), MINE.as_bytes(), "{plant:?} as {name}");
     assert_eq!(mode(&file), 0o644, "{plant:?} as {name}");
@@ -230,7 +230,7 @@ fn open_with(plant: Plant, name: &str, made_before: bool) -> Result<(), OpenErro
     assert_eq!(others, 1, "{plant:?} as {name}");
     match &opened {
         Ok(()) => check_whole(&path, plant, name),
-        // What was refused is left as it was.
+        // What was refused is left unchanged.
         Err(_) => assert_eq!(
             fs::symlink_metadata(&planted).expect("it is there").permissions(),
             before,
@@ -240,7 +240,8 @@ fn open_with(plant: Plant, name: &str, made_before: bool) -> Result<(), OpenErro
     opened
 }
 
-/// The store is all its own: regular files that nobody else has a name for, and that nobody but
+/// The store's files are its own: regular files without any other name, which only their owner may
+/// read.
 /// their owner may read.
 fn check_whole(path: &Path, plant: Plant, name: &str) {
     use std::os::unix::fs::MetadataExt;
@@ -262,7 +263,7 @@ fn what_is_planted_in_a_new_store_is_replaced_or_refused_and_never_followed() {
         for plant in PLANTS {
             let is_open = open_with(plant, name, false).is_ok();
             // A temporary name counts for nothing, and whatever has it is replaced; but a directory
-            // is not deleted for it.
+            // isn't deleted for it.
             if !FINAL.contains(&name) {
                 assert_eq!(is_open, plant != Plant::Directory, "{plant:?} as {name}");
             } else if is_open {
@@ -270,7 +271,8 @@ fn what_is_planted_in_a_new_store_is_replaced_or_refused_and_never_followed() {
             }
         }
     }
-    // Under its own name only an empty file is taken, for the lock of a store that was not made.
+    // Under its own name only an empty file is accepted, as the lock of a store that was never
+    // created.
     assert_eq!(opened, [(Plant::OpenFile, "lock")]);
 }
 
@@ -280,13 +282,13 @@ fn what_is_planted_in_place_of_a_file_is_refused() {
     for name in FINAL {
         for plant in PLANTS {
             let refused = open_with(plant, name, true).is_err();
-            // The lock is empty before there is a store, and is written anew.
+            // The lock is empty before the store exists, and is written anew.
             assert_eq!(refused, (plant, name) != (Plant::OpenFile, "lock"), "{plant:?} as {name}");
         }
     }
 }
 
-/// The rename that gives a vault its name is no way out of the directory either.
+/// The rename that gives a vault its name doesn't lead out of the directory either.
 #[test]
 fn what_is_planted_while_a_store_is_open_is_not_followed_by_a_compaction() {
     let _turn = turn();
@@ -306,8 +308,8 @@ fn what_is_planted_while_a_store_is_open_is_not_followed_by_a_compaction() {
     }
 }
 
-/// Somebody puts now the file and now a link in its place while it is opened again and again. What is
-/// opened is always the file.
+/// Someone alternately puts the file and a link in its place while it is opened again and again.
+/// What is opened is always the file.
 #[test]
 fn a_file_that_is_swapped_for_a_link_is_not_opened_elsewhere() {
     let directory = tempfile::tempdir().expect("there is room for a directory");

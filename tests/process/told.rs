@@ -1,4 +1,4 @@
-//! What the store tells of its work, to a subscriber of `tracing` and to a recorder of `metrics`.
+//! What the store reports about its work, to a `tracing` subscriber and a `metrics` recorder.
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write};
@@ -14,7 +14,7 @@ use tracing::{Event, Metadata, Subscriber};
 use crate::support::disk::{Fault, Op};
 use crate::support::{Answers, Bench, RETENTION_MS, Started};
 
-/// Writes each event and each span down as a line, with all of its fields.
+/// Writes each event and each span as a line, with all of its fields.
 #[derive(Clone, Default)]
 struct Listener {
     lines: Arc<Mutex<Vec<String>>>,
@@ -59,7 +59,7 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-/// A number by its name and its labels.
+/// A number, identified by its name and its labels.
 fn numbers(snapshotter: &Snapshotter) -> BTreeMap<String, DebugValue> {
     let numbers = snapshotter.snapshot().into_vec().into_iter();
     let named = numbers.map(|(key, _, _, value)| {
@@ -70,7 +70,7 @@ fn numbers(snapshotter: &Snapshotter) -> BTreeMap<String, DebugValue> {
     named.collect()
 }
 
-/// What the store tells while this runs, line by line, and what is counted.
+/// What the store reports while this runs: the lines, and the counts.
 fn observe<T>(run: impl FnOnce() -> T) -> (T, Vec<String>, BTreeMap<String, DebugValue>) {
     let listener = Listener::default();
     let recorder = DebuggingRecorder::new();
@@ -82,14 +82,14 @@ fn observe<T>(run: impl FnOnce() -> T) -> (T, Vec<String>, BTreeMap<String, Debu
     (ran, lines, numbers(&snapshotter))
 }
 
-/// All that the store tells while this runs, as text.
+/// Everything that the store reports while this runs, as text.
 pub fn listen<T>(run: impl FnOnce() -> T) -> (T, Vec<String>) {
     let (ran, mut told, numbers) = observe(run);
     told.extend(numbers.into_iter().map(|(name, value)| format!("{name}: {value:?}")));
     (ran, told)
 }
 
-/// A life of a store in which everything happens once, or twice.
+/// A store's life in which everything happens once or twice.
 fn live() {
     let bench = Bench::new();
     let mut execution = bench.begin("k", "request").started();
@@ -158,7 +158,7 @@ fn each_piece_of_work_is_told_in_its_order() {
     for (at, line) in expected.iter().enumerate() {
         assert_eq!(told.get(at), Some(line), "line {at} of {told:#?}");
     }
-    // The store that ends settles nothing more.
+    // The store is ending and settles nothing more.
     assert_eq!(told.len(), expected.len(), "{told:#?}");
 }
 
@@ -201,11 +201,11 @@ fn each_number_is_counted_and_listed_with_its_unit() {
         };
         assert_eq!(values.len(), count, "{name}");
     }
-    // Each of them is documented, and nothing else is.
+    // Each of them is documented, and the documentation lists no others.
     let docs = include_str!("../../docs/OBSERVABILITY.md");
     let listed = docs.lines().filter_map(|line| line.strip_prefix("| `idemstore_"));
     let listed = listed.filter_map(|line| line.split('`').next());
-    // Those of the HTTP layer are tried by themselves.
+    // Those of the HTTP layer have their own tests.
     let mut listed: Vec<_> = listed.filter(|name| !name.starts_with("http_")).collect();
     let mut told: Vec<_> = numbers.keys().filter_map(|name| name.split(' ').next()).collect();
     told.dedup();
@@ -214,7 +214,7 @@ fn each_number_is_counted_and_listed_with_its_unit() {
     assert_eq!(told, listed);
 }
 
-/// A request of each outcome that a handler can have, and of three problems.
+/// One request for each outcome of a handler, and for three problems.
 #[cfg(feature = "tower")]
 async fn requests() {
     use axum::extract::Request;
@@ -288,6 +288,6 @@ fn a_completion_in_a_transaction_that_fails_is_counted() {
         permit.complete_with(|_| Ok::<_, &str>("result")).expect_err("the disk has failed");
     });
     let failed = numbers.get("idemstore_steps_total step=complete outcome=error");
-    // What the caller itself has refused is no failure.
+    // A refusal by the caller itself isn't a failure.
     assert_eq!(failed, Some(&DebugValue::Counter(1)), "{numbers:#?}");
 }

@@ -1,4 +1,4 @@
-//! Builds the sources as they are explored, with the bugs that are there only to be found.
+//! Builds the sources for exploration, with the planted bugs.
 
 fn main() {
     println!("cargo::rustc-cfg=shuttle");

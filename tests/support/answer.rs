@@ -12,7 +12,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The answer to a request that was sent; `None` if the server went away before.
+    /// The answer to a request that was sent; `None` if the server went away first.
     pub fn read(mut stream: TcpStream) -> Option<Self> {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).ok()?;
@@ -30,7 +30,7 @@ impl Answer {
         self.headers.get("idempotent-replayed").is_some_and(|value| value == "true")
     }
 
-    /// The same without what tells a replay from the first answer.
+    /// The same without the mark that distinguishes a replay from the first answer.
     pub fn like_the_first(mut self) -> Self {
         self.headers.remove("idempotent-replayed");
         self.headers.remove("date");

@@ -1,9 +1,10 @@
-//! Clients that nobody here wrote, as programs.
+//! Third-party clients, run as programs.
 
 use std::path::Path;
 use std::process::Command;
 
-/// The first of these programs that the machine has, told by these arguments. In CI it must have one.
+/// The first of these programs that the machine has, tested with these arguments. In CI there must
+/// be one.
 fn program(wanted: &[&'static str], probe: &[&str]) -> Option<&'static str> {
     let has_it = |program: &&str| {
         let probed = Command::new(program).args(probe).output();
@@ -17,7 +18,7 @@ fn program(wanted: &[&'static str], probe: &[&str]) -> Option<&'static str> {
     found
 }
 
-/// A Python that has this module: the one on the path, or that of the distribution.
+/// A Python that has this module: the one on the path, or the distribution's.
 pub fn python(module: &str) -> Option<&'static str> {
     program(&["python3", "/usr/bin/python3"], &["-c", &format!("import {module}")])
 }
@@ -27,7 +28,7 @@ pub fn node() -> Option<&'static str> {
     program(&["node"], &["-e", "fetch"])
 }
 
-/// What a script of this repository says to this argument. It must end well.
+/// The output of a script in this repository for this argument. It must succeed.
 pub fn said(program: &str, script: &str, argument: &str) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let output = Command::new(program).arg(script).arg(argument).output().expect("it starts");

@@ -20,7 +20,7 @@ fn store_with_key(path: &Path) -> Store {
     store
 }
 
-/// Another process and this one find the store locked at this path.
+/// Both another process and this one find the store locked at this path.
 fn check_locked(path: &Path) {
     let error = refused(small(), path);
     assert!(matches!(error, OpenError::Locked), "{}: {error:?}", path.display());

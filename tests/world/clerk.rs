@@ -1,4 +1,4 @@
-//! A process that does what it is told with a store, line by line, until it is killed.
+//! A process that obeys commands for a store, line by line, until it is killed.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -25,7 +25,7 @@ impl Clerk {
         Self::with(&[], &[])
     }
 
-    /// One that a wrapper starts, with these variables in its environment.
+    /// A clerk that is started by a wrapper, with these variables in its environment.
     pub fn with(wrapper: &[&str], variables: &[(&str, OsString)]) -> Self {
         let mut command = again(wrapper, "clerk::as_a_clerk");
         command.env(HIRED, "").envs(variables.iter().map(|(name, value)| (name, value)));
@@ -36,7 +36,7 @@ impl Clerk {
         Self { process, stdin, said }
     }
 
-    /// Tells it to do something, and does not wait.
+    /// Sends it a command, and doesn't wait.
     pub fn tell(&mut self, what: &str) {
         writeln!(self.stdin, "{what}").expect("it listens");
     }
@@ -52,7 +52,7 @@ impl Clerk {
         self.hear()
     }
 
-    /// Asks, and wants to hear this.
+    /// Sends a command, and expects this answer.
     #[track_caller]
     pub fn hears(&mut self, what: &str, wanted: &str) {
         assert_eq!(self.ask(what), wanted, "{what}");
@@ -86,7 +86,7 @@ fn as_a_clerk() {
         let (verb, object) = line.split_once(' ').unwrap_or((&line, ""));
         say(&format!("{SAID}{}", desk.done(verb, object)));
     }
-    // The process that told us what to do has ended.
+    // The process that sends the commands has ended.
     std::process::exit(0);
 }
 
@@ -101,7 +101,7 @@ impl Desk {
         self.store.as_ref().expect("it was opened")
     }
 
-    /// Does it, and says in a word what came of it.
+    /// Obeys the command, and returns the outcome as a word.
     fn done(&mut self, verb: &str, object: &str) -> String {
         match verb {
             "open" => self.opened(Store::builder().log_bytes(64 * 1024).open(object)),

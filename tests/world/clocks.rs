@@ -1,5 +1,5 @@
-//! The machine's own clocks. The wall is moved under a process by libfaketime, which leaves the clock
-//! alone that nobody can set.
+//! The machine's own clocks. libfaketime moves the wall clock under a process, and leaves alone the
+//! clock that can't be set.
 
 use std::ffi::OsString;
 use std::fs;
@@ -29,7 +29,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// Runs a test on such a machine, or says that there is none.
+    /// Runs a test on such a machine, or reports that there is none.
     fn run(test: impl Fn(&Self)) {
         let libraries = ["x86_64-linux-gnu/faketime", "aarch64-linux-gnu/faketime", "faketime"];
         let libraries = libraries.map(|at| format!("/usr/lib/{at}/libfaketimeMT.so.1"));
@@ -50,7 +50,7 @@ impl Machine {
         self.directory.path().join("store")
     }
 
-    /// Sets the wall clock so many seconds off the right time.
+    /// Sets the wall clock this many seconds off the right time.
     fn set(&self, off: i64) {
         let next = self.directory.path().join("next");
         fs::write(&next, format!("{off:+}\n")).expect("there is room");
@@ -81,14 +81,14 @@ impl Machine {
         clerk
     }
 
-    /// Sets the wall clock under a process.
+    /// Sets the wall clock under a running process.
     fn set_under(&self, clerk: &mut Clerk, off: i64) {
         self.set(off);
         check_wall(clerk, off);
     }
 }
 
-/// The wall clock of this process is so many seconds off the right time.
+/// The wall clock of this process is this many seconds off the right time.
 fn check_wall(clerk: &mut Clerk, off: i64) {
     until("the right wall", || {
         let wall: i64 = clerk.ask("wall").parse().expect("it is a number");
@@ -102,9 +102,10 @@ fn right() -> i64 {
     since.as_secs().try_into().expect("it is not so late")
 }
 
-/// Waits until the process has written down by itself that the wall has moved since it did anything.
+/// Waits until the process has recorded, on its own, that the wall clock has moved since its last
+/// write.
 fn wait_for_note(clerk: &mut Clerk, machine: &Machine, set: impl FnOnce()) {
-    // Nothing is left to be settled: what is written next is the note.
+    // Nothing is left to be settled: the next write is that record.
     clerk.hears("settle", "settled");
     let logs = || ["log-0", "log-1"].map(|name| fs::read(machine.store().join(name)).ok());
     let before = logs();
@@ -113,7 +114,7 @@ fn wait_for_note(clerk: &mut Clerk, machine: &Machine, set: impl FnOnce()) {
     assert_ne!(clerk.ask("jump"), "0");
 }
 
-/// What was started and what was completed is so after a restart.
+/// What was started or completed still is after a restart.
 fn check_kept(clerk: &mut Clerk, started: &str, completed: &[&str]) {
     clerk.hears(&format!("begin {started}"), "interrupted");
     for name in completed {
@@ -145,7 +146,7 @@ fn a_machine_that_was_paused_for_25_hours_keeps_what_was_done_after_a_close_too(
             machine.set_under(&mut clerk, 25 * HOUR);
             clerk.hears("complete two", "completed");
             clerk.hears("close", "closed 0");
-            // It has not aged while the machine stood still, and ages by what passes from now on.
+            // It did not age while the machine stood still, and ages normally from now on.
             machine.set(48 * HOUR);
             let mut clerk = machine.open("open-small");
             clerk.hears("begin one", "replay");
@@ -173,7 +174,7 @@ fn a_machine_that_was_paused_keeps_what_was_done_before_though_nothing_was_done_
     });
 }
 
-/// A board without a battery, which learns the time from others.
+/// A board without a battery, which gets the time from the network.
 fn boot_in_1970(machine: &Machine) -> Clerk {
     machine.set(100 - right());
     let mut clerk = machine.open("open");
@@ -243,13 +244,13 @@ fn a_wall_that_is_a_year_ahead_at_the_open_and_set_right_later_cuts_nothing_shor
             clerk.hears("settle", "settled");
             clerk.kill();
             for off in [0, 23 * HOUR, 25 * HOUR] {
-                // Time that passes while it is closed counts again once the wall has caught up.
+                // Time while the store is closed counts again once the wall clock has caught up.
                 machine.set(off);
                 let mut clerk = machine.open("open-small");
                 check_kept(&mut clerk, "one", &["two"]);
                 clerk.kill();
             }
-            // Somebody who knows the clock to be right can say so, and then time goes on from it.
+            // Someone who knows that the clock is right can say so, and time continues from there.
             let mut clerk = machine.open("open-accepting");
             clerk.hears("complete three", "completed");
             clerk.hears("close", "closed 0");

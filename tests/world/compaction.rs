@@ -1,4 +1,4 @@
-//! What a kill leaves of a compaction, and what older versions have left.
+//! What a kill leaves of a compaction, and what older versions have left behind.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn kill_in_compaction(path: &Path) {
         let mut clerk = Clerk::hire();
         clerk.hears(&format!("open {}", path.display()), "opened");
         clerk.tell("compact");
-        // Some compactions are done before they are seen.
+        // Some compactions finish before they are noticed.
         let mut looks = 0;
         until("the file of a compaction", || {
             looks += 1;

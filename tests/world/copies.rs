@@ -1,4 +1,4 @@
-//! What a copy leaves that was cut, or put together of two: it is refused, or has all that was
+//! A copy that was cut off, or assembled from two copies: it is refused, or has everything that was
 //! acknowledged.
 
 use std::fs;
@@ -9,18 +9,18 @@ use tempfile::TempDir;
 use crate::stage::alone;
 use crate::words::{FILES, answer, check, check_in, close, complete, copy, directory, open, small};
 
-/// Stores that belong together, as they lie on the disk.
+/// Related stores, as they are on the disk.
 struct Family {
     directory: TempDir,
 }
 
-/// All that each of them had acknowledged.
+/// Everything that each of them had acknowledged.
 const MEMBERS: [(&str, &[&str]); 5] = [
-    // Killed: what it did last is in the log alone.
+    // Killed: its last changes are only in the log.
     ("killed", &["one", "two", "three"]),
     ("closed", &["one", "two", "three"]),
     ("backup", &["one", "two"]),
-    // A backup that was opened once, and had a key of its own.
+    // A backup that was opened once, and got a separate key.
     ("used backup", &["one", "two", "four"]),
     ("stranger", &["five"]),
 ];
@@ -58,12 +58,12 @@ fn check_copy(path: &Path, keys: &[&str], what: &dyn std::fmt::Debug) -> bool {
         assert_eq!(answer(&store, key), "replay", "{key} of {what:?}");
     }
     close(store);
-    // Also once it has been open.
+    // The same after it has been opened.
     check_in(path, keys);
     true
 }
 
-/// Every set of files, as the order of copying and the moment of the cut leave it.
+/// Every set of files that a copy can leave, by its order and the moment of the cut.
 fn subsets() -> impl Iterator<Item = Vec<&'static str>> {
     (0..1_usize << FILES.len()).map(|set| {
         let files = FILES.into_iter().enumerate();
@@ -77,7 +77,7 @@ fn a_copy_that_lacks_files_is_refused_or_whole() {
         let family = Family::make();
         for (member, keys) in MEMBERS {
             let mut opened = Vec::new();
-            // With nothing copied at all there is nothing to tell it by.
+            // With nothing copied at all, there's nothing to recognise it by.
             for files in subsets().filter(|files| !files.is_empty()) {
                 let to = directory();
                 copy(&family.path(member), &files, to.path());
@@ -85,7 +85,7 @@ fn a_copy_that_lacks_files_is_refused_or_whole() {
                     opened.push(files);
                 }
             }
-            // The lock's file is all that can be done without.
+            // The only file that can be missing is the lock.
             assert_eq!(opened, [&FILES[1..], &FILES[..]], "{member}");
         }
     });
@@ -101,7 +101,7 @@ fn a_copy_whose_last_file_is_cut_is_refused_or_whole() {
                     let whole = fs::read(family.path(member).join(last)).expect("it is there");
                     let len = whole.len();
                     for cut in [0, 1, 4096, len / 2, len - 4096.min(len / 2), len - 1] {
-                        // An empty file for the lock is nothing yet.
+                        // An empty lock file alone isn't a store yet.
                         if cut < len && (cut, files.len()) != (0, 0) {
                             let to = directory();
                             copy(&family.path(member), &files, to.path());
@@ -135,7 +135,7 @@ fn parts_of_stores_and_their_backups_are_refused_together() {
         for (zero, _) in MEMBERS {
             for (one, _) in MEMBERS {
                 for (vault, keys) in MEMBERS {
-                    // The killed store and the closed one are one: this is no mix.
+                    // The killed store and the closed one are the same store: this isn't a mix.
                     let of_one =
                         |member: &'static str| if member == "closed" { "killed" } else { member };
                     if of_one(zero) == of_one(one) && of_one(one) == of_one(vault) {
@@ -160,7 +160,7 @@ fn parts_of_stores_and_their_backups_are_refused_together() {
     });
 }
 
-/// A copy that is cut leaves some of the files as they were before.
+/// A copy that is cut off leaves some of the files as they were before.
 #[test]
 fn a_backup_that_is_put_back_over_its_store_is_refused_until_it_is_whole() {
     alone(|| {
@@ -174,7 +174,7 @@ fn a_backup_that_is_put_back_over_its_store_is_refused_until_it_is_whole() {
                     let is_mix = !FILES[1..].iter().all(|name| files.contains(name));
                     let what = (over, "over", under, &files);
                     if files == ["lock"] {
-                        // All that it says is that there is a store.
+                        // All that it shows is that there is a store.
                         continue;
                     }
                     assert_eq!(check_copy(to.path(), keys, &what), !is_mix, "{what:?}");

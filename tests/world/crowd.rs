@@ -1,4 +1,4 @@
-//! Processes that fight for one directory.
+//! Processes that compete for one directory.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::words::{check, close, directory, small};
 const AT_A_TIME: usize = 8;
 const TURNS: usize = 5;
 
-/// The keys that somebody was told of as completed.
+/// The keys that some process reported as completed.
 #[derive(Default)]
 struct Acknowledged(Mutex<Vec<String>>);
 
@@ -27,12 +27,12 @@ impl Acknowledged {
     }
 }
 
-/// One process: it has the store for a while, or does not get it.
+/// One process: it gets the store for some time, or not at all.
 fn fight(store: &Path, number: usize, acknowledged: &Acknowledged) {
     let mut clerk = Clerk::hire();
     let opening = format!("open-soon {}", store.display());
     if number % 7 == 3 {
-        // Killed somewhere in its opening.
+        // Killed somewhere during its open.
         clerk.tell(&opening);
         thread::sleep(Duration::from_millis(number as u64 % 20));
         return clerk.kill();
@@ -82,7 +82,7 @@ fn processes_that_fight_for_one_directory_lose_nothing_that_one_was_told() {
         });
         let acknowledged = acknowledged.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         assert!(!acknowledged.is_empty(), "nobody ever got the store");
-        // All of them have ended, so nobody has it.
+        // All of them have ended, so the store is free.
         let store = small().create(false).open(&store).expect("the store opens");
         check(&store, acknowledged.iter().map(String::as_str));
         close(store);

@@ -1,4 +1,4 @@
-//! A process that has no file descriptor left, and one that is to have as many as before.
+//! A process that has run out of file descriptors, and one that must end with as many as before.
 
 use std::fs;
 
@@ -11,10 +11,10 @@ use crate::words::{
     small, start,
 };
 
-/// More than any store takes.
+/// More than any store uses.
 const MANY: u64 = 64;
 
-/// Does this while no descriptor may be had above so many.
+/// Runs this while the process may have only this many descriptors.
 fn limited<T>(to: u64, act: impl FnOnce() -> T) -> T {
     let before = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(to), ..before }).expect("it is less");
@@ -98,7 +98,7 @@ fn an_open_store_goes_on_without_a_descriptor() {
         let many: Vec<_> = (0..400).map(|number| format!("key {number}")).collect();
         limited(0, || {
             let started = start(&store, "started");
-            // The log is filled and settled several times over.
+            // The log is filled and settled several times.
             for name in &many {
                 complete(&store, name);
             }
@@ -127,7 +127,7 @@ fn descriptors() -> usize {
     fs::read_dir("/dev/fd").expect("each system has that").count()
 }
 
-/// How many threads it has, where that can be seen.
+/// How many threads it has, where that is visible.
 fn threads() -> Option<usize> {
     fs::read_dir("/proc/self/task").ok().map(Iterator::count)
 }
@@ -160,7 +160,7 @@ fn a_store_that_is_closed_or_refused_leaves_no_descriptor_and_no_thread() {
             refused(small().create(false), directory.path().join("missing"));
         }
         assert_eq!(descriptors(), before.0);
-        // A thread that has ended is seen for a moment longer.
+        // A thread that has ended stays visible for a moment.
         until(before.1, || (threads() == before.1).then_some(()));
         check_in(&path, &["one"]);
     });

@@ -15,7 +15,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("it is there").permissions().mode() & 0o777
 }
 
-/// Whether an open says that others may read or write the store.
+/// Whether an open reports that others may read or write the store.
 fn is_exposed(path: &Path) -> bool {
     let store = open(path);
     let exposed = store.stats().exposed;
@@ -54,7 +54,7 @@ fn a_file_that_others_may_read_or_write_is_told_of() {
             for (bits, exposed) in [(0o666, true), (0o604, true), (0o602, true), (0o640, false)] {
                 set(&file, bits);
                 assert_eq!(is_exposed(directory.path()), exposed, "{name} with {bits:o}");
-                // It is theirs to choose.
+                // That is the owner's choice.
                 assert_eq!(mode(&file), bits);
             }
             set(&file, 0o600);

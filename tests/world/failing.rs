@@ -1,5 +1,5 @@
-//! System calls that fail under a process, as strace has them fail: what it was told is there
-//! afterwards.
+//! System calls that fail under a process, injected by strace: everything that the process was told
+//! is there afterwards.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::clerk::Clerk;
 use crate::stage::{alone, run, skip};
 use crate::words::{answer, close, complete, directory, small};
 
-/// Every name that a store gives to a file, for good or for a time.
+/// Every name that a store gives to a file, permanently or temporarily.
 const NAMES: [&str; 11] = [
     "lock",
     "log-0",
@@ -27,30 +27,30 @@ const NAMES: [&str; 11] = [
     "vault.redb.compact",
 ];
 
-/// What a process was told: the keys, each with what a `begin` of it answers from then on.
+/// What a process was told: the keys, each with the answer that `begin` must give from then on.
 type Told = BTreeMap<String, &'static str>;
 
-/// A process that uses a store in every way, in which these calls fail.
+/// A process that uses a store in every way while these calls fail.
 struct Life<'d> {
     directory: &'d Path,
     calls: &'static str,
     error: &'static str,
-    /// Which of them fail, in strace's words.
+    /// Which of them fail, in strace's syntax.
     when: String,
 }
 
 impl Life<'_> {
-    /// It runs until it is killed, and says how many calls have failed.
+    /// It runs until it is killed, and returns how many calls have failed.
     fn live(&self) -> usize {
         let [store, backup, trace, said] =
             ["store", "backup", "trace", "said"].map(|name| self.directory.join(name));
         let inject = format!("inject={}:error={}:when={}", self.calls, self.error, self.when);
         let trace_calls = format!("trace={}", self.calls);
         let mut wrapper = ["sh", "-c", "exec \"$@\" 2> \"$0\"", text(&said)].to_vec();
-        // The process is this one's own child, and the tracer is somewhere else.
+        // The process is this one's direct child, and the tracer runs elsewhere.
         wrapper.extend(["strace", "-D", "-f", "-qq", "-o", text(&trace)]);
         wrapper.extend(["-e", &trace_calls, "-e", &inject]);
-        // Its other files are none of the store's: without them it would not even start.
+        // Its other files aren't the store's: without them it would not even start.
         let paths: Vec<_> = [&store, &backup]
             .into_iter()
             .flat_map(|place| NAMES.map(|name| place.join(name)))
@@ -70,7 +70,7 @@ impl Life<'_> {
     }
 
     fn check(&self, store: &Path, told: &Told) {
-        // The process has ended, and its system may take a moment to see that.
+        // The process has ended, and the system may take a moment to notice.
         let store = small().wait_for_lock(Duration::from_secs(10)).open(store);
         let store = store.unwrap_or_else(|error| panic!("{self:?}: {error:?}"));
         for (name, wanted) in told {
@@ -95,7 +95,7 @@ fn text(path: &Path) -> &str {
 fn use_it(clerk: &mut Clerk, store: &Path, backup: &Path) -> Told {
     let mut told = Told::new();
     for turn in 0..3 {
-        // With the sweeper, which must come to terms with a failure too.
+        // With the sweeper, which must cope with a failure too.
         let opened = clerk.ask(&format!("open {}", store.display()));
         if opened != "opened" {
             assert!(["DiskFull", "Io", "Storage"].contains(&&*opened), "{opened}");
@@ -127,7 +127,7 @@ fn use_it(clerk: &mut Clerk, store: &Path, backup: &Path) -> Told {
     told
 }
 
-/// Calls that a store makes on its files and directories, by all their names.
+/// The calls that a store makes on its files and directories, under all their names.
 const CALLS: [&str; 9] = [
     "pwrite64",
     "fdatasync",
@@ -155,7 +155,7 @@ fn whatever_call_fails_what_a_process_was_told_is_there_afterwards() {
         let mut lives = Vec::new();
         for (at, calls) in CALLS.into_iter().enumerate() {
             for (turn, number) in [1, 2, 3, 5, 8, 13, 21].into_iter().enumerate() {
-                // One fails, or all from there on, with this error or that.
+                // One call fails, or all from there on, with various errors.
                 let error = if (at + turn) % 2 == 0 { "EIO" } else { "ENOSPC" };
                 let and_all_after = if (at + turn) % 4 < 2 { "" } else { "+" };
                 lives.push((calls, error, format!("{number}{and_all_after}")));

@@ -1,4 +1,4 @@
-//! Vaults that somebody has made up, with true checksums.
+//! Forged vaults, with valid checksums.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ const RESULTS: TableDefinition<u64, &[u8]> = TableDefinition::new("results");
 const DOUBTS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("idemstore-doubts");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
-/// A closed store with some records, one of them with a result of its own.
+/// A closed store with some records, one of which has a separate result.
 fn store() -> TempDir {
     let directory = directory();
     let store = open(directory.path());
@@ -30,7 +30,7 @@ fn store() -> TempDir {
     directory
 }
 
-/// The vault is refused as damaged, and not a byte of it is changed.
+/// The vault is refused as damaged, and not one byte of it changes.
 #[track_caller]
 fn check_refused(path: &Path) {
     let before = look(path);
@@ -78,7 +78,7 @@ fn a_vault_without_any_of_its_tables_is_refused() {
             change_tables(directory.path(), |transaction| assert!(delete(transaction)));
             let before = look(directory.path());
             let error = refused(small(), directory.path());
-            // Without `meta` it is any file of redb's.
+            // Without `meta` it could be any redb file.
             let refused = matches!(
                 (at, &error),
                 (0..3, OpenError::Corrupt { file: "vault.redb", .. })
@@ -115,20 +115,21 @@ fn a_vault_with_doubts_is_a_later_versions() {
     });
 }
 
-/// Places in the first page of a file of redb's.
+/// Offsets in the first page of a redb file.
 const PAGE_SIZE: usize = 12;
 const HEADER_PAGES: usize = 16;
 const SLOTS: [usize; 2] = [64, 192];
-/// Places in a slot: page, checksum and length of the tree of tables, the page of the system's own
-/// tree, and the checksum of all that.
+/// Offsets in a slot: page, checksum and length of the tree of tables, the page of the system's own
+/// tree, and the checksum over all of that.
 const USER_ROOT: usize = 8;
 const USER_CHECKSUM: usize = 16;
 const SYSTEM_ROOT: usize = 40;
 const SLOT_CHECKSUM: usize = 112;
-/// Places in the row of a table: its length, and once more behind the page and checksum of its root.
+/// Offsets in the row of a table: its length, and a second length behind the page and checksum of
+/// its root.
 const TABLE_LENGTHS: [usize; 2] = [1, 34];
 
-/// The bytes of a vault, to be forged.
+/// The bytes of a vault to forge.
 struct Forged(Vec<u8>);
 
 impl Forged {
@@ -167,8 +168,8 @@ impl Forged {
         page_size * (1 + self.short(HEADER_PAGES)) + index * (page_size << order)
     }
 
-    /// Says that the table of records has so many, with checksums that are right. Both slots say so:
-    /// redb falls back to the other one if it finds one out.
+    /// Sets the length of the table of records, with valid checksums, in both slots: redb falls
+    /// back to the other slot if it rejects one.
     fn set_records(&mut self, records: u64) {
         for slot in SLOTS {
             self.set_records_in(slot, records);
@@ -201,7 +202,7 @@ impl Forged {
         self.seal_slot(slot);
     }
 
-    /// Gives the root page at this place of a slot another order.
+    /// Sets the order of the root page at this offset of a slot.
     fn set_order(&mut self, slot: usize, root: usize, order: u64) {
         let number = self.number(slot + root) & !(0b1_1111 << 59) | order << 59;
         self.put(slot + root, &number.to_le_bytes());
@@ -213,7 +214,7 @@ impl Forged {
 fn a_vault_that_says_how_many_records_it_has_is_not_believed() {
     alone(|| {
         let directory = store();
-        // What says the truth is taken for true, so what follows is refused for its number.
+        // The true number is accepted, so what follows is refused because of its number.
         let mut forged = Forged::of(directory.path());
         forged.set_records(51);
         assert!(forged.0 == Forged::of(directory.path()).0, "the checksums are others");
@@ -253,7 +254,7 @@ fn a_vault_whose_roots_are_larger_than_its_file_is_refused() {
     });
 }
 
-/// The most memory that this process has had, in KiB. It never falls.
+/// The peak memory of this process, in KiB. It never falls.
 fn memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

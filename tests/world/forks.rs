@@ -1,4 +1,4 @@
-//! A forked child is not its parent: what it does with its parent's store counts for nothing.
+//! A forked child is not its parent: what it does with its parent's store has no effect.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -19,11 +19,11 @@ use crate::words::{
 
 const TABLE: TableDefinition<u64, u64> = TableDefinition::new("mine");
 
-/// A child, which does something and ends.
+/// A child that does something and ends.
 struct Child(i32);
 
 impl Child {
-    /// The child has none of the other threads of this process.
+    /// The child has none of this process's other threads.
     fn fork(act: impl FnOnce()) -> Self {
         match fork::fork().expect("there is room for a process") {
             Fork::Parent(child) => Self(child),
@@ -34,7 +34,7 @@ impl Child {
         }
     }
 
-    /// Waits for its end, which must be a good one.
+    /// Waits for the child, which must exit successfully.
     fn join(self) {
         let status =
             until("the end of the child", || fork::waitpid_nohang(self.0).expect("it is ours"));
@@ -43,7 +43,7 @@ impl Child {
     }
 }
 
-/// What a child has a copy of. It must be able to let go of it.
+/// A handle that a child has a copy of. The child must be able to drop it.
 struct Inherited {
     store: RefCell<Option<Store>>,
 }
@@ -58,7 +58,7 @@ impl Inherited {
     }
 }
 
-/// A parent with a store forks, the child does this with its copy, and the parent goes on.
+/// A parent with a store forks, the child does this with its copy, and the parent continues.
 fn with_child(sweeper: bool, act: impl Fn(Store)) {
     for settled in [false, true] {
         let directory = directory();
@@ -131,7 +131,7 @@ fn check_refused<T: Debug>(answer: Result<T, Error>) {
     assert!(matches!(error, Error::OtherProcess), "{error:?}");
 }
 
-/// For errors that only wrap one of the store's.
+/// For errors that only wrap a store error.
 #[track_caller]
 fn check_said<T: Debug, E: Debug>(answer: Result<T, E>) {
     let said = format!("{:?}", answer.expect_err("it is refused"));
@@ -179,7 +179,7 @@ fn ready<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// What a child does with copies of its parent's handles.
+/// What a child does with its copies of the parent's handles.
 type Act = fn((Permit, Execution, Interrupted));
 
 #[test]
@@ -231,7 +231,7 @@ fn every_handle_of_a_child_is_refused() {
         for act in acts {
             Child::fork(|| act(take())).join();
         }
-        // In the parent each of them is what it was.
+        // In the parent they are all unchanged.
         let (kept, left, taken) = take();
         complete_started(kept.start().expect("it starts"));
         complete_started(left);
@@ -270,7 +270,7 @@ fn children_of_a_parent_that_writes_all_the_time_do_no_harm() {
             let stop = AtomicBool::new(false);
             let done = thread::scope(|scope| {
                 let writer = scope.spawn(|| {
-                    // Enough to fill the log and settle it again and again.
+                    // Enough to fill and settle the log again and again.
                     let mut done = 0;
                     while !stop.load(Ordering::Relaxed) {
                         complete(&store, &format!("key {done}"));
@@ -313,7 +313,7 @@ fn a_child_that_outlives_its_parents_store_keeps_it_locked() {
         complete(&store, "one");
         let child = Child::fork(|| until("the end", || ends.exists().then_some(())));
         close(store);
-        // It shares the open files, and nobody can tell what it does with them.
+        // It shares the open files, and there's no telling what it does with them.
         let error = small().open(&ended).expect_err("the child is there");
         assert!(matches!(error, OpenError::Locked), "{error:?}");
         std::fs::write(&ends, "").expect("there is room");

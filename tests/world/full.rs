@@ -1,5 +1,5 @@
-//! A disk that is full, with many callers: what was started is finished, the loud leave room for the
-//! quiet, and what is done is replayed by an open that finds not a byte.
+//! A full disk with many callers: started operations finish, the loud scope leaves room for the
+//! quiet one, and an open that finds no byte free still replays what is done.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ const LOUD: usize = 60;
 const QUIET: usize = 4;
 const RETENTION: Duration = Duration::from_secs(3_600);
 
-/// The keys that were completed, each with the byte that its result is made of.
+/// The completed keys, each with the byte that its result is made of.
 type Done = BTreeMap<(&'static str, usize), u8>;
 
 struct Volume<'v> {
@@ -35,15 +35,15 @@ impl Volume<'_> {
         builder.open(self.path.join("store")).expect("the store opens")
     }
 
-    /// Another program takes all that is left.
+    /// Another program takes everything that is left.
     fn fill(&self) {
         let mut file = File::create(self.path.join("filler")).expect("there is room for a name");
         let block = [7; 4096];
         while file.write_all(&block).is_ok() {}
     }
 
-    /// For the next round. A store that was full has free pages amid others, which are no room for a
-    /// start: each round has its own.
+    /// For the next round. A store that was full has free pages between others, which aren't room
+    /// for a start: each round gets a new store.
     fn empty(&self) {
         fs::remove_file(self.path.join("filler")).expect("it is there");
         fs::remove_dir_all(self.path.join("store")).expect("it is ours");
@@ -55,7 +55,7 @@ fn begin(store: &Store, (scope, at): (&str, usize)) -> Begin {
     store.begin(&key, Fingerprint::NONE).expect("begin answers")
 }
 
-/// Starts and completes one operation; the bound, if it is refused.
+/// Starts and completes one operation; returns the bound, if it is refused.
 fn operate(store: &Store, name: (&'static str, usize), done: &Mutex<Done>) -> Result<(), Bound> {
     let Begin::Fresh(permit) = begin(store, name) else { panic!("{name:?} is new") };
     let execution = match permit.start() {
@@ -69,7 +69,7 @@ fn operate(store: &Store, name: (&'static str, usize), done: &Mutex<Done>) -> Re
     Ok(())
 }
 
-/// Callers of two scopes. The loud ones go on until they are refused.
+/// Callers of two scopes. The loud ones continue until they are refused.
 fn crowd(store: &Store) -> Done {
     let (done, next) = (Mutex::default(), AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -120,7 +120,7 @@ fn what_was_started_is_finished_on_a_full_disk_and_replayed_by_the_next_open() {
             check_replays(&store, &done);
             volume.clock.advance(RETENTION);
             while 0 < store.sweep().expect("it is swept") {}
-            // The filler is there yet: it is the sweep that has made room.
+            // The filler is still there: it is the sweep that has made room.
             let again = Mutex::default();
             for at in 0..8 {
                 operate(&store, ("again", at), &again).expect("there is room");

@@ -1,4 +1,4 @@
-//! A store whose directory or files are taken away says so, and acknowledges nothing more.
+//! A store whose directory or files are taken away reports that, and acknowledges nothing more.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ use crate::words::{
     try_complete,
 };
 
-/// A caller that settles is told, and so is one that closes.
+/// A caller that settles gets an error, and so does one that closes.
 fn check_poisoned(store: Store) {
     assert!(matches!(store.settle(), Err(Error::Poisoned(_))), "it settles");
     assert_eq!(answer(&store, "another"), "Poisoned");
@@ -32,7 +32,7 @@ fn a_store_whose_directory_is_removed_acknowledges_nothing_more() {
         assert!(matches!(permit.start(), Err(Error::OutcomeUnknown(_))), "it starts");
         assert!(started.complete("result").is_err(), "it completes");
         assert_eq!(answer(&store, "after"), "Poisoned");
-        // What was acknowledged before still is.
+        // Earlier acknowledgements still hold.
         check(&store, ["before"]);
         check_poisoned(store);
         assert_eq!(names(directory.path()), [""; 0], "it was made again");
@@ -65,7 +65,7 @@ fn a_store_that_does_nothing_after_its_directory_is_removed_says_so_when_it_clos
     });
 }
 
-/// What may become of one file under a store, and a place for it elsewhere.
+/// What may happen to one file under a store, and a place for the file elsewhere.
 type Loss = (&'static str, fn(&Path, &Path));
 
 const LOSSES: [Loss; 3] = [
@@ -91,7 +91,7 @@ fn a_store_one_of_whose_files_is_removed_replaced_or_moved_is_poisoned() {
                 assert!(matches!(settled, Err(Error::Poisoned(_))), "{name} {what}: {settled:?}");
                 assert!(try_complete(&store, "after").is_err(), "{name} {what}");
                 assert!(store.close().is_err(), "{name} {what}");
-                // And nobody takes what is left for an empty store.
+                // And what is left isn't taken for an empty store.
                 match small().open(&path) {
                     Ok(store) => check(&store, ["before"]),
                     Err(error) => drop(error),
@@ -171,7 +171,7 @@ fn a_log_on_another_file_system_is_gone() {
             fs::copy(path.join(name), elsewhere.path().join(name)).expect("there is room");
             fs::remove_file(path.join(name)).expect("it is ours");
             check_poisoned(store);
-            // Its parts together again are the store.
+            // Put together again, its parts are the store.
             fs::copy(elsewhere.path().join(name), path.join(name)).expect("there is room");
             check_in(&path, &[&before]);
         }

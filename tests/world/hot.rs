@@ -1,5 +1,5 @@
-//! Copies that are made of a store while it is written to, by somebody who knows nothing of it. Each
-//! is refused, or has all that was acknowledged before it was begun.
+//! Copies made of a store while it is written to, by someone who knows nothing about it. Each is
+//! refused, or has everything that was acknowledged before the copy was begun.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::words::{
 
 const WRITERS: usize = 2;
 
-/// A store in a directory, and how many keys each of its writers was told of as completed.
+/// A store in a directory, and how many of its keys each writer knows to be completed.
 struct Busy {
     directory: tempfile::TempDir,
     store: Store,
@@ -41,12 +41,12 @@ impl Busy {
         self.directory.path().join(name)
     }
 
-    /// What was acknowledged up to now.
+    /// What has been acknowledged so far.
     fn counts(&self) -> [usize; WRITERS] {
         self.acknowledged.each_ref().map(|count| count.load(Ordering::SeqCst))
     }
 
-    /// Does this while writers fill the store, and somebody looks after it.
+    /// Runs this while writers fill the store and another thread maintains it.
     fn under_load(&self, act: impl FnOnce()) {
         thread::scope(|scope| {
             let _ending = Ending(&self.is_over);
@@ -77,7 +77,7 @@ impl Busy {
         }
     }
 
-    /// Copies the store, and says whether that is one. Then it has all these keys.
+    /// Copies the store, and returns whether the copy is a store. If so, it has all these keys.
     fn check_copy(&self, make: impl FnOnce(&Path, &Path)) -> bool {
         let (store, to) = (self.path("store"), self.path("copy"));
         let counts = self.counts();
@@ -101,7 +101,7 @@ impl Busy {
 }
 
 fn copy_as_a_whole(store: &Path, to: &Path) {
-    // What is renamed meanwhile it does not find any more, and says so.
+    // It doesn't find files that are renamed meanwhile, and reports an error.
     let _ = run([OsStr::new("cp"), "-r".as_ref(), store.as_ref(), to.as_ref()]);
 }
 
@@ -114,7 +114,7 @@ fn a_copy_of_a_store_under_load_is_refused_or_has_all_that_was_acknowledged_befo
                 busy.check_copy(copy_as_a_whole);
             }
         });
-        // Nobody writes any more, and the store is open still.
+        // No one writes any more, and the store is still open.
         assert!(busy.check_copy(copy_as_a_whole), "a copy of a store at rest is refused");
         close(busy.store);
     });
@@ -131,7 +131,7 @@ fn a_copy_of_a_store_under_load_is_so_in_whatever_order_its_files_are_copied() {
                     busy.check_copy(|store, to| {
                         for name in order {
                             copy(store, &[name], to);
-                            // Others come to write something.
+                            // Other callers come and write.
                             thread::sleep(Duration::from_millis(10));
                         }
                         if with_lock {
@@ -145,7 +145,7 @@ fn a_copy_of_a_store_under_load_is_so_in_whatever_order_its_files_are_copied() {
     });
 }
 
-/// What a copy may have that took its time: each file is of another moment.
+/// What a slow copy may contain: each file is from a different moment.
 #[test]
 fn files_of_several_moments_are_refused_or_have_all_of_the_first_one() {
     alone(|| {

@@ -1,5 +1,5 @@
-//! What stays over restarts on real files: keys of all kinds, each with its own retention, and none
-//! that has expired.
+//! What remains across restarts on real files: keys of all kinds, each with a different retention,
+//! and none that has expired.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn clock() -> ManualClock {
     ManualClock::new(Timestamp::from_unix_ms(1_000_000))
 }
 
-/// A store that is opened again and again: after a close where it is, after a kill elsewhere.
+/// A store that is reopened again and again: in place after a close, and elsewhere after a kill.
 struct Restarted {
     directory: TempDir,
     at: PathBuf,
@@ -93,8 +93,8 @@ fn what_is_stored_keeps_its_retention_when_another_one_is_given_after_a_restart(
     });
 }
 
-/// Scopes and keys that a store might take for one another, if it looked at them as text, up to a
-/// NUL, or without their lengths.
+/// Scopes and keys that a store might confuse if it compared them as text, up to a NUL, or without
+/// their lengths.
 fn look_alikes() -> Vec<Key> {
     let full = [0xFF; 255];
     let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
@@ -106,7 +106,7 @@ fn look_alikes() -> Vec<Key> {
         b"a\0b",
         b"a ",
         b"A",
-        // One letter with an accent, and a letter and an accent.
+        // One accented letter, and a letter followed by a combining accent.
         "\u{E9}".as_bytes(),
         "e\u{301}".as_bytes(),
         b"\xE9",
@@ -119,7 +119,7 @@ fn look_alikes() -> Vec<Key> {
         let scopes: [&[u8]; 5] = [b"", b"a", b"\0", &full, &[0; 255]];
         pairs.extend(scopes.map(|scope| (scope.to_vec(), key.to_vec())));
     }
-    // The same bytes, parted elsewhere.
+    // The same bytes, split at a different place.
     pairs.extend((0..4).map(|at| (b"abcd"[..at].to_vec(), b"abcd"[at..].to_vec())));
     pairs.into_iter().map(|(scope, key)| Key::scoped(scope, key).expect("it is a key")).collect()
 }
@@ -127,7 +127,7 @@ fn look_alikes() -> Vec<Key> {
 #[test]
 fn keys_that_look_alike_are_different_ones_over_restarts() {
     alone(|| {
-        // Also if they all have one hash.
+        // Even if they all have the same hash.
         for hash_mask in [u64::MAX, 0] {
             let mut restarted = Restarted::new();
             let keys = look_alikes();
@@ -175,7 +175,7 @@ fn many_keys_that_expire_at_once_are_swept_while_others_are_written() {
         for completed in store.complete_many(permits) {
             completed.expect("there is room");
         }
-        // What is written from now on does not expire with them.
+        // What is written from now on doesn't expire together with them.
         clock.advance(DAY / 2);
         let is_over = AtomicBool::new(false);
         let written = thread::scope(|scope| {
@@ -191,7 +191,7 @@ fn many_keys_that_expire_at_once_are_swept_while_others_are_written() {
                 })
                 .collect();
             clock.advance(DAY / 2);
-            // The sweeper looks what has expired when the log was full.
+            // The sweeper looks for expired keys when the log was full.
             until("the sweep", || (store.stats().swept == EXPIRING as u64).then_some(()));
             drop(ending);
             let written = writers.into_iter().map(|writer| writer.join().expect("it ends"));

@@ -1,4 +1,4 @@
-//! Limits that a store was made with, and those that an open asks for.
+//! Limits that a store was created with, and limits that an open requests.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ fn plain() -> Builder {
     Store::builder().background_thread(false)
 }
 
-/// A result of this length is stored, and read again by an open with defaults.
+/// A result of this length is stored, and read again after an open with defaults.
 fn check_takes(store: Store, path: &Path, name: &str, len: usize) {
     let result = vec![5; len];
     permit(&store, name).complete(&result).expect("it is taken");
@@ -45,7 +45,7 @@ fn a_store_with_a_small_log_opens_with_defaults() {
     alone(|| {
         for log in [LOG_BYTES_MIN, MIB as u64] {
             let directory = directory();
-            // Nobody asked for a limit, so neither here is one refused.
+            // No limit was requested, so none is refused here either.
             close(plain().log_bytes(log).open(directory.path()).expect("it is made"));
             let store = plain().open(directory.path()).expect("the store opens");
             let refused = permit(&store, "too long").complete(vec![5; MIB]);
@@ -95,7 +95,7 @@ fn a_limit_above_a_stores_own_is_refused_and_nothing_is_written() {
         let path = directory.path();
         close(plain().log_bytes(LOG_BYTES_MIN).open(path).expect("it is made"));
         let before = look(path);
-        // The log that is asked for counts for nothing here.
+        // The requested log size has no effect here.
         let error = refused(plain().log_bytes(64 * MIB as u64).result_len_max(MIB), path);
         let max = named(&error);
         check_unchanged(path, &before);

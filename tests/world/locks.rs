@@ -1,4 +1,4 @@
-//! The lock proves what it says: while it is held, an operation may be at work.
+//! The lock means what it says: while it is held, an operation may be running.
 
 use std::fs::{self, File};
 use std::sync::mpsc;
@@ -16,8 +16,7 @@ use crate::words::{
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(100);
 
-/// A store that was closed while this lives is locked until it does not, and then its operation is
-/// interrupted.
+/// A closed store stays locked as long as this lives; after that its operation is interrupted.
 fn check_locked_by<T>(name: &str, make: impl FnOnce(&Store) -> T) {
     let directory = directory();
     let store = open(directory.path());
@@ -35,7 +34,7 @@ fn check_locked_by<T>(name: &str, make: impl FnOnce(&Store) -> T) {
             check(&store, ["before"]);
             close(store);
         });
-        // It waits for as long as that lives.
+        // It waits for as long as that handle lives.
         let early = opened.recv_timeout(Duration::from_millis(50));
         assert!(early.is_err(), "it was opened beside an execution: {early:?}");
         drop(alive);
@@ -59,7 +58,7 @@ fn a_store_stays_locked_while_a_thread_is_in_its_effect() {
         let worker = thread::spawn(move || {
             in_effect.send(()).expect("somebody waits");
             effect.recv().expect("somebody tells");
-            // The effect has happened now, and its result comes too late.
+            // The effect has now happened, and its result comes too late.
             assert!(execution.complete("result").is_err());
         });
         begun.recv().expect("it begins");
@@ -73,7 +72,7 @@ fn a_store_stays_locked_while_a_thread_is_in_its_effect() {
     });
 }
 
-/// An execution in a future that nobody polls any more, as one that waits for another service.
+/// An execution in a future that is no longer polled, like one that waits for another service.
 fn polled<F: Future>(future: F) -> std::pin::Pin<Box<F>> {
     let mut future = Box::pin(future);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -131,7 +130,7 @@ fn a_store_that_is_dropped_stays_locked_while_an_execution_lives() {
         let execution = start(&store, "started");
         drop(store);
         drop(clone);
-        // The last handle has the store: nobody has closed it.
+        // The last handle keeps the store open: it was never closed.
         let error = refused(small(), directory.path());
         assert!(matches!(error, OpenError::Locked), "{error:?}");
         execution.complete("result of started").expect("the store is open");
@@ -188,7 +187,7 @@ fn a_program_that_is_started_while_the_one_before_it_ends_waits_for_it() {
         before.hears("complete one", "completed");
         before.hears("start two", "started");
         let mut after = Clerk::hire();
-        // With the options that it has by default.
+        // With default options.
         after.tell(&format!("open {path}"));
         assert_eq!(after_a_while(&mut before), "closed 1");
         before.hears("drop two", "dropped");
@@ -203,7 +202,7 @@ fn a_program_that_is_started_while_the_one_before_it_ends_waits_for_it() {
     });
 }
 
-/// Closes the store once the other one has had time to come.
+/// Closes the store once the other process has had time to start waiting.
 fn after_a_while(clerk: &mut Clerk) -> String {
     thread::sleep(Duration::from_millis(100));
     clerk.ask("close")
@@ -234,7 +233,7 @@ fn a_lock_whose_line_a_power_cut_has_taken_is_written_anew() {
         close(store);
         let line = || {
             let lock = fs::read_to_string(path.join("lock")).expect("it is text");
-            // Behind it is what is kept of the disk.
+            // The room that the disk keeps for the store comes after it.
             lock.trim_end_matches('\0').to_owned()
         };
         let whole = line();
@@ -244,7 +243,7 @@ fn a_lock_whose_line_a_power_cut_has_taken_is_written_anew() {
             check_in(&path, &["before"]);
             assert_eq!(line(), whole);
         }
-        // What is no line of ours is somebody else's file.
+        // A line that is not ours means that the file belongs to someone else.
         fs::write(path.join("lock"), "mine").expect("it is ours");
         let error = refused(small(), &path);
         assert!(matches!(error, OpenError::Io { .. }), "{error:?}");

@@ -1,8 +1,8 @@
-//! The store in the world: real directories, processes, mounts and clocks, and what becomes of them
-//! under a store. Nothing is simulated here.
+//! The store in the world: real directories, processes, mounts and clocks, and what can happen to
+//! them under a store. Nothing is simulated here.
 //!
-//! Each test runs in a process of its own: this binary, started again. So it may change its working
-//! directory, fork, and be sure that nobody else has a copy of its locks.
+//! Each test runs in a separate process: this binary, started again. So it may change its working
+//! directory, fork, and be sure that no other process has a copy of its locks.
 
 #![cfg(unix)]
 #![expect(

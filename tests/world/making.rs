@@ -1,4 +1,4 @@
-//! A store is made where one is wanted, and nowhere else.
+//! A store is created where one is wanted, and nowhere else.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn no_store_is_made_where_there_should_be_one() {
         }
         check_unchanged(directory.path(), &before);
         assert_eq!(names(&empty), [""; 0]);
-        // Also with the options that a service has.
+        // Even with the options of a service.
         let error = refused(Store::builder().create(false), &empty);
         assert!(matches!(error, OpenError::NotFound), "{error:?}");
         assert_eq!(names(&empty), [""; 0]);
@@ -77,7 +77,7 @@ fn no_store_is_made_among_files_of_others() {
             |path| fs::write(path.join("notes.txt"), "mine").expect("there is room"),
             |path| fs::write(path.join(".hidden"), "").expect("there is room"),
             |path| fs::create_dir(path.join("photos")).expect("there is room"),
-            // Its name begins as one of a store's own.
+            // Its name begins like one of a store's own names.
             |path| fs::write(path.join("vault.redb.bak"), "mine").expect("there is room"),
         ];
         for thing in things {

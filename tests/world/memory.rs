@@ -30,7 +30,7 @@ fn a_store_in_memory_gives_every_answer_and_makes_no_file() {
         store.compact().expect("there is room");
         assert_eq!(store.sweep().expect("there is room"), 0);
         assert_eq!(answer(&store, "replay"), "replay");
-        // A backup of it is a store like any other.
+        // A backup of it is an ordinary store.
         let backup = tempfile::tempdir().expect("there is room for a directory");
         store.backup(backup.path()).expect("there is room");
         crate::words::check_in(backup.path(), &["replay", "large 0"]);

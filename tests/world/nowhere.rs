@@ -1,5 +1,4 @@
-//! Places where no backup can be, and places that are mounted for reading only: nothing is changed
-//! there.
+//! Places that can't hold a backup, and places that are mounted read-only: nothing changes there.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -24,7 +23,7 @@ fn store_with_key(path: &Path) -> Store {
     store
 }
 
-/// No backup is made there, and what is above it is as before.
+/// No backup is made there, and its parent directory is unchanged.
 fn check_no_backup(store: &Store, to: &Path, is_it: fn(&CopyError) -> bool) {
     let above = to.parent().filter(|above| above.is_dir() && !above.starts_with("/dev"));
     let before = above.map(look);
@@ -137,7 +136,7 @@ fn a_file_system_for_reading_only_is_said_to_be_so_and_takes_no_store_and_no_bac
         let [closed, killed, empty] = ["closed", "killed", "empty"].map(|name| mounted.join(name));
         fs::create_dir(&empty).expect("there is room for a directory");
         let store = store_with_key(&closed);
-        // What it did last is in the log alone: to open it would write.
+        // Its last changes are only in the log: opening it would write.
         copy(&closed, &FILES, &killed);
         close(store);
         remount("remount,ro,bind", &mounted);
@@ -149,7 +148,7 @@ fn a_file_system_for_reading_only_is_said_to_be_so_and_takes_no_store_and_no_bac
                 let error = refused(builder, path);
                 assert!(matches!(error, OpenError::NotWritable { .. }), "{error:?}");
             }
-            // A store that is there refuses a new one, and would where it can be written to.
+            // An existing store refuses to be created again, as it also would on a writable path.
             let error = refused(small().create_new(true), path);
             let said = match error {
                 OpenError::Exists => is_store,

@@ -1,4 +1,4 @@
-//! A store stays in the directory that it was opened in, whatever becomes of the path.
+//! A store stays in the directory that it was opened in, whatever happens to the path.
 
 use std::env::set_current_dir;
 use std::ffi::OsStr;
@@ -33,7 +33,7 @@ fn a_store_whose_working_directory_changes_stays_in_its_directory() {
         store.settle().expect("there is room");
         store.compact().expect("there is room");
         complete(&store, "three");
-        // The path of a backup is one of now.
+        // The path of a backup is resolved now.
         store.backup("backup").expect("there is room");
         complete(&store, "four");
         close(store);
@@ -56,7 +56,7 @@ fn a_store_whose_working_directory_changes_during_a_long_life_settles_where_it_i
         set_current_dir(&here).expect("it is there");
         let store = open(Path::new("."));
         set_current_dir(&there).expect("it is there");
-        // The log is filled and settled several times over.
+        // The log is filled and settled several times.
         let many: Vec<_> = (0..400).map(|number| format!("key {number}")).collect();
         for name in &many {
             complete(&store, name);
@@ -123,7 +123,7 @@ fn a_store_behind_a_link_that_is_switched_stays_where_it_was() {
         symlink("v1", &current).expect("links work here");
         let draining = open(&current);
         complete(&draining, "one");
-        // As a deployment does it.
+        // As a deployment might do it.
         symlink("v2", &link).expect("links work here");
         fs::rename(&link, &current).expect("it is ours");
         let next = open(&current);
@@ -156,7 +156,7 @@ fn a_store_under_its_own_backup_is_not_replaced_by_a_compaction() {
         store.backup(&two).expect("there is room");
         fs::remove_file(&current).expect("it is ours");
         symlink("v2", &current).expect("links work here");
-        // With the backup at the old place, a vault of the one would fit the log of the other.
+        // With the backup at the old path, the vault of one store would match the log of the other.
         let restored = open(&current);
         complete(&restored, "of the backup");
         store.compact().expect("there is room");

@@ -1,4 +1,4 @@
-//! A store that is refused is left as it was: every byte, every name, every time.
+//! A store that is refused stays unchanged: every byte, every name, every time.
 
 use std::fs;
 use std::path::Path;
@@ -74,13 +74,13 @@ fn a_store_whose_log_is_damaged_is_refused_and_nothing_is_written() {
     alone(|| {
         let (_directory, [_, killed]) = stores();
         let log = ["log-0", "log-1"].map(|name| killed.join(name));
-        // The log that has something in it behind its first page.
+        // A log with something after its first page.
         let is_used = |log: &&std::path::PathBuf| {
             fs::read(log).expect("it is there")[4096..].iter().any(|byte| *byte != 0)
         };
         let log = log.iter().rfind(is_used).expect("something is not settled");
         let whole = fs::read(log).expect("it is there");
-        // Of its header, and of a frame that another one follows.
+        // In its header, and in a frame that another one follows.
         for at in [0, 20, 4096 + 50] {
             let mut damaged = whole.clone();
             damaged[at] ^= 1;
@@ -117,7 +117,7 @@ fn a_store_whose_time_is_after_the_year_2200_is_refused_and_nothing_is_written()
         let late = (1_u64 << 47).to_le_bytes();
         set_meta(&closed, &[("high_water", &late)]);
         check_refused(&closed, small(), |error| matches!(error, OpenError::Clock));
-        // Its clock is right now, and somebody who knows that can say so.
+        // Its clock is now right, and someone who knows that can say so.
         let store = small().accept_clock(true).open(&closed).expect("the store opens");
         close(store);
         check_in(&closed, &["one", "two"]);
@@ -138,7 +138,7 @@ fn a_store_whose_vault_is_damaged_is_refused_and_nothing_is_written() {
                 fs::write(&vault, &damaged).expect("there is room");
                 let before = look(path);
                 if small().result_len_max(1 << 20).open(path).is_err() {
-                    // Whole or not, this option does not fit it.
+                    // Intact or not, this option doesn't fit it.
                     check_unchanged(path, &before);
                     refused += 1;
                 }

@@ -1,5 +1,5 @@
-//! Places without room: backups that fail or are killed leave what is refused and in nobody's way,
-//! and a log that cannot grow costs nothing.
+//! Places without room: a backup that fails or is killed leaves something that is refused and isn't
+//! in the way, and a log that can't grow costs nothing.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::words::{
     answer, check, check_in, close, complete, directory, fill, names, open, small, start,
 };
 
-/// The place of a backup that has failed is empty, or refused.
+/// The directory of a failed backup is empty, or refused.
 fn check_nothing(path: &Path) {
     if path.exists() && !names(path).is_empty() {
         let error = small().open(path).expect_err("it is no store");
@@ -21,7 +21,7 @@ fn check_nothing(path: &Path) {
     }
 }
 
-/// Backs a store up where there is too little room, makes room, and does it again.
+/// Backs up a store where there is too little room, makes room, and tries again.
 fn fail_and_do_again(store: &Store, to: &Path, make_room: impl FnOnce()) {
     let failed = store.backup(to).expect_err("there is no room");
     assert!(!matches!(failed, CopyError::Store(_)), "{failed:?}");
@@ -41,7 +41,7 @@ fn a_backup_without_room_leaves_nothing() {
         let store = open(directory.path().join("store"));
         complete(&store, "before");
         fill(&store, 2);
-        // For the log and some of the vault, for a part of the log, and for no more than names.
+        // Enough for the log and some of the vault, for a part of the log, and only for names.
         for pages in [64, 10, 2] {
             mount(pages * 4096, &to);
             let failed = store.backup(&to).expect_err("there is no room");
@@ -61,7 +61,7 @@ fn limit_files(bytes: Option<u64>) {
 
 const LIMITED: &str = "IDEMSTORE_WORLD_LIMITED";
 
-/// A shell has the signal ignored that would end the process.
+/// The shell ignores the signal that would end the process.
 #[test]
 fn a_backup_whose_file_may_not_grow_leaves_nothing() {
     if std::env::var_os(LIMITED).is_some() {
@@ -81,7 +81,7 @@ fn backup_within_limits() {
     complete(&store, "before");
     fill(&store, 2);
     let vault = fs::metadata(path.join("vault.redb")).expect("it is there").len();
-    // In the log, at once, in the middle of the vault, and a page before its end.
+    // In the log, at once, in the middle of the vault, and one page before its end.
     for bytes in [0, 40 * 1024, 100 * 1024, vault / 2, vault - 4096] {
         limit_files(Some(bytes));
         let failed = store.backup(&to);
@@ -95,7 +95,7 @@ fn backup_within_limits() {
     close(store);
 }
 
-/// Kills clerks in the middle of a backup until one has left the file `part`, and says where.
+/// Kills clerks in the middle of a backup until one has left the file `part`, and returns its path.
 fn killed_with(directory: &Path, part: &str) -> std::path::PathBuf {
     let store = directory.join("store");
     for number in 0..100 {
@@ -169,8 +169,8 @@ fn a_log_that_cannot_grow_stays_as_it_is_until_there_is_room() {
         let directory = directory();
         let path = directory.path().join("store");
         fs::create_dir(&path).expect("there is room for a directory");
-        // For a log that is new, a vault of one checkpoint and what is kept for the next, and for no
-        // longer log.
+        // Room for a new log, a vault with one checkpoint and the reserve for the next, but not for
+        // a longer log.
         mount(28 << 20, &path);
         let builder = || {
             Store::builder().log_bytes(64 << 20).result_len_max(4 << 20).background_thread(false)

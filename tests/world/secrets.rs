@@ -1,4 +1,4 @@
-//! What is drawn for a store is no other store's, and what its copies share.
+//! The random secrets of a store differ from any other store's, and its copies share some of them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ const SECRETS: [(&str, usize); 5] =
 
 type Meta = BTreeMap<String, Vec<u8>>;
 
-/// What a vault knows of its store. It is read from a copy, as the store may be open.
+/// What identifies a vault's store. It is read from a copy, as the store may be open.
 fn meta(path: &Path) -> Meta {
     let copied = directory();
     copy(path, &["vault.redb"], copied.path());

@@ -1,4 +1,4 @@
-//! How a test is put on: in a process of its own, and where it needs that, among mounts of its own.
+//! How a test is staged: in a separate process and, where it needs that, with separate mounts.
 
 use std::any::type_name;
 use std::ffi::OsStr;
@@ -12,19 +12,19 @@ use std::time::{Duration, Instant};
 
 /// Set in the process of a test.
 const STAGED: &str = "IDEMSTORE_WORLD_STAGED";
-/// Set where everything must be tried that can be.
+/// Set where skipping a test is not allowed.
 const CI: &str = "IDEMSTORE_CI";
-/// What a test says that cannot be tried.
+/// Printed by a test that cannot run here.
 const SKIPPED: &str = "skipped: ";
-/// How long something may take that will come.
+/// The longest wait for something that must come.
 const WITHIN: Duration = Duration::from_secs(120);
 
-/// Runs a test in a process of its own.
+/// Runs a test in a separate process.
 pub fn alone<T: Fn()>(test: T) {
     staged(&[], test);
 }
 
-/// Runs a test in a process of its own that may mount what it likes, and that nobody else sees.
+/// Runs a test in a separate process that may mount anything, invisible to other processes.
 pub fn among_own_mounts<T: Fn()>(test: T) {
     if is_staged() {
         return test();
@@ -42,8 +42,8 @@ pub fn among_own_mounts<T: Fn()>(test: T) {
     }
 }
 
-/// Ends a test that cannot be tried here, which is said. Where everything must be tried, it has
-/// failed.
+/// Ends a test that cannot run here, and reports that. Where skipping is not allowed, the test
+/// fails.
 pub fn skip(reason: &str) {
     assert!(std::env::var_os(CI).is_none(), "it cannot be tried: {reason}");
     say(&format!("{SKIPPED}{reason}"));
@@ -58,7 +58,7 @@ fn staged<T: Fn()>(wrapper: &[&str], test: T) {
         return test();
     }
     let name = name_of::<T>();
-    // What it cannot remove, since something was mounted there, is removed after it.
+    // Whatever it can't remove because something was mounted there is removed after it.
     let place = tempfile::tempdir().expect("there is room for a directory");
     let mut command = again(wrapper, name);
     let output = command.env(STAGED, "").env("TMPDIR", place.path()).output().expect("it starts");
@@ -66,7 +66,7 @@ fn staged<T: Fn()>(wrapper: &[&str], test: T) {
     let passed = output.status.success() && said.contains("1 passed");
     assert!(passed, "{}\n{said}{}", output.status, String::from_utf8_lossy(&output.stderr));
     for skipped in said.lines().filter(|line| line.starts_with(SKIPPED)) {
-        // Past the harness, which keeps what a test says that has passed.
+        // Bypasses the harness, which hides the output of a test that has passed.
         let _ = writeln!(std::io::stderr(), "{name}, {skipped}");
     }
 }
@@ -80,21 +80,21 @@ pub fn again(wrapper: &[&str], test: &str) -> Command {
     command
 }
 
-/// The name of the test that this closure is in.
+/// The name of the test that contains this closure.
 fn name_of<T>() -> &'static str {
     let name = type_name::<T>();
     let name = name.strip_suffix("::{{closure}}").unwrap_or(name);
     name.split_once("::").map_or(name, |(_, within)| within)
 }
 
-/// Says a line on the standard output, past the harness.
+/// Prints a line on the standard output, bypassing the harness.
 pub fn say(line: &str) {
     let mut stdout = std::io::stdout();
     // The harness may have begun a line.
     writeln!(stdout, "\n{line}").and_then(|()| stdout.flush()).expect("somebody listens");
 }
 
-/// Runs a command of the system's, and says why it did not succeed.
+/// Runs a system command, and reports why it failed.
 pub fn run<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) -> Result<(), String> {
     let mut words = words.into_iter();
     let mut command = Command::new(words.next().expect("a command has a name"));
@@ -107,27 +107,27 @@ pub fn run<W: AsRef<OsStr>>(words: impl IntoIterator<Item = W>) -> Result<(), St
     }
 }
 
-/// Mounts an empty file system of so many bytes over a directory.
+/// Mounts an empty file system of this many bytes over a directory.
 pub fn mount(bytes: u64, at: &Path) {
     let options = format!("size={bytes},mode=0700");
     let words = ["mount", "-t", "tmpfs", "-o", &options, "none"].map(OsStr::new);
     run(words.into_iter().chain([at.as_ref()])).expect("it was tried before");
 }
 
-/// Mounts what is at one path at another one too.
+/// Mounts what is at one path at another path too.
 pub fn bind(from: &Path, at: &Path) {
     let words = ["mount", "--bind"].map(OsStr::new);
     run(words.into_iter().chain([from.as_ref(), at.as_ref()])).expect("there are mounts here");
 }
 
-/// Mounts again what is mounted there, with other options. With its source they are only these: not
-/// everybody may give the others again.
+/// Remounts what is mounted there, with other options. With its source only these options apply:
+/// not every user may set the others again.
 pub fn remount(options: &str, at: &Path) {
     let words = ["mount", "-o", options, "none"].map(OsStr::new);
     run(words.into_iter().chain([at.as_ref()])).expect("it is ours");
 }
 
-/// Says that it is over when it is dropped, so that others end also where a test fails.
+/// Signals the end when it is dropped, so that other threads end even when a test fails.
 pub struct Ending<'b>(pub &'b AtomicBool);
 
 impl Drop for Ending<'_> {

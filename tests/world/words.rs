@@ -1,4 +1,4 @@
-//! Short words for what the tests do again and again.
+//! Short functions for what the tests do again and again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ pub fn directory() -> TempDir {
     tempfile::tempdir().expect("there is room for a directory")
 }
 
-/// A small store that does nothing by itself, and waits for nobody.
+/// A small store without background work, which doesn't wait for the lock.
 pub fn small() -> Builder {
     Store::builder()
         .log_bytes(64 * 1024)
@@ -42,7 +42,7 @@ pub fn begin(store: &Store, name: &str) -> Result<Begin, Error> {
     store.begin(&key(name), Fingerprint::of(name))
 }
 
-/// What `begin` answers, in a word.
+/// The answer of `begin`, as a word.
 pub fn answer(store: &Store, name: &str) -> String {
     match begin(store, name) {
         Ok(Begin::Fresh(_)) => "fresh".to_owned(),
@@ -95,7 +95,7 @@ pub fn complete_started(execution: Execution) {
     execution.complete(result_of(&name)).expect("it is completed");
 }
 
-/// Completes operations with results that no vault is small with.
+/// Completes operations whose results make the vault large.
 pub fn fill(store: &Store, megabytes: u32) {
     for number in 0..megabytes * 64 {
         let name = format!("large {number}");
@@ -118,21 +118,21 @@ pub fn close(store: Store) {
     assert_eq!(store.close().expect("the store closes"), 0);
 }
 
-/// The store in this directory has these keys, and is whole.
+/// The store in this directory has these keys, and is intact.
 pub fn check_in(path: impl AsRef<Path>, names: &[&str]) {
     let store = small().create(false).open(path).expect("the store opens");
     check(&store, names.iter().copied());
     close(store);
 }
 
-/// The kind of an error, without what it tells of it.
+/// The kind of an error, without its details.
 pub fn kind(error: &impl std::fmt::Debug) -> String {
     let shown = format!("{error:?}");
     let shown = shown.strip_prefix("Store(").unwrap_or(&shown);
     shown.split([' ', '(', ')', '{']).next().unwrap_or_default().to_owned()
 }
 
-/// The names in a directory: none, if it is not there.
+/// The names in a directory; none if it doesn't exist.
 pub fn names(path: &Path) -> Vec<String> {
     if !path.exists() {
         return Vec::new();
@@ -145,11 +145,11 @@ pub fn names(path: &Path) -> Vec<String> {
     names
 }
 
-/// All that can be seen of a directory and what is in it.
+/// Everything that is visible of a directory and its contents.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Seen(BTreeMap<String, (Stamp, Vec<u8>)>);
 
-/// Number of the file, its mode, and when it was written last.
+/// The inode, the mode, and the time of the last write.
 type Stamp = (u64, u32, i64, i64);
 
 pub fn look(path: &Path) -> Seen {
@@ -169,12 +169,12 @@ pub fn look(path: &Path) -> Seen {
     Seen(seen)
 }
 
-/// It does not show what is in the files.
+/// It doesn't show the contents of the files.
 pub fn check_unchanged(path: &Path, before: &Seen) {
     assert!(look(path) == *before, "something was changed in {:?}", names(path));
 }
 
-/// Copies these files of a directory into another one, which is made.
+/// Copies these files of a directory into another one, which it creates.
 pub fn copy(from: &Path, files: &[&str], to: &Path) {
     fs::create_dir_all(to).expect("there is room for a directory");
     for name in files {

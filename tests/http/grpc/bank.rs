@@ -1,4 +1,5 @@
-//! A bank that speaks gRPC, and a client for it. Its messages are text: what generated code does is the same.
+//! A bank that speaks gRPC, and a client for it. Its messages are text: generated code does the
+//! same.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -22,7 +23,7 @@ use tower::service_fn;
 
 use crate::support::{Desk, Place, SCOPE, serve};
 
-/// Messages of text.
+/// Messages as text.
 #[derive(Clone, Copy, Default)]
 pub struct Text;
 
@@ -64,12 +65,13 @@ impl Decoder for Text {
 type Answer<T> = Result<Response<T>, Status>;
 type Messages = Pin<Box<dyn tokio_stream::Stream<Item = Result<String, Status>> + Send>>;
 
-/// What a channel gives until its sender is gone.
+/// Everything that a channel yields until its sender is gone.
 fn messages(receive: mpsc::UnboundedReceiver<Result<String, Status>>) -> Messages {
     Box::pin(tokio_stream::wrappers::UnboundedReceiverStream::new(receive))
 }
 
-/// Pays, and does as it is told: `status 5` ends so, `held` waits, `unknown` has asked somebody in vain.
+/// Pays, and obeys the request: `status 5` ends with that, `held` waits, `unknown` has called
+/// another system without an answer.
 async fn pay(desk: &Desk, request: tonic::Request<String>) -> Answer<String> {
     let operation = request.extensions().get::<Operation>().cloned();
     let text = request.into_inner();
@@ -94,7 +96,7 @@ async fn pay(desk: &Desk, request: tonic::Request<String>) -> Answer<String> {
     Ok(response)
 }
 
-/// Sends a message, waits until it is let go, and ends as the request says.
+/// Sends a message, waits until it is released, and ends as the request says.
 async fn statement(desk: Desk, request: tonic::Request<String>) -> Answer<Messages> {
     let (send, receive) = mpsc::unbounded_channel();
     let text = request.into_inner();
@@ -113,7 +115,7 @@ async fn statement(desk: Desk, request: tonic::Request<String>) -> Answer<Messag
     Ok(Response::new(messages(receive)))
 }
 
-/// Takes all that is sent, then answers.
+/// Receives everything that is sent, then answers.
 async fn deposit(desk: Desk, request: tonic::Request<Streaming<String>>) -> Answer<String> {
     let (mut stream, mut all) = (request.into_inner(), Vec::new());
     while let Some(text) = stream.message().await? {
@@ -123,7 +125,7 @@ async fn deposit(desk: Desk, request: tonic::Request<Streaming<String>>) -> Answ
     Ok(Response::new(all.join("+")))
 }
 
-/// Answers each message before the next is sent.
+/// Answers each message before the next one is sent.
 async fn negotiate(desk: Desk, request: tonic::Request<Streaming<String>>) -> Answer<Messages> {
     let (send, receive) = mpsc::unbounded_channel();
     let mut stream = request.into_inner();
@@ -165,7 +167,7 @@ pub fn router(desk: &Desk) -> Router {
         .route("/bank.Payments/Negotiate", post(negotiate))
 }
 
-/// A bank behind the layer, and what it knows.
+/// A bank behind the layer, and its state.
 pub struct Bank {
     pub desk: Desk,
     pub store: Store,
@@ -186,7 +188,7 @@ impl Bank {
         Client::connect(self.address).await
     }
 
-    /// What the store says of a key; `None` if it is free.
+    /// The state of a key in the store; `None` if it is free.
     pub fn status(&self, key: &str) -> Option<idemstore::Status> {
         let key = idemstore::Key::scoped(SCOPE, key).expect("it is a key");
         self.store.get(&key).expect("the store answers").map(|info| info.status())
@@ -197,7 +199,7 @@ impl Bank {
 #[derive(Clone)]
 pub struct Client(tonic::client::Grpc<Channel>);
 
-/// Where a method is.
+/// The path of a method.
 fn path(method: &str) -> PathAndQuery {
     format!("/bank.Payments/{method}").parse().expect("it is a path")
 }
@@ -250,7 +252,7 @@ impl Client {
     }
 }
 
-/// How often something was asked.
+/// How often something was requested.
 #[derive(Clone, Default)]
 pub struct Count(Arc<AtomicUsize>);
 

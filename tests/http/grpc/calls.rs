@@ -1,4 +1,4 @@
-//! Calls with one message each way.
+//! Calls with one message in each direction.
 
 use idemstore::http::Decision;
 use idemstore::{Effect, Status as Kept};
@@ -103,7 +103,7 @@ async fn a_client_that_leaves_finds_its_answer_later() {
 async fn a_hook_decides_about_a_call_that_was_interrupted() {
     let bank = Bank::new(|layer| layer.on_interrupted(|_| async { Decision::Retry })).await;
     let mut client = bank.client().await;
-    // Each attempt ends so, and so does not speak for the one before.
+    // Each attempt ends like this, so it says nothing about the previous one.
     for _ in 0..2 {
         let failed = client.pay("abc", "status 14").await.expect_err("it is told to fail");
         assert_eq!(failed.code(), Code::Unavailable);

@@ -1,4 +1,4 @@
-//! A client that nobody here wrote: grpcio of Python, with the usual retry policy.
+//! A third-party client: Python's grpcio, with the usual retry policy.
 
 use super::bank::Bank;
 use super::programs::{python, said};
@@ -7,7 +7,7 @@ use idemstore::http::Decision;
 #[tokio::test(flavor = "multi_thread")]
 async fn grpcio_retries_by_its_policy_and_pays_once_for_each_key() {
     let Some(python) = python("grpc") else { return };
-    // What its policy tries again after `UNAVAILABLE` may run again.
+    // A call that its policy retries after `UNAVAILABLE` may run again.
     let bank = Bank::new(|layer| layer.on_interrupted(|_| async { Decision::Retry })).await;
     let script = "tests/http/grpc/grpcio_client.py";
     let address = bank.address.to_string();

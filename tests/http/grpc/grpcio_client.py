@@ -56,7 +56,7 @@ for key, (text, _) in zip(keys, answers):
 assert all(len(texts) == 1 for texts in said.values()), said
 assert sum(is_replay(of) for _, of in answers) == 24, "each key was paid once"
 
-# One is under way: the policy waits as long as it is told to, and gets its answer.
+# A call is under way: the policy waits as long as the server says, and gets that call's answer.
 first = threading.Thread(target=call, args=("slow", "slow 600"))
 first.start()
 while True:
@@ -65,8 +65,8 @@ while True:
         break
 first.join()
 
-# It may have been paid each time, so the policy goes on as far as it may, and the hook decides.
+# It may have been paid each time, so the policy retries as often as it may, and the hook decides.
 assert refused("failing", "status 14") == (grpc.StatusCode.UNAVAILABLE, None)
-# These are final, and the policy knows it.
+# These are final, and the policy knows that.
 assert refused("key-0", "for somebody else") == (grpc.StatusCode.INVALID_ARGUMENT, "KeyReused")
 print("one payment for each key")

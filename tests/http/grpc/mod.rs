@@ -1,4 +1,4 @@
-//! The layer around a server of gRPC, with clients of tonic and of grpcio.
+//! The layer around a gRPC server, with tonic and grpcio clients.
 
 mod bank;
 mod calls;

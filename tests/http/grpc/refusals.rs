@@ -1,4 +1,4 @@
-//! Calls that are refused: each with a status that a retry policy handles rightly.
+//! Refused calls: each gets a status that a retry policy handles correctly.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -70,7 +70,7 @@ async fn an_answer_that_was_not_kept_is_told_from_one_that_never_was() {
     assert_eq!((bank.status("abc"), bank.desk.runs()), (Some(Kept::NotKept), 1));
 }
 
-/// A gateway that passes calls on; all but one key are left behind.
+/// A gateway that forwards calls; it drops all keys but one.
 fn gateway(inner: SocketAddr) -> Router {
     let pass = move |mut request: Request| async move {
         if request.headers().get("idempotency-key").is_some_and(|key| key != "doubt") {
@@ -117,7 +117,7 @@ async fn what_grpc_would_not_say_is_told_by_http_and_is_no_outcome_without_a_sta
     let desk = Desk::default();
     let (place, other) = (Place::new(), router(&desk));
     let store = place.open();
-    // A server further in that knows no such method, and one whose answer is cut.
+    // An inner server that doesn't know the method, and one whose answer is cut off.
     let cut = || async { "cut" };
     let router = other.route("/bank.Payments/Cut", axum::routing::any(cut));
     let layer = IdempotencyLayer::grpc(store.clone(), Scope::shared(SCOPE));

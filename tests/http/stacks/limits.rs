@@ -1,4 +1,4 @@
-//! Layers that give up: on time, on load, on a panic.
+//! Layers that give up: because of time, load or a panic.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub(super) fn arriving(arrived: &Arc<Semaphore>) -> impl AxumLayer + use<> {
     })
 }
 
-/// Adds a permit for each request whose client has left before its answer.
+/// Adds a permit for each request whose client has left before the answer.
 pub(super) fn leaving(gone: &Arc<Semaphore>) -> impl AxumLayer {
     let gone = Arc::clone(gone);
     OnEarlyDropLayer::builder().on_future_drop(move |_: &Request| {
@@ -59,7 +59,7 @@ pub(super) fn leaving(gone: &Arc<Semaphore>) -> impl AxumLayer {
     })
 }
 
-/// Sends a request that is held, and leaves. The server has noticed that.
+/// Sends a request that is held, and leaves. The server has noticed that on return.
 pub(super) async fn leave(site: &Site, gone: &Semaphore) {
     let connection = post("abc", "held").start(site.address).await;
     soon(site.desk.entered()).await;
@@ -67,7 +67,7 @@ pub(super) async fn leave(site: &Site, gone: &Semaphore) {
     soon(gone.acquire()).await.expect("it stays open").forget();
 }
 
-/// Waits until an operation has started that has not ended.
+/// Waits until an operation has started and not ended.
 async fn executing(site: &Site) {
     soon(async {
         while site.store.keys().status(Status::Executing).count() == 0 {
@@ -77,7 +77,7 @@ async fn executing(site: &Site) {
     .await;
 }
 
-/// Sends a request until it is answered otherwise than with this status.
+/// Sends a request until it gets an answer with a different status.
 pub(super) async fn past(site: &Site, status: u16, key: &str, body: &str) -> Answer {
     soon(async {
         loop {
@@ -106,7 +106,7 @@ async fn a_time_limit_outside_ends_the_wait_and_inside_the_handler() {
     expect_order(&past(&outside, 409, "abc", "held").await, 1, true);
     assert_eq!((outside.desk.runs(), outside.desk.orders()), (1, 1));
 
-    // It was dropped where it was.
+    // It was dropped where it stood.
     expect_keys(&inside, Status::Interrupted, 1);
     inside.desk.let_go();
     expect_problem(&inside.send(&post("abc", "held")).await, Problem::Interrupted);
@@ -136,7 +136,7 @@ async fn a_time_limit_for_the_body_of_a_response_is_of_use_inside_alone() {
             drop(send);
             continue;
         }
-        // The layer holds the response until it is whole, and nobody has a limit for that.
+        // The layer holds the response until it is complete, and no limit applies to that.
         let (call, address) = (post("abc", "apples"), site.address);
         let answer = tokio::spawn(async move { call.send(address).await });
         executing(&site).await;
@@ -174,14 +174,14 @@ async fn a_panic_that_is_caught_outside_is_for_the_hook_and_one_inside_is_the_an
     }
 }
 
-/// How a request is answered that is not let through.
+/// The answer to a request that isn't let through.
 type Shed = fn() -> Response;
 
 fn busy() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, "busy").into_response()
 }
 
-/// It says beside that nothing was run.
+/// It also says that nothing was run.
 fn busy_and_idle() -> Response {
     with_effect(busy(), Effect::DidNotHappen(()))
 }
@@ -198,8 +198,8 @@ fn one_at_a_time(shed: Shed) -> impl AxumLayer {
         .layer(GlobalConcurrencyLimitLayer::new(1))
 }
 
-/// One request, and no further one for as long as a test takes. What limits the rate cannot be cloned, so
-/// it needs a buffer around it.
+/// One request, and no further one for as long as a test takes. A rate limit can't be cloned, so it
+/// needs a buffer around it.
 fn one_in_all(shed: Shed) -> impl AxumLayer {
     ServiceBuilder::new()
         .layer(HandleErrorLayer::new(async move |_: BoxError| shed()))
@@ -323,7 +323,7 @@ async fn what_waits_in_a_queue_outside_has_left_no_trace_and_inside_it_has_start
         let waits = post("new", "apples").start(site.address).await;
         soon(arrived.acquire_many(2)).await.expect("it stays open").forget();
         match at {
-            // Time enough to start, if it did.
+            // Enough time to start, if it did.
             At::Outside => tokio::time::sleep(Duration::from_millis(100)).await,
             At::Inside => {
                 executing(&site).await;

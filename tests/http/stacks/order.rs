@@ -83,7 +83,7 @@ async fn an_error_of_a_layer_inside_that_is_handled_outside_leaves_the_key_inter
     assert_eq!((site.desk.runs(), site.desk.orders()), (1, 0));
 }
 
-/// A limit of one within the layer, and what sheds the rest next to it, or outside of the layer.
+/// A limit of one inside the layer, with the load shedding next to it, or outside the layer.
 async fn shedding(at: At, arrived: &Arc<Semaphore>) -> Site {
     let desk = Desk::default();
     let router = desk.router();
@@ -114,7 +114,7 @@ async fn room_that_is_asked_for_through_the_layer_is_taken_by_replays_and_by_slo
         site.desk.let_go();
         expect_order(&ended(held).await, 2, false);
 
-        // No handler runs. One has said that its body will come.
+        // No handler runs. One client has announced that its body will come.
         let mut slow = TcpStream::connect(site.address).await.expect("the server is there");
         let beginning = "POST /orders HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
                     Idempotency-Key: slow\r\nContent-Length: 6\r\n\r\n";
@@ -175,7 +175,8 @@ async fn a_whole_stack_answers_a_retry_that_comes_from_elsewhere_in_another_form
     assert_eq!((first.status, unzipped(&first).await), (201, "order 1".to_owned()));
     assert_eq!(first.header("x-request-id"), Some("1"));
 
-    // The same request from another page, through a proxy that compresses and a client that does not.
+    // The same request from another page, through a proxy that compresses, from a client that
+    // doesn't.
     let packed = zipped(LONG, CompressionLevel::Best).await;
     let elsewhere = call("ann", "https://b.example").header("Content-Encoding", "gzip");
     let again = site.send(&elsewhere.body(packed)).await;

@@ -1,4 +1,4 @@
-//! Layers that change or refuse a request: who sends it, what it asks for, its body.
+//! Layers that change or refuse a request: its sender, its target, its body.
 
 use std::collections::HashMap;
 use std::future::{Ready, ready};
@@ -45,7 +45,7 @@ pub(super) async fn zipped(text: &str, level: CompressionLevel) -> Vec<u8> {
     response.into_body().collect().await.expect("it is whole").to_bytes().to_vec()
 }
 
-/// An order that is longer when it is not compressed.
+/// An order that is longer uncompressed.
 pub(super) const LONG: &str =
     "apples apples apples apples apples apples apples apples apples apples";
 
@@ -62,7 +62,7 @@ async fn with_decompression_outside_a_request_is_the_same_however_it_was_compres
     expect_order(&site.send(&gzip("abc", &one)).await, 1, false);
     expect_order(&site.send(&gzip("abc", &other)).await, 1, true);
     expect_order(&site.send(&post("abc", LONG)).await, 1, true);
-    // What cannot be read leaves no trace.
+    // An unreadable body leaves no trace.
     expect_problem(&site.send(&gzip("def", b"no gzip")).await, Problem::BodyUnreadable);
     let unknown = post("def", LONG).header("Content-Encoding", "br");
     assert_eq!(site.send(&unknown).await.status, 415);
@@ -90,16 +90,16 @@ async fn with_decompression_inside_the_fingerprint_is_that_of_the_compressed_byt
             zipped(LONG, CompressionLevel::Fastest).await,
         );
         expect_order(&site.send(&gzip("abc", &one)).await, 1, false);
-        // An honest retry, from a client that has compressed its body anew.
+        // An honest retry from a client that has compressed its body again.
         expect_problem(&site.send(&gzip("abc", &other)).await, Problem::KeyReused);
-        // The same bytes, which say something else.
+        // The same bytes with a different meaning.
         let bytes = site.send(&post("abc", "").body(&one)).await;
         if is_told {
             expect_problem(&bytes, Problem::KeyReused);
         } else {
             expect_order(&bytes, 1, true);
         }
-        // It is refused, and the key is free. But the operation was started before.
+        // It is refused, and the key is free, although the operation had already been started.
         let changes = site.store.stats().changes;
         let unknown = post("def", LONG).header("Content-Encoding", "br");
         assert_eq!(site.send(&unknown).await.status, 415);
@@ -124,7 +124,7 @@ async fn the_limit_of_a_body_counts_what_it_has_where_the_layer_reads_it() {
         let answer = site.send(&gzip("abc", &bomb)).await;
         match at {
             At::Outside => expect_problem(&answer, Problem::BodyTooLarge),
-            // The handler was given a hundred times as much.
+            // The handler got a hundred times as much.
             At::Inside => expect_order(&answer, 1, false),
         }
     }
@@ -147,7 +147,7 @@ async fn a_body_that_is_too_long_is_refused_outside_and_inside_after_a_start() {
                     (413, 0)
                 }
                 (At::Inside, false) => (413, 2),
-                // That is what the handler says of a body that it cannot read.
+                // This is the handler's answer to a body that it can't read.
                 (At::Inside, true) => (400, 2),
             };
             assert_eq!(answer.status, status, "{at:?}");
@@ -168,7 +168,7 @@ async fn a_time_limit_for_the_body_of_a_request_is_of_use_outside_alone() {
         let beginning = "POST /orders HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
                          Idempotency-Key: abc\r\nContent-Length: 6\r\n\r\napp";
         connection.write_all(beginning.as_bytes()).await.expect("it is taken");
-        // Outside of the layer the limit ends it, and the rest never comes.
+        // Outside the layer the limit cuts the body off, and the rest never comes.
         if at == At::Inside {
             tokio::time::sleep(3 * limit).await;
             connection.write_all(b"les").await.expect("it is taken");
@@ -178,7 +178,7 @@ async fn a_time_limit_for_the_body_of_a_request_is_of_use_outside_alone() {
         let answer = String::from_utf8_lossy(&answer);
         match at {
             At::Outside => assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}"),
-            // The layer has waited for it, and the limit has seen it whole.
+            // The layer has waited for all of it, and the limit has seen the whole body.
             At::Inside => assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}"),
         }
         assert_eq!(
@@ -198,7 +198,7 @@ async fn a_path_is_the_same_with_a_slash_at_its_end_if_it_is_normalized_outside(
         let normal = NormalizePathLayer::trim_trailing_slash();
         let site = Site::serving(desk, |store| {
             let ours = layer(store);
-            // It has to be around the router, which has else chosen its route already.
+            // It has to be outside the router, which otherwise has already chosen its route.
             match at {
                 At::Outside => Router::new().fallback_service(normal.layer(router.layer(ours))),
                 At::Inside => Router::new().fallback_service(normal.layer(router)).layer(ours),
@@ -216,7 +216,7 @@ async fn a_path_is_the_same_with_a_slash_at_its_end_if_it_is_normalized_outside(
     }
 }
 
-/// Takes the method from a header, if that has one.
+/// Takes the method from a header, if the request has that header.
 fn override_method(mut request: Request) -> Request {
     let method = request.headers().get("x-http-method-override");
     if let Some(method) = method.and_then(|name| Method::from_bytes(name.as_bytes()).ok()) {
@@ -256,10 +256,10 @@ async fn what_a_post_is_turned_into_is_told_apart_if_that_happens_outside() {
         match at {
             At::Outside => {
                 expect_problem(&put, Problem::KeyReused);
-                // No method that is covered.
+                // A method that isn't covered.
                 expect_order(&delete, 2, false);
             }
-            // They have never run, and get the answer of the POST.
+            // They have never run, and get the answer to the POST.
             At::Inside => {
                 expect_order(&put, 1, true);
                 expect_order(&delete, 1, true);
@@ -268,7 +268,7 @@ async fn what_a_post_is_turned_into_is_told_apart_if_that_happens_outside() {
     }
 }
 
-/// Who has which token.
+/// The owner of each token.
 #[derive(Clone, Default)]
 pub(super) struct Tokens(Arc<Mutex<HashMap<String, Tenant>>>);
 

@@ -1,4 +1,4 @@
-//! Layers that change a response: compression, headers, the body.
+//! Layers that change a response: its compression, headers or body.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn accepting(encoding: &str) -> Call {
     post("abc", "apples").header("Accept-Encoding", encoding)
 }
 
-/// What this answer says to a client that can read gzip.
+/// The text of this answer for a client that can read gzip.
 pub(super) async fn unzipped(answer: &Answer) -> String {
     assert_eq!(answer.header("content-encoding"), Some("gzip"));
     let body = Full::new(Bytes::from(answer.body.clone()));
@@ -76,7 +76,7 @@ async fn with_compression_inside_a_retry_gets_bytes_that_it_cannot_read() {
     let site = At::Inside.site(compressing()).await;
     let first = site.send(&accepting("gzip")).await;
     assert_eq!(unzipped(&first).await, "order 1");
-    // It has not asked for gzip, and gets it.
+    // This client didn't ask for gzip, and doesn't get it.
     let again = site.send(&post("abc", "apples")).await;
     assert_eq!((again.status, &again.body), (201, &first.body));
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
@@ -88,7 +88,7 @@ async fn with_compression_inside_a_retry_gets_bytes_that_it_cannot_read() {
 
 #[tokio::test]
 async fn compression_inside_says_of_a_request_that_ran_that_it_did_not() {
-    // What the client accepts is looked at after the handler has run.
+    // What the client accepts is checked after the handler has run.
     for at in BOTH {
         let site = at.site(compressing()).await;
         let first = site.send(&accepting("identity;q=0")).await;
@@ -96,7 +96,7 @@ async fn compression_inside_says_of_a_request_that_ran_that_it_did_not() {
         let again = site.send(&post("abc", "apples")).await;
         match at {
             At::Outside => expect_order(&again, 1, true),
-            // A 406 frees the key: the effect is there twice.
+            // A 406 frees the key, so the effect happens twice.
             At::Inside => expect_order(&again, 2, false),
         }
     }
@@ -261,7 +261,7 @@ async fn a_replay_has_the_id_of_its_own_request_if_ids_are_set_and_told_outside(
         let refused = site.send(&post("abc", "pears")).await;
         expect_problem(&refused, Problem::KeyReused);
         assert_eq!(refused.header("x-request-id"), problem, "{at:?}");
-        // An id that the client has chosen is kept, and is no part of the fingerprint.
+        // An id that the client has chosen is kept, and isn't part of the fingerprint.
         let chosen = site.send(&post("abc", "apples").header("X-Request-Id", "mine")).await;
         expect_order(&chosen, 1, true);
         let mine = if at == At::Outside { Some("mine") } else { replay };

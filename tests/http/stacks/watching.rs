@@ -1,4 +1,4 @@
-//! Layers that look on: what they see of a replay, of a problem, and of a secret.
+//! Layers that observe: what they see of a replay, of a problem, and of a secret.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::{At, BOTH, stored};
 
 const SECRET: HeaderName = HeaderName::from_static("x-secret");
 
-/// What was told of the responses.
+/// What they reported about the responses.
 #[derive(Clone, Default)]
 pub(super) struct Told(Arc<Mutex<Vec<Line>>>);
 
@@ -27,7 +27,7 @@ pub(super) struct Told(Arc<Mutex<Vec<Line>>>);
 pub(super) struct Line {
     pub(super) status: u16,
     pub(super) is_replay: bool,
-    /// Whether its secret is to be shown to nobody.
+    /// Whether its secret is marked as sensitive.
     is_sensitive: bool,
 }
 
@@ -104,7 +104,7 @@ async fn a_header_that_is_marked_sensitive_inside_is_shown_when_it_is_replayed()
         }
         let hidden: Vec<_> = told.lines().iter().map(|line| line.is_sensitive).collect();
         assert_eq!(hidden, [true, at == At::Outside]);
-        // The mark keeps nothing out of the store.
+        // The mark doesn't keep the header out of the store.
         assert_eq!(stored(&site, "abc").headers()[SECRET], "4711");
     }
 }

@@ -1,4 +1,5 @@
-//! A client that writes the bytes of its requests itself, so that it can send what no library would.
+//! A client that writes the bytes of its requests itself, so that it can send what no library
+//! would.
 
 use std::net::SocketAddr;
 
@@ -28,7 +29,7 @@ impl Call {
         Self { head: head.into_bytes(), body: Vec::new(), chunked: false }
     }
 
-    /// Adds a header, which may be there already.
+    /// Adds a header, even if it is already there.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.head.extend_from_slice(name.as_bytes());
         self.head.extend_from_slice(b": ");
@@ -59,7 +60,7 @@ impl Call {
     pub async fn send(&self, address: SocketAddr) -> Answer {
         let mut stream = self.start(address).await;
         let mut bytes = Vec::new();
-        // A connection that is reset after its response has still brought it.
+        // A connection that is reset after its response has still delivered the response.
         let _ = stream.read_to_end(&mut bytes).await;
         Answer::parse(&bytes)
     }

@@ -1,4 +1,4 @@
-//! The handler that takes the orders of the tests.
+//! The handler that takes the tests' orders.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,8 +11,8 @@ use axum::routing::any;
 use http::StatusCode;
 use tokio::sync::Semaphore;
 
-/// Takes orders, and counts them. It takes any path and any method. What the body says it does:
-/// `held` makes it wait until it is let go, `refused 422` makes it refuse with this status,
+/// Takes orders, and counts them, on any path and with any method. The body says what it does:
+/// `held` makes it wait until it is released, `refused 422` makes it refuse with this status,
 /// `panic` makes it panic; any other body is an order.
 #[derive(Clone, Default)]
 pub struct Desk {
@@ -57,12 +57,12 @@ impl Desk {
         self.inner.entered.acquire().await.expect("it stays open").forget();
     }
 
-    /// Lets one handler go that is held, now or later.
+    /// Releases one waiting handler, now or later.
     pub fn let_go(&self) {
         self.inner.gate.add_permits(1);
     }
 
-    /// Waits until somebody lets go.
+    /// Waits to be released.
     pub async fn hold(&self) {
         self.inner.entered.add_permits(1);
         self.inner.gate.acquire().await.expect("it stays open").forget();

@@ -1,4 +1,4 @@
-//! A body that is made while it is sent.
+//! A body that is produced while it is sent.
 
 use std::io;
 use std::pin::Pin;

@@ -23,7 +23,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 /// The scope of the usual layer.
 pub const SCOPE: &str = "tests";
 
-/// A directory with a store, which is small so that it is made quickly.
+/// A directory with a store, which is small so that creating it is fast.
 pub struct Place {
     directory: TempDir,
 }
@@ -43,7 +43,7 @@ impl Place {
     }
 }
 
-/// A server, and what its handler and its store know.
+/// A server, with the state of its handler and its store.
 pub struct Site {
     pub store: Store,
     pub desk: Desk,
@@ -63,7 +63,7 @@ impl Site {
         Self::serving(desk, |store| router.layer(layer(store))).await
     }
 
-    /// Whatever router there is to be.
+    /// Any router.
     pub async fn serving(desk: Desk, router: impl FnOnce(Store) -> Router) -> Self {
         let place = Place::new();
         let store = place.open();
@@ -75,12 +75,13 @@ impl Site {
         call.send(self.address).await
     }
 
-    /// Records in the store: none as long as nothing has started.
+    /// Records in the store: none while nothing has started.
     pub fn records(&self) -> usize {
         self.store.keys().count()
     }
 
-    /// What the store says of this key in the usual scope, to a caller with another request.
+    /// The answer of the store for this key in the usual scope, to a caller with a different
+    /// request.
     pub fn begin(&self, key: &str) -> Begin {
         let key = Key::scoped(SCOPE, key).expect("it is a key");
         self.store.begin(&key, Fingerprint::NONE).expect("the store answers")
@@ -106,7 +107,7 @@ pub fn post(key: &str, body: &str) -> Call {
     Call::new("POST", "/orders").header("Idempotency-Key", key).body(body)
 }
 
-/// The answer is this problem, and has the form that RFC 9457 asks for.
+/// The answer is this problem, in the form that RFC 9457 requires.
 #[track_caller]
 pub fn expect_problem(answer: &Answer, problem: Problem) {
     assert_eq!(answer.status, problem.status().as_u16(), "of {problem:?}: {}", answer.text());
@@ -122,7 +123,7 @@ pub fn expect_problem(answer: &Answer, problem: Problem) {
     assert_eq!(answer.header("idempotent-replayed"), None);
 }
 
-/// The answer was made by a handler in this run (false), or is a replay (true).
+/// Whether the answer is a replay (true), or came from a handler in this run (false).
 #[track_caller]
 pub fn expect_order(answer: &Answer, number: usize, replayed: bool) {
     assert_eq!((answer.status, answer.text()), (201, format!("order {number}")));

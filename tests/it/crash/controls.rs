@@ -1,5 +1,5 @@
-//! Disks that lie, and what the harness says of a store on them: if it found nothing wrong, it
-//! would find nothing at all.
+//! Disks that lie, and what the harness reports about a store on them: if it found nothing wrong
+//! here, it would never find anything.
 
 use std::sync::atomic::Ordering;
 
@@ -7,7 +7,7 @@ use crate::support::SimDisk;
 use crate::support::crashes::{Findings, at_each_operation_of};
 use crate::support::disk::{Image, Op};
 
-/// How many images of this script are wrong, if these syncs are not done.
+/// How many images of this script are wrong if these syncs are skipped.
 fn wrong_if_it_lies(script: u64, syncs: Op) -> usize {
     let findings = Findings::default();
     let disk = SimDisk::new();
@@ -22,7 +22,7 @@ fn wrong_if_it_lies(script: u64, syncs: Op) -> usize {
 
 #[test]
 fn a_disk_that_does_not_sync_is_found_out() {
-    // The script that is written down, and one that is drawn.
+    // The fixed script, and a random one.
     for script in [0, 1] {
         for syncs in [Op::Sync, Op::LogSync, Op::VaultSync, Op::SyncNames] {
             assert!(0 < wrong_if_it_lies(script, syncs), "script {script}, {syncs:?}");

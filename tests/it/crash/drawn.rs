@@ -1,5 +1,5 @@
-//! Crashes after every operation of scripts that are drawn from seeds: images of one script are
-//! soon all known, and those of the next one are others.
+//! Crashes after every operation of random scripts: the images of one script are soon all known,
+//! and the next script has different ones.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -28,8 +28,8 @@ fn crash(script: u64, images: u64, known: &Arc<Known>) -> Findings {
     findings
 }
 
-/// Scripts from the seed `CRASH_SCRIPT` on, `CRASH_SCRIPTS` of them, and more until so many
-/// different images were looked at as `CRASH_DISTINCT` says.
+/// Scripts from the seed `CRASH_SCRIPT` on, `CRASH_SCRIPTS` of them, and more until as many
+/// different images were checked as `CRASH_DISTINCT` says.
 #[test]
 fn a_crash_after_every_operation_of_scripts_that_are_drawn_loses_nothing() {
     let (first, scripts) = (size("CRASH_SCRIPT", 1).max(1), size("CRASH_SCRIPTS", 1));
@@ -51,7 +51,7 @@ fn a_crash_after_every_operation_of_scripts_that_are_drawn_loses_nothing() {
     assert!(0 < early && 0 < late, "{early} images were early, {late} calls were not true yet");
 }
 
-/// What a script has done, and what its callers were told in the end.
+/// What a script has done, and what its callers had been told at the end.
 fn drawn(seed: u64) -> (Tally, String) {
     let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
     let told = Told::default();

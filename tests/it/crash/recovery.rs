@@ -1,4 +1,5 @@
-//! Crashes in the recovery from a crash, failures in it, and crashes in the recovery from those.
+//! Crashes during the recovery from a crash, failures during it, and crashes during the recovery
+//! from those.
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,16 +14,16 @@ use crate::support::disk::{FailedSync, Fault, Image, Manner, Op, Persisted};
 use crate::support::model::splitmix;
 use crate::support::{SimDisk, builder, size};
 
-/// How often a recovery is cut off, one within the other.
+/// How many recoveries are cut off, one inside the other.
 const DEPTH_MAX: u32 = 3;
 
-/// Recoveries that were cut off, and what was found then.
+/// Recoveries that were cut off, and what was found afterwards.
 #[derive(Default)]
 struct Recoveries {
     findings: Findings,
-    /// By how deep they were.
+    /// By depth.
     cut: [AtomicU64; DEPTH_MAX as usize],
-    /// Opens in which an operation failed: those that said so, and those that went on.
+    /// Opens in which an operation failed: those that returned an error, and those that continued.
     refused: AtomicU64,
     opened: AtomicU64,
 }
@@ -30,8 +31,8 @@ struct Recoveries {
 #[test]
 fn a_crash_or_a_failure_during_recovery_loses_nothing() {
     let images = size("RECOVERY_IMAGES", 1);
-    // The more images of each, the more crashes are looked into. Which ones they are differs by
-    // what they are in.
+    // The more images of each, the more crashes are examined. Which ones differs with their
+    // context.
     let step = 23_u64.div_ceil(images);
     let recoveries = Recoveries::default();
     at_each_operation(SimDisk::new(), |moment| {
@@ -57,7 +58,7 @@ fn cut(disk: &SimDisk, seed: u64) -> SimDisk {
     disk.after_power_cut_as(Image::ANY_NAME, by_seed(seed))
 }
 
-/// Opens a store on this disk, and gives out what the disk was after each operation of that.
+/// Opens a store on this disk, and returns the disk's state after each operation of the open.
 fn steps(disk: &SimDisk, moment: &Moment) -> Vec<SimDisk> {
     let steps = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&steps);
@@ -71,8 +72,8 @@ fn steps(disk: &SimDisk, moment: &Moment) -> Vec<SimDisk> {
 }
 
 impl Recoveries {
-    /// Cuts off the recovery from this crash: after each of its operations, or deeper down after
-    /// one of them.
+    /// Cuts off the recovery from this crash after each of its operations, or recursively after one
+    /// of them.
     fn cut_off(&self, moment: &Moment, crash: &SimDisk, seed: u64, depth: u32, images: u64) {
         self.cut[depth as usize].fetch_add(1, Ordering::Relaxed);
         let steps = steps(&crash.after_kill_of_process(), moment);
@@ -99,7 +100,8 @@ impl Recoveries {
         }
     }
 
-    /// Lets one operation of the recovery fail. The same machine goes on, or its power is cut.
+    /// Lets one operation of the recovery fail. Then the same machine continues, or its power is
+    /// cut.
     fn let_fail(&self, moment: &Moment, crash: &SimDisk, seed: u64, depth: u32, images: u64) {
         let (disk, mut choose) = (crash.after_kill_of_process(), by_seed(seed));
         let kinds = [ErrorKind::Other, ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem];

@@ -1,4 +1,4 @@
-//! Every operation of a run fails by turns, in every way.
+//! Each operation of a run fails in turn, in every way.
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use crate::support::oracle::{Found, Truth, try_check_whole};
 use crate::support::script::{self, Told};
 use crate::support::{Answers, START_MS, SimDisk, builder, crew, key, size};
 
-/// With what an operation fails, and how much of it was done.
+/// The error with which an operation fails, and how much of it was done.
 const WAYS: [(ErrorKind, Manner); 6] = [
     (ErrorKind::Other, Manner::Nothing),
     (ErrorKind::Other, Manner::All),
@@ -39,7 +39,7 @@ impl Failing {
         Self { disk, clock, told: Told::default() }
     }
 
-    /// What this disk has must be a store, and each of its keys what it may be.
+    /// What this disk has must be a store, with each of its keys in an allowed state.
     pub(super) fn check(&self, disk: SimDisk) -> Vec<Found> {
         let clock = ManualClock::new(self.clock.now());
         let store = builder(&clock).open_on(disk).expect("the store opens");
@@ -49,7 +49,7 @@ impl Failing {
         found
     }
 
-    /// Keeps what the disk is now and then, once an operation of it has failed.
+    /// Keeps the disk's state now and then, once one of its operations has failed.
     fn watch(&self) -> Arc<Mutex<Vec<Moment>>> {
         let moments = Arc::<Mutex<Vec<_>>>::default();
         let (kept, clock, told) = (Arc::clone(&moments), self.clock.clone(), self.told.clone());
@@ -67,8 +67,8 @@ impl Failing {
         moments
     }
 
-    /// The disk is well again, and the same machine opens the store and goes on: it reads what was
-    /// written, whether that is on the disk or not. Then the power is cut.
+    /// The disk is well again, and the same machine opens the store and continues: it reads what
+    /// was written, whether or not that is on the disk. Then the power is cut.
     pub(super) fn go_on_and_cut(&self, seed: u64) {
         self.disk.heal();
         drop(self.check(self.disk.after_power_cut_as(Image::ANY_NAME, by_seed(seed))));
@@ -90,8 +90,8 @@ pub(super) fn complete(store: &Store, told: &Told, name: &str) -> Result<(), Str
     said.map(drop).map_err(|unsaid| unsaid.0)
 }
 
-/// A store on which something has failed may still take calls or refuse them. What it says is true,
-/// and what it says is done is durable.
+/// A store on which something has failed may accept or refuse calls. Its answers are true, and what
+/// it reports as done is durable.
 pub(super) fn use_it_all_the_same(store: &Store, told: &Told) {
     told.lock().check_what_it_says(store);
     // Both segments of the log are written anew.
@@ -131,7 +131,8 @@ fn complete_with_a_row(store: &Store, told: &Told) {
 #[cfg(not(feature = "transaction"))]
 fn complete_with_a_row(_: &Store, _: &Told) {}
 
-/// Works through the script until its operation number `after` fails. Whether that stopped it.
+/// Works through the script until its operation number `after` fails. Returns whether that stopped
+/// it.
 fn fail_at(
     after: u64,
     for_good: bool,
@@ -139,7 +140,7 @@ fn fail_at(
     findings: &Findings,
 ) -> bool {
     let failing = Failing::new(Fault { on: Op::Every, after, for_good, kind }, manner);
-    // A failed sync is never made good by a later one: what it had is on the disk, or is not.
+    // A failed sync is never made good by a later one: what it covered is on the disk, or isn't.
     failing.disk.lose_what_a_failed_sync_had(after);
     let Failing { disk, clock, told } = &failing;
     let moments = failing.watch();
@@ -154,7 +155,7 @@ fn fail_at(
     run.is_err()
 }
 
-/// How many operations of each kind the script makes of its disk.
+/// How many operations of each kind the script performs on its disk.
 pub(super) fn operations() -> SimDisk {
     let disk = SimDisk::new();
     let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
@@ -170,7 +171,7 @@ fn no_operation_that_fails_costs_what_was_acknowledged() {
     }
     let all = disk.operations(Op::Every);
     let step = size("FAULT_STEP", 37);
-    // Each way begins elsewhere, so that together they meet more of the operations.
+    // Each way begins at a different operation, so that together they cover more of them.
     let ways = WAYS.into_iter().flat_map(|way| [(way, false), (way, true)]);
     let cases = (0..).zip(ways).flat_map(|(first, (way, for_good))| {
         (first * 3 % step..all).step_by(step as usize).map(move |after| (after, for_good, way))
@@ -188,6 +189,6 @@ fn no_operation_that_fails_costs_what_was_acknowledged() {
     findings.report("on the way");
     println!("{runs} runs, in each of which one of {all} operations fails; {stopped} were stopped");
     assert!(all * 12 / step <= runs, "only {runs} runs");
-    // Some operations may fail without harm; they are so few that a sample may not have any.
+    // Some operations may fail without harm; they are so few that a sample may contain none.
     assert!((stopped < runs || 1 < step) && runs / 2 < stopped, "{stopped} were stopped");
 }

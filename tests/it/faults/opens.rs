@@ -1,4 +1,4 @@
-//! Every operation of an open fails by turns, and every read behind a `begin`.
+//! Each operation of an open fails in turn, and each read of a `begin`.
 
 use std::io::ErrorKind;
 
@@ -24,7 +24,7 @@ fn killed() -> Bench {
     bench
 }
 
-/// Opens it while one operation fails. The error, if there is one.
+/// Opens it while one operation fails. Returns the error, if there is one.
 fn open(disk: &SimDisk, bench: &Bench, fault: Fault, manner: Manner) -> Option<OpenError> {
     disk.fail_as(fault, manner);
     let opened = builder(&bench.clock).open_on(disk.clone());
@@ -50,7 +50,7 @@ fn every_failed_operation_of_an_open_is_reported_and_costs_nothing() {
             let disk = bench.disk.after_kill();
             let fault = Fault { on: Op::Every, after, for_good: after % 2 == 0, kind };
             let Some(error) = open(&disk, &bench, fault, manner) else { break };
-            // Never taken for damage, nor for a directory without a store.
+            // The failure is never taken for damage, nor for a directory without a store.
             assert!(says_what_failed(&error), "{error:?} at {fault:?}");
             failed += 1;
             for disk in [disk.after_power_cut(|_| 0), disk] {
@@ -98,7 +98,7 @@ fn a_record_that_cannot_be_read_is_not_taken_for_free() {
     let (mut refused, mut read) = (0, 0);
     for name in ["k", "interrupted"] {
         for after in 0.. {
-            // Without a cache each page is read when it is asked for.
+            // Without a cache each page is read when it is needed.
             let builder = builder(&bench.clock).cache_bytes(0);
             let disk = disk.after_kill();
             let store = builder.open_on(disk.clone()).expect("the store opens");

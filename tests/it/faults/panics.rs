@@ -1,4 +1,4 @@
-//! A disk that panics: nobody waits for ever, and what was acknowledged is there.
+//! A disk that panics: no thread waits forever, and everything acknowledged is there.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -16,16 +16,16 @@ use crate::support::{Answers, Bench, crew, key, size};
 
 use super::every::{Failing, operations, use_it_all_the_same};
 
-/// What a run says in which an operation of the disk panics.
+/// How a run ends in which an operation of the disk panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Said {
-    /// The operation did not matter to it.
+    /// The operation did not affect the run.
     Done,
     Error,
     Panic,
 }
 
-/// Works through the script until an operation of this kind panics, the one after so many.
+/// Works through the script until an operation of this kind panics, after this many have succeeded.
 fn panic_at(on: Op, after: u64, manner: Manner) -> Said {
     let fault = Fault { on, after, for_good: false, kind: ErrorKind::Other };
     let failing = Failing::new(fault, manner);
@@ -63,8 +63,8 @@ fn no_operation_that_panics_costs_what_was_acknowledged() {
     assert!(200 < runs, "only {runs} runs");
 }
 
-/// redb holds locks of its own while it reads and writes its file. If one of them were poisoned,
-/// redb would panic again when it is dropped, and that ends the process.
+/// redb holds its own locks while it reads and writes its file. If one of them were poisoned, redb
+/// would panic again when it is dropped, and that would abort the process.
 #[test]
 fn a_panic_under_redb_is_an_error() {
     let all = operations().operations(Op::Vault);
@@ -82,13 +82,13 @@ fn a_panic_under_redb_is_an_error() {
     });
     let tally = tally.into_inner().expect("no thread panics");
     println!("of {all} operations of the vault: {tally:?}");
-    // What the store does with the file by itself, to name it or to copy it, goes on as a panic.
+    // What the store itself does with the file, to name it or to copy it, propagates the panic.
     let count = |said| tally.get(&said).copied().unwrap_or_default();
     let errors = count(Said::Error);
     assert!(20 < errors && count(Said::Panic) < errors / 4, "{tally:?}");
 }
 
-/// What the callers of a store are told whose disk panics under a leader.
+/// What the callers get from a store whose disk panics under a leader.
 #[derive(Default)]
 struct Told {
     acknowledged: Mutex<Vec<String>>,
@@ -98,7 +98,7 @@ struct Told {
 }
 
 impl Told {
-    /// Completes keys until it is told no more.
+    /// Completes keys until a call is refused.
     fn write(&self, bench: &Bench, writer: usize) {
         for step in 0.. {
             let name = format!("{writer} {step}");
@@ -135,7 +135,7 @@ fn every_caller_of_a_batch_whose_leader_panics_is_answered() {
         let on = if after % 2 == 0 { Op::LogSync } else { Op::LogWrite };
         let manner = if after % 3 == 0 { Manner::PanicLate } else { Manner::Panic };
         bench.disk.fail_as(Fault { on, after, for_good: true, kind: ErrorKind::Other }, manner);
-        // So that a batch fills while the one before it is written.
+        // So that a batch fills up while the previous one is written.
         bench.disk.observe(|_| thread::sleep(Duration::from_micros(100)));
         thread::scope(|scope| {
             for writer in 0..8 {
@@ -168,7 +168,7 @@ fn a_key_whose_leader_has_panicked_is_not_given_out_again() {
         let permit = bench.begin("k", "request").fresh();
         bench.disk.fail_as(fault, manner);
         assert!(catch_unwind(AssertUnwindSafe(|| permit.start())).is_err());
-        // Its frame may be durable, so that it may have started.
+        // Its frame may be durable, so it may have started.
         let begin = bench.store.begin(&key("k"), Fingerprint::of("request"));
         assert!(matches!(begin, Err(Error::Poisoned(_))), "{begin:?}");
         assert!(matches!(bench.store.settle(), Err(Error::Poisoned(_))));

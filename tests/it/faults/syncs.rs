@@ -1,4 +1,4 @@
-//! Every sync of a run fails by turns, and leaves behind all that a failed sync may.
+//! Each sync of a run fails in turn, and leaves everything behind that a failed sync may.
 
 use idemstore::sim::OpenOn;
 use std::io::ErrorKind;
@@ -11,20 +11,20 @@ use crate::support::{Answers, Bench, SimDisk, builder, crew, size};
 
 use super::every::{Failing, complete, operations};
 
-/// After how many more acknowledged operations the power is cut.
+/// The number of further acknowledged operations after which the power is cut.
 const LATER: [u64; 4] = [1, 3, 10, 100];
 
-/// What was seen.
+/// The results.
 #[derive(Default)]
 struct Seen {
     cuts: AtomicU64,
-    /// Runs in which the call whose sync failed had happened all the same, and in which it had not.
+    /// Runs in which the call whose sync failed had happened nevertheless, and in which it had not.
     happened: AtomicU64,
     not_happened: AtomicU64,
 }
 
-/// Works through the script until its sync number `after` fails, and opens the store again on the
-/// same machine. Nobody knows what that sync has left.
+/// Works through the script until its sync number `after` fails, and reopens the store on the same
+/// machine, without knowing what that sync has left.
 fn fail_at(after: u64, failed: FailedSync, seen: &Seen) {
     let fault = Fault { on: Op::Sync, after, for_good: false, kind: ErrorKind::Other };
     let failing = Failing::new(fault, Manner::Nothing);
@@ -92,7 +92,7 @@ fn no_sync_that_fails_costs_what_was_acknowledged_before_or_after_it() {
     assert!(0 < happened && 0 < not_happened, "{happened} happened, {not_happened} did not");
 }
 
-/// Bytes of a frame that had not reached the disk when it was read.
+/// Bytes of a frame that had not reached the disk when they were read.
 fn show_up(disk: &SimDisk, read: &[u8], late: &[u8]) {
     disk.damage("log-0", |bytes| {
         let late = late.iter().zip(read).enumerate().filter(|(_, (late, read))| late != read);

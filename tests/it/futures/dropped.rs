@@ -1,5 +1,5 @@
-//! Futures that are dropped, at each point where they can be: the key is committed or free, or
-//! interrupted if it was, and never held by nobody.
+//! Futures that are dropped at every point where they can be: afterwards the key is committed or
+//! free, or interrupted if it was before, and never stays held.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,23 +11,23 @@ use super::{Door, Future, OnWake, completion, hand_in, poll, until};
 use crate::support::waiting::block_on;
 use crate::support::{Answers, Bench, key};
 
-/// When it is dropped.
+/// When the future is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Moment {
-    /// Before anybody has polled it.
+    /// Before it is polled for the first time.
     Unpolled,
     /// While the leader of its batch waits for the disk.
     BeingWritten,
     /// While another batch is being written.
     Queued,
-    /// When its change is durable, and it has not been polled since.
+    /// When its change is durable, but it has not been polled again.
     Durable,
 }
 
 const MOMENTS: [Moment; 4] =
     [Moment::Unpolled, Moment::BeingWritten, Moment::Queued, Moment::Durable];
 
-/// Drops a future at this moment. A caller that shares its batch has an answer all the same.
+/// Drops a future at this moment. A caller that shares its batch still gets an answer.
 fn drop_at<T>(moment: Moment, bench: &Bench, mut future: Future<'_, T>) {
     if moment == Moment::Unpolled {
         return drop(future);
@@ -56,7 +56,8 @@ fn drop_at<T>(moment: Moment, bench: &Bench, mut future: Future<'_, T>) {
     block_on(before).expect("the one before completes");
 }
 
-/// What is said of the key `k`, once everybody has let go of it, and by a store opened anew.
+/// The state of the key `k` once it is let go of, which must be the same in a store opened
+/// afterwards.
 fn left(bench: Bench) -> Option<(Status, u32)> {
     until(|| bench.store.stats().in_flight == 0);
     let look = |store: &Store| {
@@ -64,7 +65,7 @@ fn left(bench: Bench) -> Option<(Status, u32)> {
         info.map(|info| (info.status(), info.attempts()))
     };
     let left = look(&bench.store);
-    // Neither is it in flight for the next caller.
+    // Nor is it in flight for the next caller.
     match bench.store.begin(&key("k"), idemstore::Fingerprint::of("request")) {
         Ok(idemstore::Begin::InFlight(_)) | Err(_) => panic!("nobody holds it"),
         Ok(_) => {}
@@ -86,7 +87,7 @@ fn interrupted(bench: &Bench) -> Interrupted {
     bench.begin("k", "request").interrupted()
 }
 
-/// Makes a call of the key `k` in a new store, drops it at each moment, and says what is left.
+/// Makes a call for the key `k` in a new store, drops it at each moment, and returns what is left.
 fn each_moment<T>(
     mut call: impl FnMut(&Bench) -> Future<'static, T>,
 ) -> [Option<(Status, u32)>; MOMENTS.len()] {
@@ -170,7 +171,7 @@ fn what_is_finished_by_its_key_was_taken_by_the_first_poll() {
             }
             drop_at(moment, &bench, call(bench.store.clone()));
             if moment == Moment::Unpolled {
-                // Nothing has happened: it can still be done.
+                // Nothing has happened: the call can still be made.
                 assert!(block_on(call(bench.store.clone())));
             }
             assert_eq!(left(bench), end, "{moment:?} {at}");
@@ -178,20 +179,20 @@ fn what_is_finished_by_its_key_was_taken_by_the_first_poll() {
     }
 }
 
-/// What follows a checkpoint that was dropped.
+/// What follows a dropped checkpoint.
 #[derive(Clone, Copy, Debug)]
 enum Next {
     Drop,
     Complete,
-    /// It is detached and finished by its key before the checkpoint has arrived.
+    /// The execution is detached, and finished by key before the checkpoint has arrived.
     Detach,
     /// And after that.
     DetachLong,
     Abandon,
 }
 
-/// An execution whose checkpoint was dropped goes on, at once: nothing that is on its way comes in
-/// between.
+/// An execution whose checkpoint was dropped continues at once: nothing that is still on its way
+/// gets in between.
 #[test]
 fn an_execution_goes_on_after_a_checkpoint_that_was_dropped() {
     for (next, end) in [
@@ -294,7 +295,7 @@ fn those_who_stop_waiting_are_forgotten() {
     permit.complete("result").expect("it completes");
 }
 
-/// A future, with a waker of its own.
+/// A future with its own waker.
 struct Woken<'f, T> {
     future: Future<'f, T>,
     wakes: Arc<AtomicUsize>,
@@ -305,7 +306,7 @@ impl<'f, T> Woken<'f, T> {
         Self { future: Box::pin(future), wakes: Arc::default() }
     }
 
-    /// Polls it with another waker each time. All of them count for it.
+    /// Polls it with a different waker each time. All of them share its count.
     fn poll(&mut self) -> Poll<T> {
         let wakes = Arc::clone(&self.wakes);
         let count = OnWake(move || {
@@ -367,7 +368,7 @@ fn each_future_is_woken_once_although_others_have_left_before() {
         assert!(wait.poll().is_pending());
         wait
     };
-    // Each place but the first is left, by turns before and after others come.
+    // Each place but the first is vacated, alternately before and after others come.
     let mut waits = vec![wait()];
     for _ in 0..3 {
         let (left, after) = (wait(), wait());

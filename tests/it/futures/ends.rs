@@ -1,4 +1,4 @@
-//! Futures and the end of their store: each is answered, and the end waits for nobody for ever.
+//! Futures and the end of their store: each is answered, and the end never waits forever.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -38,7 +38,7 @@ fn what_was_handed_in_is_durable_when_the_store_has_closed() {
     bench.begin("late", "request").fresh();
 }
 
-/// The store opened anew, as soon as the one that was dropped has let go of its files.
+/// The store, reopened as soon as the dropped one has let go of its files.
 fn opened_when_it_can_be(disk: &SimDisk, clock: &ManualClock) -> Store {
     let mut opened = None;
     until(|| match builder(clock).open_on(disk.clone()) {
@@ -60,12 +60,12 @@ fn the_last_handle_may_go_with_a_future_that_is_on_its_way() {
     let Bench { disk, clock, store, .. } = bench;
     drop((store, start));
     door.open();
-    // What is on its way holds the store open until it has arrived and was undone.
+    // A call under way holds the store open until it has arrived and was undone.
     let store = opened_when_it_can_be(&disk, &clock);
     store.begin(&key("k"), Fingerprint::of("request")).expect("begin answers").fresh();
 }
 
-/// A task that nobody holds any more but its waker, with a future and a store of its own.
+/// A task that only its waker keeps alive, with a future and a store.
 struct Last {
     _store: Store,
     future: Mutex<Option<Completing>>,
@@ -122,7 +122,7 @@ fn a_task_that_is_woken_may_hand_in_a_change_and_close_the_store() {
     let waker = Waker::from(Arc::new(OnWake(move || {
         let taken = scene.lock().expect("nobody has panicked").take();
         let (mut last, store) = taken.expect("it is woken once");
-        // The thread that would write it is this one, and the close waits for it.
+        // The thread that would write it is this one, and the close is waiting for it.
         hand_in(&mut last);
         store.close().expect("it closes");
         closed.send(last).expect("the test waits");

@@ -11,7 +11,7 @@ use crate::support::history::spec::{
 use crate::support::history::{Event, History, Shown, linear};
 use crate::support::{RETENTION_MS, size};
 
-/// What is shown of an operation that was begun when the clock showed 0.
+/// The facts of an operation that was begun when the clock showed 0.
 const FIRST: Facts = Facts { begun: 0, expires: RETENTION_MS, attempt: 1, progress: None };
 const SECOND: Facts = Facts { attempt: 2, ..FIRST };
 const SAVED: Facts = Facts { progress: Some(5), ..FIRST };
@@ -23,11 +23,11 @@ const FREE: Step = Step::Get(None);
 const HELD: Step = Step::Refused(Aim::Execution, Refusal::Held);
 const NOT_EXECUTING: Step = Step::Refused(Aim::Execution, Refusal::Nothing);
 const NOTHING_TO_FORGET: Step = Step::Refused(Aim::Completed, Refusal::Either);
-/// Result 7 by handle 1, when the retention was over.
+/// Result 7 through handle 1, when the retention was over.
 const LATE: Step = Step::Change(1, Change::Complete(7), Some(RENEWED));
 const RENEWED: Facts = Facts { expires: 2 * RETENTION_MS, ..FIRST };
 const IN_FLIGHT: Step = begin(Answer::InFlight);
-/// Handle 1 could not say whether result 7 is stored, and is gone.
+/// Handle 1 couldn't report whether result 7 is stored, and is gone.
 const UNSURE: [Step; 2] = [Step::Unsure(1, Change::Complete(7)), let_go(1)];
 
 const fn begin(answer: Answer) -> Step {
@@ -87,12 +87,12 @@ const fn get(status: Status, attempts: u32) -> Step {
     Step::Get(Some(Info { status, attempts, progress: None }))
 }
 
-/// These steps, behind a start by handle 1.
+/// These steps, after a start through handle 1.
 fn started(steps: &[Step]) -> Vec<Step> {
     [&[fresh(1), start(1, FIRST)], steps].concat()
 }
 
-/// Steps one after the other; or, if `at_once`, none of them is over before the last begins.
+/// Steps one after the other; or, if `at_once`, all of them begin before any of them ends.
 fn history(steps: &[Step], at_once: bool) -> History {
     let mut now = 0;
     let event = |(thread, step): (usize, &Step)| {
@@ -101,7 +101,7 @@ fn history(steps: &[Step], at_once: bool) -> History {
             now = *to;
         }
         let (invoked, answered) = if at_once { (at, 100) } else { (2 * at, 2 * at + 1) };
-        // What comes up after a failed write is the one thing that may not.
+        // Surfacing after a failed write is the only step that is optional.
         let certain = !matches!(step, Step::Surface(_));
         Event { invoked, answered, certain, thread, since, step: *step }
     };
@@ -139,7 +139,7 @@ fn get_saved() -> Step {
     Step::Get(Some(Info { status: Status::Reserved, attempts: 1, progress: Some(5) }))
 }
 
-/// Somebody is told the wrong thing of who has the key.
+/// A caller gets a wrong answer about who holds the key.
 fn wrong_holders() -> Vec<(&'static str, Vec<Step>)> {
     let run_again = [let_go(1), OVER, fresh(2), let_go(2), interrupted(3, FIRST)];
     vec![
@@ -161,7 +161,7 @@ fn wrong_holders() -> Vec<(&'static str, Vec<Step>)> {
     ]
 }
 
-/// Somebody is told the wrong thing of what is stored.
+/// A caller gets a wrong answer about what is stored.
 fn wrong_records() -> Vec<(&'static str, Vec<Step>)> {
     let early = [ALMOST, complete(1, 7), other(Answer::Fresh(2))];
     let same = other(Answer::Replay(FIRST, 7));
@@ -189,7 +189,7 @@ fn wrong_records() -> Vec<(&'static str, Vec<Step>)> {
     ]
 }
 
-/// Somebody is told the wrong thing after a restart, or too early.
+/// A caller gets a wrong answer after a restart, or too early.
 fn wrong_restarts() -> Vec<(&'static str, Vec<Step>)> {
     let (early, late) = ([replay(7), Step::Surface(1)], [Step::Surface(1), OPEN]);
     let twice = [interrupted(2, FIRST), let_go(2), replay(7)];
@@ -222,7 +222,7 @@ fn a_history_that_breaks_the_contract_is_refused() {
     for (what, steps) in [wrong_holders(), wrong_records(), wrong_restarts()].concat() {
         let refused = history(&steps, false).check().expect_err(what);
         assert!(!refused.given_up, "{what}");
-        // Up to there it keeps it.
+        // Without its last step, the history keeps the contract.
         let mut before = steps.clone();
         let last = steps.iter().rposition(|step| !matches!(step, Step::Surface(_)));
         before.remove(last.expect("there is a step"));
@@ -237,7 +237,7 @@ fn a_search_that_takes_too_long_is_no_proof() {
     assert!(refused.expect_err("a replay of nothing").given_up);
 }
 
-/// Other answers instead of this one, by name, and whether no order of any history explains it.
+/// False answers to replace this one, by name, and whether no order of any history explains them.
 fn falsified(step: Step) -> Vec<(&'static str, bool, Step)> {
     let other = |facts: Facts| Facts { attempt: facts.attempt + 1, ..facts };
     match step {
@@ -262,7 +262,7 @@ fn falsified(step: Step) -> Vec<(&'static str, bool, Step)> {
                     let lost = Facts { progress: Some(0), ..facts };
                     vec![
                         ("interrupted is fresh", false, step(Answer::Fresh(handle))),
-                        // A retry whose write failed may have come up at the open.
+                        // A retry whose write failed may have surfaced at the open.
                         (
                             "one attempt more",
                             false,
@@ -278,7 +278,7 @@ fn falsified(step: Step) -> Vec<(&'static str, bool, Step)> {
             vec![
                 ("another attempt", true, Step::Change(handle, change, Some(other(facts)))),
                 ("another time", true, Step::Change(handle, change, Some(early))),
-                // The clock was there before.
+                // The clock already showed 0 before.
                 ("a change was not made", false, Step::Tick(0)),
             ]
         }
@@ -292,7 +292,7 @@ fn falsified(step: Step) -> Vec<(&'static str, bool, Step)> {
 
 #[test]
 fn a_recorded_history_with_one_false_answer_is_refused() {
-    // Of each kind: how many histories were made false, and how many of them were refused.
+    // For each kind: how many histories were falsified, and how many of them were refused.
     let counts = RefCell::new(BTreeMap::<_, (u64, u64)>::new());
     let ends = [End::Rest, End::Kill];
     record(size("HISTORY_FALSE_OPS", 2_000), &ALWAYS, &ends, simulated, |history| {
@@ -311,7 +311,7 @@ fn a_recorded_history_with_one_false_answer_is_refused() {
     let counts = counts.into_inner();
     assert_eq!(counts.len(), 12, "{counts:#?}");
     for (name, (made, refused)) in &counts {
-        // Who was told nothing since, and has asked for nothing, cannot tell.
+        // A falsified answer may go unnoticed if no later call depends on it.
         assert!(2 * made <= 3 * refused, "of {made} only {refused} were refused: {name}");
     }
 }

@@ -1,6 +1,6 @@
-//! Rot behind a store that is open. redb checks its pages when it opens a file and not when it
-//! reads one, so what counts here is the store's own: a checksum for each row, and a live table
-//! that knows which records there must be.
+//! Rot behind an open store. redb checks its pages when it opens a file and not when it reads one,
+//! so the store's own checks matter here: a checksum for each row, and a live table that knows
+//! which records there must be.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,7 @@ use crate::support::model::splitmix;
 use crate::support::oracle::Truth;
 use crate::support::{Answers, Bench, SimDisk, builder, key, more_than_a_page, size};
 
-/// All of the image in its vault, closed.
+/// Everything in the image is in its vault, and the store is closed.
 fn at_rest(image: &Image) -> Files {
     let disk = disk_of(&image.files);
     let store = open_on(disk.clone(), &image.clock).expect("the store opens");
@@ -50,7 +50,7 @@ fn assert_typed(error: &Error) {
     assert!(is_typed, "{error:?}");
 }
 
-/// Asks for every key in both ways, and says how many answers were errors.
+/// Begins and looks up every key, and returns how many answers were errors.
 fn ask_all(store: &Store, keys: &Keys) -> usize {
     let mut errors = 0;
     for (name, truth) in keys {
@@ -68,12 +68,12 @@ fn ask_all(store: &Store, keys: &Keys) -> usize {
     errors
 }
 
-/// What a listing has shown. What it shows is right in any case.
+/// The result of a listing. Whatever it shows is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Listed {
     All,
     Failed,
-    /// A key was not in it, or was in it twice.
+    /// A key was missing from it, or was listed twice.
     NotExact,
 }
 
@@ -91,7 +91,7 @@ fn list(store: &Store, keys: &Keys) -> Listed {
         let truth = of_info(Some(info));
         assert_eq!(keys.get(&name), Some(&truth), "{name}");
         if shown.insert(name, truth).is_some() {
-            // A page that leads back to one before it would be listed for ever.
+            // A page that leads back to an earlier one would be listed forever.
             return Listed::NotExact;
         }
     }
@@ -100,12 +100,12 @@ fn list(store: &Store, keys: &Keys) -> Listed {
     if is_exact { Listed::All } else { Listed::NotExact }
 }
 
-/// What came of rot behind an open store.
+/// The results of rot behind an open store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Came {
     answers_failed: bool,
     listed: Listed,
-    /// Whether the store could not be opened again.
+    /// Whether the store couldn't be opened again.
     is_refused: bool,
 }
 
@@ -120,8 +120,9 @@ fn rot_behind(image: &Image, files: &Files, damage: impl FnOnce(&SimDisk)) -> Ca
     let again = open_on(disk.after_kill(), &image.clock);
     let is_refused = again.is_none();
     assert!(again.is_none_or(|again| ask_all(&again, keys) == 0), "it was opened, and has failed");
-    // redb can panic twice while it writes over rot, which ends the process, and it writes when it
-    // is closed too. So it is closed without rot, and this is on only for those who want to see it.
+    // redb can panic twice while it writes over rot, which aborts the process, and it writes when
+    // it is closed too. So it is closed without rot by default; this switch is for seeing it
+    // happen.
     let errors = errors + if size("ROT_WRITE_BEHIND", 0) == 0 { 0 } else { write(&store, keys) };
     disk.damage(VAULT, |bytes| *bytes = whole);
     let closed = store.close().err();
@@ -130,7 +131,7 @@ fn rot_behind(image: &Image, files: &Files, damage: impl FnOnce(&SimDisk)) -> Ca
     Came { answers_failed: 0 < errors, listed, is_refused }
 }
 
-/// Settles something, and says how many answers have failed since.
+/// Settles something, and returns how many answers have failed since.
 fn write(store: &Store, keys: &Keys) -> usize {
     let written = store.begin(&key("new"), Fingerprint::of("new")).and_then(|begin| {
         begin.fresh().start().map(drop)?;
@@ -163,7 +164,7 @@ fn a_bit_that_flips_in_the_vault_of_an_open_store_is_noticed_or_harmless() {
     assert_reached(&tally);
 }
 
-/// Answers that failed and answers that did not, and stores that could be opened again or not.
+/// Answers that failed and answers that didn't, and stores that could be opened again or not.
 fn assert_reached(tally: &BTreeMap<Came, usize>) {
     for wanted in [true, false] {
         assert!(tally.keys().any(|came| came.answers_failed == wanted), "{tally:?}");
@@ -185,7 +186,8 @@ fn a_page_that_is_lost_or_strays_behind_an_open_store_is_noticed_or_harmless() {
         contained(&format!("page {other} instead of page {one}"), || {
             rot_behind(&image, &files, |disk| {
                 disk.damage(VAULT, |bytes| {
-                    // The header stands for a page of zeros: nobody reads it from the disk again.
+                    // A page of zeros stands in for the header, which is not read from the disk
+                    // again.
                     let page = if *other == 0 {
                         vec![0; 4096]
                     } else {
@@ -233,7 +235,7 @@ fn rot_in_the_log_of_an_open_store_harms_no_answer_and_not_the_vault() {
     assert_eq!(tally.len(), 2, "{tally:?}");
 }
 
-/// An open store in whose vault one key has rotted.
+/// An open store with one rotten key in its vault.
 fn rotten_key() -> (SimDisk, ManualClock, Store) {
     let bench = Bench::new();
     for name in ["the first key", "the second key", "the third key"] {
@@ -245,7 +247,7 @@ fn rotten_key() -> (SimDisk, ManualClock, Store) {
     store.close().expect("the store closes");
     let (disk, store) = open_cold(&disk.bytes(), &clock);
     disk.damage(VAULT, |bytes| {
-        // Each copy of it, of which one counts.
+        // Each copy of it, one of which is in use.
         for at in 0..bytes.len() {
             if bytes[at..].starts_with(b"the second key") {
                 bytes[at] ^= 1;

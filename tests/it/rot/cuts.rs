@@ -1,4 +1,4 @@
-//! Files that are cut, that have grown, and that a later version has written.
+//! Files that were cut, that have grown, and that a later version has written.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use idemstore::sim::OpenOn;
 use super::{Image, LOGS, Seen, VAULT, disk_of, tally};
 use crate::support::{builder, size};
 
-/// Lengths to cut a file at: each `ROT_CUT_STEP`-th one, and those next to where pages end.
+/// Lengths to cut a file at: each `ROT_CUT_STEP`-th one, and those next to page boundaries.
 fn lengths(len: usize) -> Vec<usize> {
     let step = size("ROT_CUT_STEP", 1_009) as usize;
     let near_pages = (0..=len).step_by(4096).flat_map(|page| [page.saturating_sub(1), page]);
@@ -36,8 +36,9 @@ fn every_cut_is_noticed() {
 
 #[test]
 fn what_a_wiped_end_of_the_log_held_is_gone_and_nothing_else() {
-    // From some byte on all is zeros, as if nothing had been written there. A frame that was hit is
-    // gone with all behind it, so this is told from a write that was cut short by nothing.
+    // From some byte on everything is zeros, as if nothing had been written there. A damaged frame
+    // is gone together with everything behind it, so nothing distinguishes this from a write that
+    // was cut short.
     let image = Image::new();
     let last = image.frames.last().expect("there are frames").log;
     let lengths = lengths(image.files[last].len());
@@ -47,7 +48,7 @@ fn what_a_wiped_end_of_the_log_held_is_gone_and_nothing_else() {
         })
     });
     eprintln!("{tally:?}");
-    // The header is refused; with all frames of this segment gone the other one's are left.
+    // The header is refused; if all frames of this segment are gone, the other segment's are left.
     let first = image.frames.iter().position(|frame| frame.log == last).expect("there are frames");
     let first = image.after(&image.known(first));
     assert!(tally.contains_key(&Seen::Refused) && tally.contains_key(&first));
@@ -113,7 +114,7 @@ fn a_store_of_a_later_version_is_refused_and_left_alone() {
         for log in LOGS {
             assert!(disk.bytes()[log] == files[log], "{log} was changed");
         }
-        // Once its version is back, it is the store that it was.
+        // Once its version is restored, it is the same store as before.
         let mut files = disk.bytes();
         let log = files.get_mut(name).expect("it is there");
         log[8..12].copy_from_slice(&2_u32.to_le_bytes());

@@ -7,17 +7,17 @@ use super::{Files, Image, LOGS, SEGMENT_HEADERS, Seen, VAULT, tally};
 use crate::support::model::splitmix;
 use crate::support::size;
 
-/// Where a bit stands.
+/// Where a bit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
-    /// What redb finds its trees with.
+    /// Where redb finds its trees.
     VaultHeader,
     Vault,
     SegmentHeader,
-    /// A frame with others behind it.
+    /// A frame with others after it.
     Frame,
     LastFrame,
-    /// Behind the header of a segment, between frames, and behind the last of them.
+    /// After the header of a segment, between frames, and after the last frame.
     Unused,
 }
 
@@ -28,7 +28,7 @@ struct Bit {
 }
 
 impl Image {
-    /// Runs of bytes, each with the place that it is. Together they are all bytes of the files.
+    /// Runs of bytes, each with its place. Together they are all bytes of the files.
     fn places(&self) -> Vec<(Place, &'static str, Range<usize>)> {
         const VAULT_HEADER_LEN: usize = 320;
         let mut places = vec![
@@ -55,7 +55,7 @@ impl Image {
         places
     }
 
-    /// So many bits, spread over all places alike; every bit once if there are not that many.
+    /// This many bits, spread evenly over all places; every bit once if there are fewer.
     fn bits(&self, mut count: usize, seed: u64) -> Vec<Bit> {
         let mut places = BTreeMap::<_, Vec<_>>::new();
         for (place, file, bytes) in self.places() {
@@ -63,7 +63,7 @@ impl Image {
         }
         let len = |runs: &[(_, Range<usize>)]| runs.iter().map(|(_, run)| run.len()).sum::<usize>();
         let mut places: Vec<_> = places.into_iter().collect();
-        // A small place leaves what it has not enough bits for to the larger ones.
+        // A small place leaves its surplus to the larger ones.
         places.sort_by_key(|(_, runs)| len(runs));
         let mut bits = Vec::new();
         let mut left = places.len();
@@ -90,7 +90,7 @@ fn nth(runs: &[(&'static str, Range<usize>)], mut at: usize) -> (&'static str, u
     panic!("there are not so many bits")
 }
 
-/// So many different numbers below `len`, far from each other.
+/// This many different numbers below `len`, far from each other.
 fn spread(count: usize, len: usize, seed: u64) -> impl Iterator<Item = usize> {
     let first = (splitmix(seed) % len as u64) as usize;
     let mut steps = (len * 618 / 1000).max(1)..;
@@ -106,7 +106,7 @@ fn flip(files: &mut Files, file: &str, bit: usize) {
     files.get_mut(file).expect("it is there")[bit / 8] ^= 1 << (bit % 8);
 }
 
-/// `ROT_FLIPS` bits, 0 for every bit there is.
+/// `ROT_FLIPS` bits, or 0 for every bit.
 fn flips(image: &Image) -> usize {
     let all = image.files.values().map(|bytes| bytes.len() * 8).sum();
     match size("ROT_FLIPS", 600) as usize {
@@ -126,7 +126,7 @@ fn a_flipped_bit_is_noticed_or_harmless() {
     eprintln!("{} bits: {tally:?}", bits.len());
     let (whole, all_but_one) = (Seen::After(image.last()), Seen::After(image.last() - 1));
     let reached: Vec<_> = tally.into_keys().collect();
-    // Of the log it is exact: what is not listed here was never seen.
+    // For the log the list is exact: nothing else was ever seen.
     let expected = [
         (Place::VaultHeader, Seen::Refused),
         (Place::VaultHeader, whole),
@@ -156,7 +156,7 @@ fn every_bit_can_be_visited_and_none_twice() {
 #[test]
 fn two_flipped_bits_are_noticed_or_harmless() {
     let (image, seed) = (Image::new(), size("ROT_SEED", 1));
-    // Each bit with one that is drawn from as many, so that all places meet each other.
+    // Each bit with a random one of the others, so that all places are combined.
     let flips = flips(&image) / 4;
     let (first, second) = (image.bits(flips, seed), image.bits(flips, seed + 1));
     let mut random = seed;
@@ -184,8 +184,8 @@ fn two_flipped_bits_are_noticed_or_harmless() {
 }
 
 /// redb names its last commit with one bit that no checksum covers, and the commit before it is
-/// whole as well. What was settled is in the log still; of what `complete_with` has committed, a
-/// mark is.
+/// intact as well. What was settled is still in the log; for what `complete_with` has committed,
+/// the log has a mark.
 #[cfg(feature = "transaction")]
 #[test]
 fn the_bit_that_names_the_last_commit_costs_no_transaction() {

@@ -1,4 +1,4 @@
-//! Pages that are lost, that stand in another's place, or that are older than the rest.
+//! Pages that are lost, that are in another page's place, or that are older than the rest.
 
 use std::ops::Range;
 

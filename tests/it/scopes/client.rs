@@ -1,4 +1,4 @@
-//! One client: it works under the keys of its scope, and notes all that it is told.
+//! One client: it works with the keys of its scope, and records every answer.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use idemstore::{
 
 use crate::support::ops::{End, Len, Op, Request, Run};
 
-/// What a client was told: in a word, and with all that goes with it.
+/// An answer that a client got: a word, and all of its details.
 pub type Seen = (&'static str, String);
 
 pub struct Client {
     scope: &'static str,
     handles: Vec<Handle>,
     pub seen: Vec<Seen>,
-    /// Tells its results and checkpoints apart.
+    /// Distinguishes its results and checkpoints.
     written: u8,
 }
 
@@ -27,7 +27,7 @@ enum Handle {
     Interrupted(Interrupted),
 }
 
-/// All that handles tell alike.
+/// What all handles show.
 macro_rules! facts {
     ($of:expr) => {
         format!(
@@ -40,7 +40,7 @@ macro_rules! facts {
     };
 }
 
-/// A key as it is, which its `Debug` hides.
+/// A key in plain form, which its `Debug` hides.
 fn name(key: &Key) -> (&[u8], &[u8]) {
     (key.scope(), key.as_bytes())
 }
@@ -50,7 +50,7 @@ impl Client {
         Self { scope, handles: Vec::new(), seen: Vec::new(), written: 0 }
     }
 
-    /// Two clients have the same names in their scopes.
+    /// Two clients use the same names in their scopes.
     fn key(&self, key: u8) -> Key {
         Key::scoped(self.scope, [b'k', key]).expect("it is a key")
     }
@@ -66,7 +66,7 @@ impl Client {
         self.seen.push((kind, detail.into()));
     }
 
-    /// Handles are held while the store ends, and can do nothing after.
+    /// Handles are held while the store ends, and have no effect after that.
     pub fn take_handles(&mut self) -> impl Sized + use<> {
         std::mem::take(&mut self.handles)
     }
@@ -132,7 +132,7 @@ impl Client {
                 other => client.handles.push(other),
             }),
             Op::Drop { handle } => self.with(handle, |_, handle| drop(handle)),
-            // What many calls do at once is done one by one often enough.
+            // What the calls for many operations do is exercised often enough one by one.
             _ => {}
         }
     }
@@ -303,7 +303,7 @@ impl Client {
         }
     }
 
-    /// A look at a key, here or in a copy.
+    /// Looks at a key, here or in a copy.
     pub fn get(&mut self, kind: &'static str, store: &Store, key: u8) {
         match store.get(&self.key(key)).expect("it answers") {
             None => self.saw("got nothing", ""),
@@ -311,7 +311,7 @@ impl Client {
         }
     }
 
-    /// A list has the keys of all scopes: it is a matter of the program, and not of its clients.
+    /// A list has the keys of all scopes: it is for the program, not for its clients.
     fn list(&mut self, store: &Store, older_than_ms: u64) {
         for info in store.keys().older_than(Duration::from_millis(older_than_ms)) {
             let info = info.expect("it is listed");

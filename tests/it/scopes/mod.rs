@@ -1,5 +1,5 @@
-//! Two clients whose keys differ in their scope alone, on one store. Neither can tell whether the
-//! other one is there: all that a client sees is what it sees alone.
+//! Two clients on one store whose keys differ only in their scope. Neither can tell whether the
+//! other one exists: each sees exactly what it would see alone.
 
 mod client;
 mod place;
@@ -15,13 +15,13 @@ use crate::support::size;
 use client::Seen;
 use place::Place;
 
-/// What is done, and by which of the two if it is done by a client.
+/// A step, and which of the two takes it, if it is a client's.
 type Step = (bool, Op);
 
 const OURS: &str = "ours";
 const THEIRS: &str = "theirs";
 
-/// What our client sees while another one, if there is one, works in the scope `other`.
+/// What our client sees while another client, if there is one, works in the scope `other`.
 fn seen(steps: &[Step], other: Option<&'static str>, hash_mask: u64) -> Vec<Seen> {
     let mut place = Place::new(OURS, other, hash_mask);
     for (by_us, op) in steps {
@@ -41,11 +41,11 @@ fn runner(usual_cases: u64) -> TestRunner {
 
 fn programs() -> impl Strategy<Value = (Vec<Step>, u64)> {
     let step = (any::<bool>(), ops::random::op());
-    // With no bit of their hash left all keys are one to the live table.
+    // With no bit of their hash left, the live table can't tell keys apart by hash.
     (prop::collection::vec(step, 1..120), prop_oneof![Just(u64::MAX), Just(0)])
 }
 
-/// What a client can be told, each at least once in a run of the usual size.
+/// The answers that a client can get, each at least once in a run of the usual size.
 const KINDS: [&str; 20] = [
     "abandoned",
     "completed",
@@ -89,7 +89,7 @@ fn a_client_sees_the_same_with_another_scope_beside_it_and_without() {
     }
 }
 
-/// That the comparison can fail: in one scope the two do meet, in most programs.
+/// Shows that the comparison can fail: within one scope the two do interfere, in most programs.
 #[test]
 fn clients_of_one_scope_do_meet() {
     let met = RefCell::new((0_u64, 0_u64));

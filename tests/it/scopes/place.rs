@@ -1,4 +1,4 @@
-//! A store with one or two clients, and what is done to it as a whole.
+//! A store with one or two clients, and operations on the whole store.
 
 use idemstore::sim::{BackupOn, OpenOn};
 use idemstore::{ManualClock, Timestamp};
@@ -28,12 +28,12 @@ impl Place {
         }
     }
 
-    /// All that our client was told.
+    /// Everything that our client was told.
     pub fn into_seen(self) -> Vec<Seen> {
         self.ours.seen
     }
 
-    /// A step of a client that is not there is left out; one of the whole place is not.
+    /// A step of an absent client is skipped; a step of the whole store is not.
     pub fn run(&mut self, by_us: bool, op: &Op) {
         let bench = self.bench.as_ref().expect("the store is open between two steps");
         match *op {
@@ -42,8 +42,8 @@ impl Place {
                 bench.clock.set(Timestamp::from_unix_ms(self.now));
             }
             Op::StepBack { ms } => {
-                // What the store has seen of time it has seen for all: a time that nobody has
-                // asked in cannot hold it.
+                // The store has one time for all clients. Let it see the present one, or it would
+                // not stay at it.
                 drop(bench.begin("of nobody", "request"));
                 let back = self.now.saturating_sub(u64::from(ms));
                 bench.clock.set(Timestamp::from_unix_ms(back));
@@ -72,14 +72,14 @@ impl Place {
         }
     }
 
-    /// Our client looks at its keys in a copy.
+    /// Our client checks its keys in a copy.
     fn back_up(&mut self, seed: u64) {
         let bench = self.bench.as_ref().expect("the store is open between two steps");
         let disk = SimDisk::new();
         bench.store.backup_on(disk.clone()).expect("it is copied");
         let disk = disk.after_power_cut(chooser(seed));
-        // A store notes the time when it writes. What a copy makes of a clock that was set back
-        // since then is no matter of scopes.
+        // A store records the time when it writes. What a copy makes of a clock that was set back
+        // since then has nothing to do with scopes.
         let clock = ManualClock::new(Timestamp::from_unix_ms(self.now));
         let copy = builder(&clock).open_on(disk).expect("the copy opens");
         for key in 0..KEYS {
@@ -89,7 +89,7 @@ impl Place {
 
     fn restart(&mut self, restart: impl FnOnce(Bench) -> Bench) {
         let bench = self.bench.take().expect("the store is open between two steps");
-        // Nor is what a restart makes of it.
+        // Nor has what a restart makes of it.
         bench.clock.set(Timestamp::from_unix_ms(self.now));
         let handles = (self.ours.take_handles(), self.other.as_mut().map(Client::take_handles));
         self.bench = Some(restart(bench));
@@ -97,7 +97,7 @@ impl Place {
     }
 }
 
-/// Numbers below the one that is asked for, from a seed.
+/// Numbers below the requested one, from a seed.
 fn chooser(mut seed: u64) -> impl FnMut(u64) -> u64 {
     move |below| {
         seed = splitmix(seed);

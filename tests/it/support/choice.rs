@@ -1,8 +1,8 @@
-//! Choices: numbers below a bound, by a seed, or all of them one after the other.
+//! Choices: numbers below a bound, by a seed or exhaustively.
 
 use super::model::splitmix;
 
-/// Numbers below the one that is asked for, from a seed.
+/// Numbers below the requested one, from a seed.
 pub fn by_seed(mut seed: u64) -> impl FnMut(u64) -> u64 {
     move |below| {
         seed = splitmix(seed);
@@ -10,10 +10,10 @@ pub fn by_seed(mut seed: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
-/// Every row of choices that there is, for what asks the same after the same choices.
+/// Every possible sequence of choices, for code that asks the same after the same choices.
 #[derive(Default)]
 pub struct EveryRow {
-    /// What was chosen, and below what.
+    /// What was chosen, and below which bound.
     row: Vec<(u64, u64)>,
     at: usize,
 }
@@ -29,7 +29,7 @@ impl EveryRow {
         chosen
     }
 
-    /// Goes on to the next row, or says that there is none.
+    /// Moves on to the next sequence, or returns that there is none.
     pub fn advance(&mut self) -> bool {
         self.at = 0;
         while let Some((chosen, below)) = self.row.pop() {

@@ -1,4 +1,4 @@
-//! What a crash leaves, looked at after every operation of a run.
+//! What a crash leaves, checked after every operation of a run.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
@@ -25,7 +25,7 @@ pub struct Moment {
     pub disk: SimDisk,
     pub now: Timestamp,
     pub truth: Oracle,
-    /// What tells time and truth from others.
+    /// Distinguishes a time and a truth from others.
     digest: u64,
 }
 
@@ -37,8 +37,8 @@ impl Moment {
     }
 }
 
-/// Runs the script on this disk, and shows what it is after each of its operations, to several
-/// threads at once. Returns how many operations there were.
+/// Runs the script on this disk, and shows its state after each operation to several threads at
+/// once. Returns how many operations there were.
 pub fn at_each_operation(disk: SimDisk, look: impl Fn(Moment) + Sync) -> u64 {
     at_each_operation_of(0, disk, look)
 }
@@ -56,7 +56,7 @@ pub fn at_each_operation_of(seed: u64, disk: SimDisk, look: impl Fn(Moment) + Sy
     })
 }
 
-/// The same for whatever is done.
+/// The same for any work.
 pub fn at_each_operation_while(
     disk: SimDisk,
     look: impl Fn(Moment) + Sync,
@@ -66,7 +66,7 @@ pub fn at_each_operation_while(
     let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
     let (moments, shown) = sync_channel(8);
     let look = &look;
-    // What is moved in here is gone when the script panics, so that nobody waits for ever.
+    // What is moved in here is dropped if the script panics, so that no thread waits forever.
     thread::scope(move |scope| {
         scope.spawn(move || crew::each(shown.into_iter(), look));
         let mut operations = 0..;
@@ -76,7 +76,8 @@ pub fn at_each_operation_while(
                 let operation = operations.next().expect("there are enough numbers");
                 let (disk, truth) = (disk.after_kill_of_process(), told.lock().clone());
                 let moment = Moment::new(operation, disk, clock.now(), truth);
-                // If nobody looks any more, they have panicked, and that is said elsewhere.
+                // If no thread is checking any more, they have panicked, which is reported
+                // elsewhere.
                 let _ = moments.send(moment);
             }
         });
@@ -87,23 +88,23 @@ pub fn at_each_operation_while(
     })
 }
 
-/// Images that were looked at, each as 64 bits of what tells it from others: of five million, two
-/// have the same with a chance of one in a million.
+/// Images that were checked, each as a 64-bit digest: the chance that two of five million share one
+/// is one in a million.
 pub type Known = Mutex<HashSet<u64>>;
 
-/// What was found in the images of crashes.
+/// The results of checking crash images.
 #[derive(Default)]
 pub struct Findings {
-    /// Images that were opened, each of them once for what was known then.
+    /// Images that were opened, each once for what was known at that point.
     pub images: AtomicU64,
-    /// Images that were the same as one before.
+    /// Images that were the same as an earlier one.
     pub repeated: AtomicU64,
-    /// Images in which something was true that no caller was told yet.
+    /// Images in which something was true that no caller had been told yet.
     pub early: AtomicU64,
-    /// Operations after which every image was looked at that there can be.
+    /// Operations after which every possible image was checked.
     pub whole: AtomicU64,
     known: Arc<Known>,
-    /// Calls under way: whether they were found not to be true yet, and to be true already.
+    /// Calls under way that were found not to be true yet, and to be true already.
     calls: Mutex<BTreeMap<u64, [bool; 2]>>,
     wrong: Mutex<Vec<String>>,
 }
@@ -113,12 +114,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Findings {
-    /// Leaves out the images that are known, and adds to them.
+    /// Skips the images that are already known, and adds new ones to them.
     pub fn beside(known: &Arc<Known>) -> Self {
         Self { known: Arc::clone(known), ..Self::default() }
     }
 
-    /// What a crash at this moment has left must be a store, and each of its keys what it may be.
+    /// What a crash at this moment leaves must be a store, with each key in one of its allowed
+    /// states.
     pub fn check(&self, moment: &Moment, image: &SimDisk, what: impl Display) {
         if !lock(&self.known).insert(identity(moment, image)) {
             self.repeated.fetch_add(1, Ordering::Relaxed);
@@ -144,7 +146,7 @@ impl Findings {
         }
     }
 
-    /// Images of power cuts at this moment: so many, or all if there are no more.
+    /// Images of power cuts at this moment: this many, or all if there are fewer.
     pub fn check_power_cuts(&self, moment: &Moment, image: Image, images: u64, seed: u64) {
         if !image.beyond && moment.disk.ways(image) <= images {
             let mut rows = EveryRow::default();
@@ -174,8 +176,8 @@ impl Findings {
         lock(&self.wrong).len()
     }
 
-    /// Fails if anything was wrong, and tells what was reached. Each call that was cut has been found
-    /// made as well as not made.
+    /// Fails if anything was wrong, and reports what was covered. Each interrupted call has been
+    /// found both done and not done.
     pub fn report(&self, what: &str) {
         let wrong = lock(&self.wrong);
         let first = wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
@@ -195,7 +197,7 @@ impl Findings {
         );
     }
 
-    /// Calls that were under way; those that were found not to be true yet, and to be true.
+    /// Calls that were under way, of which some were found not to be true yet, and some to be true.
     pub fn calls(&self) -> [usize; 3] {
         let calls = lock(&self.calls);
         let reached = |which: usize| calls.values().filter(|reached| reached[which]).count();
@@ -203,7 +205,7 @@ impl Findings {
     }
 }
 
-/// What tells an image from others, together with what must be true of it.
+/// Distinguishes an image from others, together with what must be true of it.
 fn identity(moment: &Moment, image: &SimDisk) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&moment.digest.to_le_bytes()).update(&image.digest());
@@ -219,7 +221,7 @@ fn look(moment: &Moment, image: &SimDisk) -> Result<Vec<Found>, String> {
     let found = moment.truth.try_check(&store)?;
     try_check_whole(&store, &found)?;
     try_check_rows(&store, &found)?;
-    // Nobody looks at what a close would write.
+    // What a close would write isn't checked.
     let kind = std::io::ErrorKind::Other;
     image.fail(Fault { on: Op::Every, after: 0, for_good: true, kind });
     Ok(found)
@@ -241,7 +243,7 @@ pub fn try_check_rows(store: &Store, found: &[Found]) -> Result<(), String> {
     };
     for found in own() {
         let row = rows.get(&*found.name).map_err(|error| error.to_string())?.is_some();
-        // Of a key whose retention is over the row is still there.
+        // The row of a key whose retention is over is still there.
         if row != found.completed && found.may_be_completed {
             return Err(format!("{found:?}, row: {row}"));
         }
@@ -255,7 +257,7 @@ pub fn try_check_rows(store: &Store, found: &[Found]) -> Result<(), String> {
     Ok(())
 }
 
-/// Without rows of the caller's, all that is left is that nothing was completed unasked.
+/// Without the caller's rows, only one check is left: nothing was completed unasked.
 #[cfg(not(feature = "transaction"))]
 pub fn try_check_rows(_: &Store, found: &[Found]) -> Result<(), String> {
     let unasked = found.iter().find(|found| !found.may_be_completed && found.completed);

@@ -1,28 +1,29 @@
-//! A disk in memory that keeps what was written apart from what was synced, that fails when it is
-//! told to, and that lies when it is told to.
+//! A disk in memory that tracks written and synced bytes separately, and that can be told to fail
+//! or to lie.
 //!
-//! What it does that a real disk under a real file system may do:
+//! It does what a real disk under a real file system may do:
 //!
-//! - A kill leaves all that was written. A power cut leaves what was synced, and of the rest:
+//! - A kill leaves everything that was written. A power cut leaves what was synced, and of the
+//!   rest:
 //!   - each write is there, is missing, or is torn, so that each sector of 512 bytes is there or is
-//!     not. All writes of all files are taken together: each goes its own way, or nearly none or
-//!     nearly all are there, or all up to one, which is torn, and nothing after it;
-//!   - each new length is there or is not, a shorter one too: then the old bytes are back. A file
-//!     may have its new length without the bytes: they are zeros;
-//!   - names (created, replaced, renamed) are there in order up to some point, as a file system
-//!     with a journal has it; or, if asked for, each goes its own way. A file that has a name has
-//!     it whether or not its bytes are there. A rename is atomic;
-//!   - if asked for, a sector that was being written holds garbage, zeros or a part of the write
-//!     where it was written. That is more than the store expects ([`Image::BEYOND`]).
-//! - Each operation of any kind may fail, once or from then on, with any kind of error. It has done
-//!   nothing then, or a part of a write, or all of what it was asked for. Or it panics.
-//! - A sync of a file that fails leaves nothing, a part or all of it on the disk, and counts all of
+//!     not. All writes of all files are taken together: each survives independently, or nearly
+//!     none or nearly all survive, or all up to one, which is torn, and nothing after it;
+//!   - each new length is there or is not. If a shorter length is missing, the old bytes are back.
+//!     A file may have its new length without the bytes, which are then zeros;
+//!   - names (created, replaced, renamed) are there in order up to some point, as on a journalling
+//!     file system; or, if requested, each survives independently. A file's name may survive
+//!     whether or not its bytes do. A rename is atomic;
+//!   - if requested, a sector that was being written holds garbage, zeros or a part of the write
+//!     in the written range. That is more than the store expects ([`Image::BEYOND`]).
+//! - Each operation of any kind may fail, once or from then on, with any kind of error. It has then
+//!   done nothing, a part of a write, or all of its work. Or it panics.
+//! - A sync of a file that fails leaves nothing, a part or all of it on the disk, and marks all of
 //!   it as clean: no later sync makes up for it. Readers see what was written, or what the disk
 //!   has, with either length.
 //!
-//! What it does not do: damage what is not being written (`rot.rs` does), return other bytes than
-//! the file has, or lose names for good after a sync of names that failed: the next one that
-//! succeeds makes them durable.
+//! What it does not do: damage bytes that are not being written (`rot.rs` does), return bytes that
+//! the file doesn't have, or lose names for good after a failed sync of names: the next successful
+//! one makes them durable.
 
 mod bytes;
 mod content;
@@ -53,7 +54,7 @@ use room::Room;
 #[derive(Clone, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
-    /// Looks at the disk after each operation that changes it.
+    /// Is shown the disk after each operation that changes it.
     observer: Arc<Mutex<Option<Observer>>>,
     /// Whether this handle holds the directory's lock.
     holds_lock: bool,
@@ -75,19 +76,19 @@ struct State {
     counts: Counts,
     room: Room,
     longest_log_read: usize,
-    /// How many of each operation there were, those that failed among them.
+    /// The number of each operation, including those that failed.
     done: BTreeMap<Op, u64>,
     fault: Option<(Fault, Manner)>,
     /// Whether an operation has failed.
     has_failed: bool,
-    /// Whether a write has found no room.
+    /// Whether a write has run out of room.
     was_full: bool,
     failed_syncs: Option<FailedSync>,
-    /// Syncs that are said to be done and are not.
+    /// Syncs that report success and do nothing.
     lies: Option<Op>,
 }
 
-/// What was done to the disk.
+/// The operations on the disk so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub log_writes: u64,
@@ -96,12 +97,12 @@ pub struct Counts {
     pub vault_syncs: u64,
 }
 
-/// How a power cut is looked at.
+/// How a power cut is simulated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Image {
-    /// Each name goes its own way.
+    /// Whether each name survives independently.
     pub any_name: bool,
-    /// A sector that was being written may hold anything where it was being written.
+    /// Whether a sector that was being written may hold anything in the part being written.
     pub beyond: bool,
 }
 
@@ -123,12 +124,12 @@ impl SimDisk {
         lock(&self.state).counts
     }
 
-    /// The most bytes of the log that were read at one time.
+    /// The most bytes of the log that were read in one read.
     pub fn longest_log_read(&self) -> usize {
         lock(&self.state).longest_log_read
     }
 
-    /// How many operations of this kind there were, those that failed among them.
+    /// How many operations of this kind there were, including those that failed.
     pub fn operations(&self, kind: Op) -> u64 {
         let state = lock(&self.state);
         state.done.iter().filter(|(op, _)| kind.means(**op)).map(|(_, done)| done).sum()
@@ -138,24 +139,24 @@ impl SimDisk {
         self.fail_as(fault, Manner::Nothing);
     }
 
-    /// The operation that fails has done so much of what it was asked for.
+    /// The failing operation has done this much of its work.
     pub fn fail_as(&self, fault: Fault, manner: Manner) {
         lock(&self.state).fault = Some((fault, manner));
     }
 
-    /// From now on a sync that fails is as Linux has it: what was written counts as clean, so that
-    /// no later sync writes it, and a part of it has reached the disk all the same.
+    /// From now on a failed sync behaves as on Linux: what was written is marked clean, so no later
+    /// sync writes it, but a part of it has still reached the disk.
     pub fn lose_what_a_failed_sync_had(&self, seed: u64) {
         self.failed_syncs(FailedSync { persisted: Persisted::Some(seed), cache: Cache::Keeps });
     }
 
-    /// What a sync of a file that fails leaves behind from now on. By default a later one makes up
-    /// for it.
+    /// What a failed sync of a file leaves behind from now on. By default a later sync makes up for
+    /// it.
     pub fn failed_syncs(&self, failed: FailedSync) {
         lock(&self.state).failed_syncs = Some(failed);
     }
 
-    /// Syncs of this kind are said to be done from now on, and are not.
+    /// From now on, syncs of this kind report success and do nothing.
     pub fn lie(&self, syncs: Op) {
         lock(&self.state).lies = Some(syncs);
     }
@@ -170,7 +171,7 @@ impl SimDisk {
     }
 
     fn changed(&self) {
-        // Taken out meanwhile, since it may well use this disk.
+        // Taken out meanwhile, since the observer may well use this disk.
         let observer = lock(&self.observer).take();
         if let Some(mut observer) = observer {
             observer(self);
@@ -178,12 +179,12 @@ impl SimDisk {
         }
     }
 
-    /// Whether an operation has failed, as it was told to.
+    /// Whether an operation has failed on request.
     pub fn has_failed(&self) -> bool {
         lock(&self.state).has_failed
     }
 
-    /// Whether a write has found no room, also not of what the store keeps.
+    /// Whether a write has run out of room, even with the room that the store reserves.
     pub fn was_full(&self) -> bool {
         lock(&self.state).was_full
     }
@@ -192,7 +193,7 @@ impl SimDisk {
         lock(&self.state).fault = None;
     }
 
-    /// Looks at the disk while nothing fails. What is to fail is to fail afterwards.
+    /// Looks at the disk while nothing fails. A requested failure is for afterwards.
     pub fn spare<T>(&self, look: impl FnOnce() -> T) -> T {
         let fault = lock(&self.state).fault.take();
         let seen = look();
@@ -208,8 +209,8 @@ impl SimDisk {
         Self::holding(state.names.live().iter().map(live))
     }
 
-    /// The disk as a kill of the process leaves it to the next one on the same machine: what was
-    /// not synced may still be lost by a power cut.
+    /// The disk that the next process on the same machine finds after a kill: what was not synced
+    /// may still be lost in a power cut.
     pub fn after_kill_of_process(&self) -> Self {
         let state = lock(&self.state);
         let (names, files) = (state.names.clone(), state.files.clone());
@@ -218,8 +219,8 @@ impl SimDisk {
         Self::with(State { names, files, room, lies, ..State::default() })
     }
 
-    /// The disk as a power cut leaves it, as `choose` says with a number below its argument. If
-    /// that is always 0, nothing is there but what was synced.
+    /// The disk as a power cut leaves it. `choose` returns a number below its argument for each
+    /// choice. If it always returns 0, only what was synced is there.
     pub fn after_power_cut(&self, choose: impl FnMut(u64) -> u64) -> Self {
         self.after_power_cut_as(Image::default(), choose)
     }
@@ -230,8 +231,8 @@ impl SimDisk {
         state.after_cut(image, &mut cut)
     }
 
-    /// As before, with each thing that was not synced for itself: [`SimDisk::ways`] are the ways
-    /// that this can go.
+    /// As before, but each thing that was not synced is chosen independently: [`SimDisk::ways`]
+    /// counts the possible outcomes.
     pub fn after_power_cut_of_each(
         &self,
         image: Image,
@@ -241,7 +242,7 @@ impl SimDisk {
         state.after_cut(image, &mut Cut::each(&mut choose))
     }
 
-    /// From now on the disk has room for so many bytes more.
+    /// From now on the disk has room for this many more bytes.
     pub fn leave_free(&self, bytes: u64) {
         let mut state = lock(&self.state);
         let files: BTreeSet<_> = state.names.live().values().copied().collect();
@@ -250,12 +251,13 @@ impl SimDisk {
         state.room.bound(bytes, files.into_iter());
     }
 
-    /// The store keeps nothing of the disk any more, as after a copy that has left it out.
+    /// The store has no reserved room any more, as after a copy that left it out.
     pub fn lose_what_is_kept(&self) {
         lock(&self.state).room.kept = 0;
     }
 
-    /// In how many ways a power cut can go, at most, if it does no more than the store expects.
+    /// The number of outcomes that a power cut can have, at most, if it does no more than the store
+    /// expects.
     pub fn ways(&self, image: Image) -> u64 {
         let state = lock(&self.state);
         let files: BTreeSet<_> = state.names.files().collect();
@@ -286,7 +288,7 @@ impl SimDisk {
         state.names.live().iter().map(live).collect()
     }
 
-    /// What tells these files from others.
+    /// Distinguishes these files from others.
     pub fn digest(&self) -> [u8; 32] {
         let state = lock(&self.state);
         let mut hasher = blake3::Hasher::new();
@@ -323,7 +325,7 @@ impl SimDisk {
         Arc::new(SimFile::new(name.starts_with("log"), file, disk))
     }
 
-    /// Does an operation that changes the disk, or fails as it was told to.
+    /// Does an operation that changes the disk, or fails on request.
     fn change<T>(&self, op: Op, mut change: impl FnMut(&mut State, u64) -> T) -> io::Result<T> {
         let mut state = lock(&self.state);
         let (number, checked) = state.check(op);
@@ -343,7 +345,7 @@ impl SimDisk {
 }
 
 impl State {
-    /// Whether the operation succeeds, and which one it is.
+    /// Whether the operation succeeds, and its number.
     fn check(&mut self, op: Op) -> (u64, Result<(), Failure>) {
         let number = self.done.values().sum();
         *self.done.entry(op).or_default() += 1;
@@ -364,14 +366,15 @@ impl State {
         (number, Err(failure))
     }
 
-    /// Room for a write. What is kept is for files of the store, and not for one that is being made.
+    /// Takes room for a write. The reserved room is for the store's files, but not for one that is
+    /// being created.
     fn take_room(&mut self, file: usize, offset: u64, len: u64) -> bool {
         let names = ["log-0", "log-1", "vault.redb"];
         let may_take = names.iter().any(|name| self.names.live().get(*name) == Some(&file));
         self.room.take(file, offset, len, may_take)
     }
 
-    /// What a file had that loses this name.
+    /// Frees the room of the file that loses this name.
     fn free(&mut self, name: &str) {
         if let Some(file) = self.names.live().get(name).copied() {
             self.room.cut(file, 0);
@@ -408,7 +411,7 @@ impl Disk for SimDisk {
         Ok(state.names.live().keys().cloned().collect())
     }
 
-    /// It waits for nobody, and knows of no signature.
+    /// It waits for nothing, and doesn't know signatures.
     fn lock(&mut self, _: Duration) -> io::Result<bool> {
         let mut state = lock(&self.state);
         if let (_, Err(failure)) = state.check(Op::Lock) {

@@ -1,4 +1,4 @@
-//! A disk that stands still for as long as a test likes.
+//! A disk that stands still for as long as a test wants.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -9,14 +9,14 @@ use super::disk::SimDisk;
 /// Longer than any test takes: a wait that reaches it has failed.
 pub const LONG: Duration = Duration::from_secs(120);
 
-/// A door in the way of everything that changes the disk.
+/// A door that blocks everything that changes the disk.
 #[derive(Clone, Default)]
 pub struct Door(Arc<(Mutex<Doors>, Condvar)>);
 
 #[derive(Default)]
 struct Doors {
     is_closed: bool,
-    /// Whether somebody stands before it.
+    /// Whether a call is waiting at it.
     is_waited_at: bool,
 }
 
@@ -57,7 +57,7 @@ impl Door {
     }
 }
 
-/// Opens the door if a test fails before it does, so that its threads end.
+/// Opens the door if a test fails early, so that its threads end.
 impl Drop for Door {
     fn drop(&mut self) {
         if thread::panicking() {

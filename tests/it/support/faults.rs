@@ -6,17 +6,17 @@ use super::SimDisk;
 use super::disk::{Fault, Op};
 use super::ops::Program;
 
-/// So many failures a program at most.
+/// The most failures per program.
 const FAULTS_MAX: usize = 3;
 
-/// A sequence of operations, and what fails under them.
+/// A sequence of operations, and the failures during it.
 #[derive(Clone, Debug)]
 pub struct FaultyProgram {
     pub faults: Vec<Failing>,
     pub program: Program,
 }
 
-/// What is to fail.
+/// What should fail.
 #[derive(Clone, Copy, Debug)]
 pub struct Failing {
     /// The disk is well up to this operation of the program.
@@ -24,17 +24,17 @@ pub struct Failing {
     on: Op,
     after: u64,
     for_good: bool,
-    /// Chooses what of a failed sync is on the disk after all.
+    /// Chooses what a failed sync has left on the disk after all.
     pub seed: u64,
-    /// Nothing fails, but the disk has room for so many bytes more and not for all. With an odd seed the
-    /// store has lost what it has kept of it.
+    /// Nothing fails, but the disk has room for only this many more bytes. With an odd seed the
+    /// store has lost its reserved room.
     full: Option<u64>,
-    /// If it is an open that fails: whether the power is cut then.
+    /// If an open fails: whether the power is then cut.
     pub cut: bool,
 }
 
 impl FaultyProgram {
-    /// Any bytes: a byte and four for each failure, and then what they are to `ops`.
+    /// Any bytes: a byte and four for each failure, and then the program as in `ops`.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let (count, rest) = bytes.split_first().unwrap_or((&0, &[]));
         let len = (usize::from(*count) % (FAULTS_MAX + 1) * 4).min(rest.len());
@@ -58,7 +58,7 @@ impl Failing {
         }
     }
 
-    /// From now on the disk is to fail.
+    /// From now on the disk should fail.
     pub fn arm(self, disk: &SimDisk) {
         if let Some(free) = self.full {
             if self.seed % 2 == 1 {

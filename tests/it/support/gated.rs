@@ -1,4 +1,4 @@
-//! A disk that can be stuck, as one is that is broken or overloaded.
+//! A disk that can get stuck, like one that is broken or overloaded.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use idemstore::sim::{Disk, DiskFile};
 
-/// A disk whose log waits with every sync while its gate is shut.
+/// A disk on which each sync of the log waits while the gate is shut.
 #[derive(Clone, Debug)]
 pub struct GatedDisk<D> {
     pub disk: D,

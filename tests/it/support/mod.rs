@@ -1,4 +1,5 @@
-//! What the tests share: a simulated disk, a store on it, and short words for the contract.
+//! What the tests share: a simulated disk, a store on it, and short names for parts of the
+//! contract.
 
 #[macro_use]
 pub mod waiting;
@@ -34,7 +35,7 @@ pub const START_MS: u64 = 1_000_000;
 /// Retention of a test's store.
 pub const RETENTION_MS: u64 = 1_000;
 
-/// A store without a background thread, on a simulated disk, with a clock that is moved by hand.
+/// A store without a background thread, on a simulated disk, with a manual clock.
 pub struct Bench {
     pub disk: SimDisk,
     pub clock: ManualClock,
@@ -51,7 +52,7 @@ impl Bench {
         Self::with(disk, clock, u64::MAX)
     }
 
-    /// A store whose live table uses these bits of a key's hash only.
+    /// A store whose live table uses only these bits of a key's hash.
     pub fn with(disk: SimDisk, clock: ManualClock, hash_mask: u64) -> Self {
         let builder = builder(&clock).hash_mask(hash_mask);
         let store = builder.open_on(disk.clone()).expect("the store opens");
@@ -79,21 +80,22 @@ impl Bench {
         Self::with(disk, clock, hash_mask)
     }
 
-    /// What is there after a power cut, of which a number below its argument chooses.
+    /// What is left after a power cut, determined by a function that returns a number below its
+    /// argument.
     pub fn cut(self, choose: impl FnMut(u64) -> u64) -> Self {
         let disk = self.disk.after_power_cut(choose);
         Self::with(disk, self.clock, self.hash_mask)
     }
 
-    /// What is there after a kill: all that was written, synced or not.
+    /// What is left after a kill: everything that was written, synced or not.
     pub fn kill(self) -> Self {
         let disk = self.disk.after_kill();
         Self::with(disk, self.clock, self.hash_mask)
     }
 }
 
-/// Completes so many keys that no page has them all: the first page of a table is in memory once it
-/// has been read.
+/// Completes so many keys that one page can't hold them all: the first page of a table is in memory
+/// once it has been read.
 pub fn more_than_a_page(bench: &Bench) {
     for number in 0..64 {
         bench.complete(&format!("another {number}"), "request", &"result".repeat(20));
@@ -110,7 +112,7 @@ pub fn builder(clock: &ManualClock) -> Builder {
         .clock(clock.clone())
 }
 
-/// How much a test does: as the environment says, or this much.
+/// How much a test does: as the environment says, or this much by default.
 pub fn size(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).map_or(usual, |size| size.parse().expect("it is a number"))
 }
@@ -119,7 +121,7 @@ pub fn key(key: &str) -> Key {
     Key::new(key).expect("it is a key")
 }
 
-/// Many threads write; each notes what was acknowledged, until it gets an error.
+/// Many threads write; each records what was acknowledged, until it gets an error.
 pub fn write_from_many_threads(bench: &Bench, meanwhile: impl FnOnce()) -> Vec<String> {
     let acknowledged = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -189,7 +191,7 @@ impl Answers for Begin {
     }
 }
 
-/// Short words for making a key reach a state.
+/// Short functions that bring a key into a state.
 pub trait Started {
     fn started(self) -> Execution;
 }

@@ -1,4 +1,4 @@
-//! One alphabet of operations, for the model test and for the fuzzer.
+//! One set of operations, for the model test and for the fuzzer.
 
 #![cfg_attr(
     not(feature = "transaction"),
@@ -10,29 +10,30 @@
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 
-/// Few keys and few requests, so that operations meet.
+/// Few keys and few requests, so that operations collide.
 pub const KEYS: u8 = 4;
-/// With those that only a flood asks for, which needs many.
+/// Together with the keys that only a flood uses, which needs many.
 pub const ALL_KEYS: u8 = 16;
 pub const REQUESTS: u8 = 2;
-/// Longest result and longest checkpoint that the store of a test takes.
+/// The longest result and the longest checkpoint that a test's store accepts.
 pub const LEN_MAX: u16 = 16 * 1024;
-/// A fuzzer that finds a longer way finds a slower one.
+/// A fuzzer that finds a longer program finds a slower one.
 const OPS_MAX: usize = 64;
-/// So many of a program's operations may read or write the whole store. The fuzzer would fill its
-/// programs with them otherwise, and run few.
+/// At most this many of a program's operations may read or write the whole store. Otherwise the
+/// fuzzer would fill its programs with them, and run only a few.
 const DEAR_MAX: usize = 4;
 
 /// A sequence of operations on a new store.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// The bits of a key's hash that the live table uses. With none left all keys are one to it.
+    /// The bits of a key's hash that the live table uses. With none left, it can't tell keys apart
+    /// by hash.
     pub hash_mask: u64,
     pub ops: Vec<Op>,
 }
 
 impl Program {
-    /// Any bytes are a program, so that a fuzzer and `cargo test` run the same one for them.
+    /// Any bytes are a program, so the fuzzer and `cargo test` run the same one for the same bytes.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let mut source = Unstructured::new(bytes);
         let collide = bool::arbitrary(&mut source).unwrap_or_default();
@@ -60,7 +61,7 @@ pub struct Request {
 #[derive(Clone, Copy, Debug)]
 pub struct Len(pub u16);
 
-/// What is run in one call.
+/// What runs inside one call.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub struct Run {
     pub checkpoint: Option<Len>,
@@ -76,10 +77,10 @@ pub enum End {
     Panic,
 }
 
-/// What is done in a transaction that the store shares.
+/// What happens in a transaction on the store.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub struct Shared {
-    /// A row of the caller's own table, and what it is to hold.
+    /// A row of the caller's own table, and its new value.
     #[arbitrary(with = key)]
     pub row: u8,
     pub value: u8,
@@ -92,7 +93,7 @@ pub enum SharedEnd {
     Commit,
     Refuse,
     Panic,
-    /// One of the store's own tables is opened in it.
+    /// Opens one of the store's own tables.
     Reserved,
 }
 
@@ -160,7 +161,7 @@ pub enum Op {
     StartMany {
         kind: Kind,
     },
-    /// `complete_many` of all handles of one kind. Every second result is a short one.
+    /// `complete_many` of all handles of one kind. Every second result is short.
     CompleteMany {
         kind: Kind,
         len: Len,
@@ -192,33 +193,33 @@ pub enum Op {
         #[arbitrary(with = tick)]
         ms: u16,
     },
-    /// The wall clock is set to another time; the store must not care unless it is forwards.
+    /// The wall clock is set; the store must not react unless it moves forwards.
     StepBack {
         ms: u16,
     },
     Sweep,
     Settle,
-    /// The numbers of the store are compared, once more after everything is settled and swept.
+    /// The store's numbers are compared, and again after everything is settled and swept.
     Count,
     Compact,
-    /// A copy is made, loses its power, and is opened and compared.
+    /// A copy is made, suffers a power cut, and is opened and compared.
     Backup {
         seed: u64,
     },
     Reopen,
-    /// SIGKILL: what was written is there, synced or not.
+    /// SIGKILL: everything written survives, synced or not.
     Kill,
-    /// What was not synced is there, is torn, or is not there.
+    /// Unsynced writes survive, are torn, or are lost.
     PowerCut {
         seed: u64,
     },
-    /// While the disk is slow to sync: more starts of one scope than may wait, starts of the other, and
-    /// an end or a checkpoint of all that is executing.
+    /// While the disk is slow to sync: more starts of one scope than may wait, starts of the other
+    /// scope, and an end or a checkpoint of everything that is executing.
     #[arbitrary(skip)]
     Flood(Flood),
 }
 
-/// What comes while the disk is slow.
+/// The calls made while the disk is slow.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub struct Flood {
     /// Which scope sends more than its share.
@@ -243,8 +244,8 @@ pub enum Kind {
 }
 
 impl<'a> Arbitrary<'a> for Len {
-    /// No byte, a few, about as many as need a row of their own, and as many as the store takes,
-    /// or one more.
+    /// No byte, a few, about as many as need a separate row, and as many as the store accepts, or
+    /// one more.
     fn arbitrary(source: &mut Unstructured<'a>) -> Result<Self> {
         Ok(Self(match source.int_in_range(0..=7)? {
             0 => 0,
@@ -256,8 +257,8 @@ impl<'a> Arbitrary<'a> for Len {
     }
 }
 
-/// An operation that begins with this byte is a flood. The numbers of the others stay what they were
-/// before there was one, and so do the programs that are kept.
+/// An operation that begins with this byte is a flood. The numbers of the other operations did not
+/// change when it was added, so the programs in the corpus kept their meaning.
 const FLOOD: u8 = 74;
 
 fn op(source: &mut Unstructured<'_>) -> Result<Op> {
@@ -290,8 +291,7 @@ fn requests(source: &mut Unstructured<'_>) -> Result<Vec<Request>> {
     (0..len).map(|_| Request::arbitrary(source)).collect()
 }
 
-/// The same operations with weights, for the test that makes them up. The fuzzer has no need of
-/// it.
+/// The same operations with weights, for the test that generates them. The fuzzer doesn't need it.
 #[cfg(not(fuzzing))]
 pub mod random {
     use proptest::prelude::*;
@@ -307,7 +307,7 @@ pub mod random {
     }
 
     fn len() -> impl Strategy<Value = Len> {
-        // Results of no byte, of a few, of a row of their own, and of more than the store takes.
+        // Results of no bytes, of a few, of a separate row, and of more than the store accepts.
         prop_oneof![Just(0), 1..40_u16, 500..530_u16, Just(LEN_MAX), Just(LEN_MAX + 1)]
             .prop_map(Len)
     }

@@ -1,4 +1,4 @@
-//! What must be true of each key after a crash, from what the callers were told before it.
+//! What must be true of each key after a crash, given what the callers were told before it.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use idemstore::{Begin, Fingerprint, Store};
 
 use super::key;
 
-/// All that a key can be while nobody holds it.
+/// The states of a key that no caller holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Truth {
     Free,
@@ -15,17 +15,18 @@ pub enum Truth {
         checkpoint: Option<Vec<u8>>,
     },
     Completed(Vec<u8>),
-    /// Of a result that had so many bytes.
+    /// The length of its result in bytes.
     NotKept(u64),
 }
 
-/// What one key was last acknowledged to be, and what it is about to be.
+/// The last acknowledged state of one key, and the state that it is about to have.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Known {
     acknowledged: Truth,
-    /// A call is under way, or ended without saying whether this is true now.
+    /// Set while a call is under way, or after one that ended without saying whether this is true
+    /// now.
     pending: Option<Truth>,
-    /// Which of all calls that is.
+    /// The number of that call.
     call: u64,
 }
 
@@ -33,23 +34,23 @@ struct Known {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Oracle {
     keys: BTreeMap<String, Known>,
-    /// How often it was told something.
+    /// The number of reports so far.
     told: u64,
 }
 
-/// A call that did not say that it is done, and why.
+/// A call that did not report success, and why.
 #[derive(Debug)]
 pub struct Unsaid(pub String);
 
 impl Oracle {
-    /// A call is about to make this of a key.
+    /// A call is about to put a key into this state.
     pub fn expect(&mut self, name: &str, next: Truth) {
         self.told += 1;
         let known = self.keys.entry(name.to_owned()).or_insert_with(|| Known::at_rest(Truth::Free));
         (known.pending, known.call) = (Some(next), self.told);
     }
 
-    /// The call has said that this is true now.
+    /// The call has reported that this is true now.
     pub fn acknowledge(&mut self, name: &str) {
         self.told += 1;
         let known = self.keys.get_mut(name).expect("a call was made");
@@ -64,19 +65,19 @@ impl Oracle {
         }
     }
 
-    /// How often it was told something: two runs of the same calls have come equally far if this
-    /// is equal.
+    /// The number of reports so far: two runs of the same calls have got equally far if it is
+    /// equal.
     pub fn told(&self) -> u64 {
         self.told
     }
 
-    /// Begins every key, and compares: it is what it was last acknowledged to be, or what a call
-    /// was about to make of it.
+    /// Begins every key, and compares: it is in its last acknowledged state, or in the one that a
+    /// call was about to put it in.
     pub fn check(&self, store: &Store) -> Vec<Found> {
         self.try_check(store).unwrap_or_else(|wrong| panic!("{wrong}"))
     }
 
-    /// As [`Oracle::check`], and says what is wrong.
+    /// Like [`Oracle::check`], but returns what is wrong.
     pub fn try_check(&self, store: &Store) -> Result<Vec<Found>, String> {
         let mut found = Vec::new();
         for (name, known) in &self.keys {
@@ -86,9 +87,9 @@ impl Oracle {
     }
 }
 
-/// What is true besides if one thread has made all calls. They reach the disk in the order in which
-/// they were made, so those that are true before their caller was told are the first of those under
-/// way. And no record is there that is no key's.
+/// What must also be true if one thread has made all calls. The calls reach the disk in order, so
+/// of those under way, the ones that are already true are the first. And every record belongs to a
+/// key.
 pub fn try_check_whole(store: &Store, found: &[Found]) -> Result<(), String> {
     let mut calls: Vec<_> = found.iter().filter(|found| found.call.is_some()).collect();
     calls.sort_by_key(|found| found.call);
@@ -106,7 +107,7 @@ impl Known {
         Self { acknowledged, pending: None, call: 0 }
     }
 
-    /// Whether a call is under way that is to change it, or has ended without saying so.
+    /// Whether a call that changes it is under way, or has ended without reporting success.
     fn is_open(&self) -> bool {
         self.pending.as_ref().is_some_and(|next| *next != self.acknowledged)
     }
@@ -131,9 +132,9 @@ impl Known {
 }
 
 impl Oracle {
-    /// What a store says on which something has failed is what was acknowledged. It need not say
-    /// anything, and of a call whose outcome is unknown it says neither that the key is free nor
-    /// what the call was to make of it.
+    /// A store on which something has failed answers only with what was acknowledged. It may refuse
+    /// to answer. For a call whose outcome is unknown, it must report neither that the key is free
+    /// nor the state that the call was to bring about.
     pub fn check_what_it_says(&self, store: &Store) {
         for (name, known) in &self.keys {
             let Ok(truth) = observe(store, name) else { continue };
@@ -145,7 +146,7 @@ impl Oracle {
         }
     }
 
-    /// Compares, and takes what is found for what is true from now on.
+    /// Compares, and accepts the states found as the true ones from now on.
     pub fn adopt(&mut self, store: &Store) -> Vec<Found> {
         let found = self.check(store);
         for (name, known) in &mut self.keys {
@@ -156,22 +157,23 @@ impl Oracle {
     }
 }
 
-/// What a key was found to be after a crash.
+/// The state in which a key was found after a crash.
 #[derive(Clone, Debug)]
 pub struct Found {
     pub name: String,
     pub completed: bool,
-    /// Whether it could have been, from what its caller was told.
+    /// Whether it could have been completed, given what its caller was told.
     pub may_be_completed: bool,
-    /// Whether it is already what no caller was told yet.
+    /// Whether it is already in a state that no caller has been told of yet.
     pub early: bool,
-    /// The call that was under way and was to change it, by its number.
+    /// The number of the call that was under way to change it.
     pub call: Option<u64>,
     pub truth: Truth,
 }
 
 impl Truth {
-    /// What this answer says of its key, or the answer if somebody holds that.
+    /// The state of the key according to this answer, or the answer itself if another caller holds
+    /// the key.
     pub fn of(begin: Begin) -> Result<Self, Begin> {
         Ok(match begin {
             Begin::Fresh(_) => Self::Free,

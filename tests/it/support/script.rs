@@ -1,4 +1,4 @@
-//! One run through everything that writes, so that it can be cut anywhere; and others that are drawn.
+//! A run through everything that writes, so that it can be cut anywhere; and random runs.
 
 pub mod drawn;
 
@@ -15,11 +15,11 @@ use idemstore::{Begin, Fingerprint, ManualClock, Store};
 use super::oracle::{Oracle, Truth, Unsaid};
 use super::{RETENTION_MS, SimDisk, builder, key};
 
-/// A table of the caller's own, with a row for each key that was completed together with it.
+/// The caller's own table, with a row for each key that was completed together with it.
 #[cfg(feature = "transaction")]
 pub const ROWS: TableDefinition<'_, &str, u64> = TableDefinition::new("rows");
 
-/// The oracle, shared with the one that looks at the disk while a call is under way.
+/// The oracle, shared with the thread that checks the disk while a call is under way.
 #[derive(Clone, Debug, Default)]
 pub struct Told(Arc<Mutex<Oracle>>);
 
@@ -34,7 +34,7 @@ impl Told {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a call that is to make this of a key, and notes what it says.
+    /// Makes a call that should put a key into this state, and records its answer.
     pub fn call<T, E: std::fmt::Display>(
         &self,
         name: &str,
@@ -48,18 +48,18 @@ impl Told {
     }
 }
 
-/// A store that is worked through, and what its callers were told.
+/// A store that the script works on, and what its callers were told.
 struct Run {
     store: Store,
     told: Told,
 }
 
-/// Makes a store and works through all that writes it, until a call fails.
+/// Creates a store and makes every kind of write, until a call fails.
 pub fn run<D: Disk + Clone>(disk: &D, clock: &ManualClock, told: &Told) -> Result<(), Unsaid> {
     run_and_show(disk, clock, told, |_| ())
 }
 
-/// As [`run`], and shows the store on which a call has failed, before it is let go.
+/// Like [`run`], and shows the store on which a call has failed before it is let go.
 pub fn run_and_show<D: Disk + Clone>(
     disk: &D,
     clock: &ManualClock,
@@ -82,14 +82,15 @@ pub fn run_and_show<D: Disk + Clone>(
         }
     };
     work(Run::first)?;
-    // What a compaction that was killed has left. The next open takes it away.
+    // The remains of a compaction that was killed. The next open removes them.
     let mut left = disk.clone();
     let made = left.enter(false).and_then(|()| left.create("vault.redb.compact"));
     drop(made.map_err(|error| Unsaid(error.to_string()))?);
     work(Run::second)
 }
 
-/// Makes a store with so long a log at most, and completes keys with results of this length, until a
+/// Creates a store with a log of at most this length, and completes keys with results of this
+/// length, until a call fails.
 /// call fails.
 pub fn fill(
     disk: &SimDisk,
@@ -119,7 +120,7 @@ impl Run {
         self.equal_lengths()?;
         self.own_rows("first")?;
         say(self.store.compact())?;
-        // The log is used anew, so that only the smaller vault has what it held before.
+        // The log is reused, so only the smaller vault has what the log held before.
         self.long_results("long again")?;
         self.single_after_interruption()?;
         say(self.store.clone().close())
@@ -128,7 +129,7 @@ impl Run {
     fn second(&self, clock: &ManualClock) -> Result<(), Unsaid> {
         self.forgotten()?;
         self.own_rows("second")?;
-        // All of the above is over, and swept in part.
+        // All of the above has expired, and some of it is swept.
         clock.advance(Duration::from_millis(RETENTION_MS));
         self.told.lock().expire();
         say(self.store.sweep())?;
@@ -160,7 +161,7 @@ impl Run {
         self.told.call(name, completed, complete).map(drop)
     }
 
-    /// Each call of each handle.
+    /// Every call of every handle.
     fn single_calls(&self) -> Result<(), Unsaid> {
         let told = &self.told;
         let execution = self.start("completed")?;
@@ -196,7 +197,7 @@ impl Run {
         told.call("given up", Truth::Free, || given_up.abandon())
     }
 
-    /// Batches, whose operations are durable each for itself until the call says so for all.
+    /// Batches, each of whose operations becomes durable on its own until the call returns for all.
     fn many(&self) -> Result<(), Unsaid> {
         let names: Vec<_> = (0..6).map(|number| format!("of many {number}")).collect();
         let mut permits = Vec::new();
@@ -218,7 +219,7 @@ impl Run {
         Ok(())
     }
 
-    /// More than both segments of the log take.
+    /// More than both segments of the log can hold.
     fn long_results(&self, name: &str) -> Result<(), Unsaid> {
         for number in 0..9 {
             self.complete(&format!("{name} {number}"), vec![number; 9_000])?;
@@ -226,8 +227,8 @@ impl Run {
         Ok(())
     }
 
-    /// Fills a segment anew with frames as long as those that it had, so that the old ones begin
-    /// where the new ones end. What one of them says is not true any more.
+    /// Fills a segment again with frames of the same length as before, so that old frames begin
+    /// where the new ones end. What one of the old ones says is no longer true.
     fn equal_lengths(&self) -> Result<(), Unsaid> {
         say(self.store.settle())?;
         let fill = |numbers: Range<u8>| {
@@ -235,7 +236,7 @@ impl Run {
                 self.complete(&format!("equal {number:02}"), vec![number; 4_000])
             })
         };
-        // Six in each segment, and there is room left for what frees a key.
+        // Six in each segment, which leaves room for freeing a key.
         fill(0..12)?;
         let old = "equal 03";
         self.told.call(old, Truth::Free, || self.store.forget(&key(old)))?;
@@ -281,7 +282,7 @@ impl Run {
         self.complete("unstarted", b"once more".to_vec())
     }
 
-    /// Keys that were used before, and whose time is over.
+    /// Keys that were used before, and have expired.
     fn anew(&self) -> Result<(), Unsaid> {
         let execution = self.start("completed")?;
         let result = b"another result".to_vec();

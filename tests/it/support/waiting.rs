@@ -1,4 +1,4 @@
-//! Each call that waits can be made as one that blocks or as a future.
+//! Every waiting call can be made as a blocking one or as a future.
 
 use std::{
     pin::pin,
@@ -13,7 +13,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     block_on_until(None, future).expect("there is no end to its patience")
 }
 
-/// Waits for a future on this thread until the deadline, and drops it then.
+/// Waits for a future on this thread until the deadline, and then drops it.
 pub fn block_on_until<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
     struct Unpark(Thread);
 

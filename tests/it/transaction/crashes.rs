@@ -1,8 +1,8 @@
-//! Crashes.
+//! Transactions and crashes.
 
 use super::*;
 
-/// What a step of the crash tests does.
+/// A step of the crash tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// Row and result, in one transaction.
@@ -11,10 +11,10 @@ enum Step {
     Refused,
     /// Row only, in a transaction without a key.
     Written,
-    /// Started and completed by the log.
+    /// Started and completed through the log.
     Logged,
     Abandoned,
-    /// Started, and left so.
+    /// Started, and left like that.
     Left,
 }
 
@@ -41,7 +41,7 @@ fn name(step: usize) -> String {
     format!("key {step}")
 }
 
-/// Of every length: beside its record as well as within it.
+/// Of every length: stored with its record as well as apart from it.
 fn result(step: usize) -> String {
     name(step).repeat(1 + step * 20)
 }
@@ -49,7 +49,7 @@ fn result(step: usize) -> String {
 /// The steps that were begun, and whether they were acknowledged.
 type Progress = BTreeMap<usize, bool>;
 
-/// Takes all steps until the disk fails, and notes what was acknowledged.
+/// Takes all steps until the disk fails, and records what was acknowledged.
 fn work(store: &Store, progress: &mut Progress) -> Result<(), Box<dyn std::error::Error>> {
     for (step, kind) in STEPS.into_iter().enumerate() {
         progress.insert(step, false);
@@ -95,7 +95,7 @@ fn take(store: &Store, step: usize, kind: Step) -> Result<(), Box<dyn std::error
     Ok(())
 }
 
-/// What each step must have left, and that it can be finished now, once.
+/// What each step must have left, and that it can be finished now, exactly once.
 fn check(disk: SimDisk, clock: &ManualClock, progress: &Progress) {
     let store = builder(clock).open_on(disk).expect("the store opens after every crash");
     let rows = rows(&store);
@@ -112,14 +112,14 @@ fn check(disk: SimDisk, clock: &ManualClock, progress: &Progress) {
             _ => false,
         };
         let right = match (kind, &begin) {
-            // The one is there if the other is.
+            // Each is there only if the other is.
             (Step::Row, Begin::Replay(_)) => result_is_there && row == Some(&*result(step)),
             (Step::Written, Begin::Fresh(_)) => match row {
                 Some(row) => asked && row == result(step),
                 None => !done,
             },
             (Step::Logged, Begin::Replay(_)) => result_is_there && row.is_none(),
-            // A start that was not acknowledged may have become durable all the same.
+            // A start that was not acknowledged may still have become durable.
             (Step::Row | Step::Logged | Step::Left, Begin::Fresh(_))
             | (Step::Logged | Step::Abandoned, Begin::Interrupted(_)) => !done && row.is_none(),
             (Step::Refused | Step::Abandoned, Begin::Fresh(_)) => row.is_none(),
@@ -146,7 +146,7 @@ fn check(disk: SimDisk, clock: &ManualClock, progress: &Progress) {
     store.close().expect("the store closes");
 }
 
-/// Takes all steps until the disk fails so. Returns whether it failed at all.
+/// Takes all steps until the disk fails in this way. Returns whether it failed at all.
 fn crash(fault: Fault, images: impl Fn(&SimDisk) -> Vec<SimDisk>) -> bool {
     let disk = SimDisk::new();
     let clock = manual_clock();
@@ -284,7 +284,8 @@ fn rows_and_results_agree_with_many_threads_on_a_disk_that_fails() {
 
 const ACCOUNTS: TableDefinition<u64, u64> = TableDefinition::new("accounts");
 
-/// Moves money from one account to the next; `None` if there is too little, once it has written.
+/// Moves money from one account to the next; `None` if there is too little, after it has already
+/// written.
 fn transfer(transaction: &Transaction<'_>, seed: u64) -> Result<Option<String>, redb::Error> {
     let mut accounts = transaction.open_table(ACCOUNTS)?;
     let (to, from, cents) = (seed % 4, (seed + 1) % 4, seed % 60);
@@ -309,7 +310,7 @@ fn money_is_conserved_among_threads_with_a_background_thread() {
     let (applied, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let client = |thread: u64| {
         for step in 0..100 {
-            // Two threads have the same keys.
+            // Two threads use the same keys.
             let name = key(&format!("{} {step}", thread % 2));
             if let Begin::Fresh(permit) = begin(&store, &name) {
                 let seed = splitmix(step);
@@ -348,7 +349,7 @@ fn begin(store: &Store, key: &idemstore::Key) -> Begin {
     store.begin(key, Fingerprint::NONE).expect("begin answers")
 }
 
-/// The file is redb's, and any program that has redb can read the caller's tables.
+/// The file is a redb file, and any program with redb can read the caller's tables.
 #[test]
 fn the_rows_are_in_a_file_of_redb() {
     let directory = tempfile::tempdir().expect("there is room for a directory");

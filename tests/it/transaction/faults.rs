@@ -1,4 +1,4 @@
-//! Disks that fail.
+//! Transactions and disks that fail.
 
 use super::*;
 
@@ -47,7 +47,7 @@ fn a_commit_that_fails_has_an_unknown_outcome() {
             assert!(unknown, "{error:?}");
             in_flight
         };
-        // Nobody is told that the key is free: that is not known.
+        // No caller may get the key as free: that isn't known.
         let waited = in_flight.wait(LONG);
         assert!(matches!(waited, Err(Error::Poisoned(_))), "{waited:?}");
         let begin = bench.store.begin(&key("k"), Fingerprint::of("request"));
@@ -64,7 +64,7 @@ fn a_commit_that_fails_has_an_unknown_outcome() {
     }
 }
 
-/// The commit may be durable: a caller that got the key then would run the operation once more.
+/// The commit may be durable: a caller that got the key then would run the operation again.
 #[test]
 fn a_key_whose_outcome_is_unknown_is_given_to_nobody() {
     let (mut given, mut failed) = (0, 0);
@@ -72,7 +72,7 @@ fn a_key_whose_outcome_is_unknown_is_given_to_nobody() {
         let bench = Bench::new();
         let permit = bench.begin("k", "request").fresh();
         let ask = || {
-            // Until the store is poisoned, or until the result is there.
+            // Until the store is poisoned, or the result is there.
             loop {
                 match bench.store.begin(&key("k"), Fingerprint::of("request")) {
                     Ok(Begin::InFlight(_)) => {}
@@ -112,7 +112,7 @@ fn a_log_that_fails_under_a_closure_costs_nothing_that_is_acknowledged() {
         assert!(matches!(failed, Err(Error::OutcomeUnknown(_))), "{failed:?}");
         Ok::<_, Infallible>("row")
     });
-    // The vault is well, so either answer would do, as long as it is true.
+    // The vault is well, so either answer is acceptable, as long as it is true.
     let acknowledged = completed.is_ok();
     let bench = bench.cut(|_| 0);
     bench.begin("before", "request").replay();
@@ -127,12 +127,12 @@ fn a_closure_that_passes_over_a_failed_disk_is_not_committed() {
     let bench = Bench::new();
     let large = "row".repeat(100_000);
     complete_with_row(bench.begin("settled", "request").fresh(), "settled", "result");
-    // A page cache that is empty, so that the closure has to read.
+    // An empty page cache, so that the closure has to read.
     let bench = bench.reopen();
     let permit = bench.begin("k", "request").fresh();
     let completed = permit.complete_with(|transaction| {
         bench.disk.fail(Fault { for_good: true, ..fault(Op::Any) });
-        // Whatever this says. It is more than redb keeps in memory before it writes.
+        // Its result doesn't matter. It is more than redb keeps in memory before it writes.
         for step in 0..20 {
             drop(write_row(transaction, &format!("{step}"), &large));
         }

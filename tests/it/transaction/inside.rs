@@ -1,8 +1,8 @@
-//! Calls from within a closure.
+//! Calls from inside a closure.
 
 use super::*;
 
-/// Whether an error says that the call comes from within a transaction.
+/// Whether an error reports that the call comes from inside a transaction.
 pub(super) trait Refusal: Debug {
     fn is_refusal(&self) -> bool;
 }
@@ -71,7 +71,7 @@ fn a_closure_that_starts_or_completes_is_refused() {
         store.complete_many([(others, "result")]).into_iter().for_each(is_refused);
     });
     assert_eq!(store.stats().changes, before);
-    // What had not started is free again, and nothing of what had started has become so.
+    // What had not started is free again, and nothing that had started has become free.
     for name in ["start", "complete", "a", "b"] {
         bench.begin(name, "request").fresh();
     }
@@ -111,7 +111,7 @@ fn a_closure_that_looks_after_the_store_is_refused() {
         is_refused(bench.store.settle());
         is_refused(bench.store.sweep());
         is_refused(bench.store.clone().close());
-        // A listing settles first, so that what is in the log is listed too.
+        // A listing settles first, so that changes in the log are listed too.
         is_refused(bench.store.keys().next().expect("it says so"));
         is_refused(bench.store.compact());
         is_refused(bench.store.backup_on(backup.clone()));
@@ -156,7 +156,7 @@ fn a_closure_may_read_the_store() {
         assert_eq!(status("outer"), Some(Status::Reserved));
         assert_eq!(status("new"), None);
         assert_eq!(store.stats().in_flight, 2);
-        // Its own row is not committed yet.
+        // Its own row isn't committed yet.
         assert_eq!(rows(store).into_keys().collect::<Vec<_>>(), ["settled"]);
     });
 }
@@ -179,7 +179,7 @@ fn a_closure_may_write_another_store() {
             is_refused(bench.store.settle());
             is_refused(other.store.settle());
         });
-        // The innermost transaction is over, and this one is not.
+        // The innermost transaction is over, and this one isn't.
         other.store.settle().expect("it settles");
         is_refused(bench.store.settle());
         let third = Bench::new();
@@ -202,7 +202,7 @@ fn other_threads_start_and_complete_while_a_closure_runs() {
             });
         });
     });
-    // The log has them, since the transaction had begun before.
+    // They are in the log, since the transaction had begun before.
     assert_eq!(bench.store.stats().unsettled_changes, 42);
     let bench = bench.kill();
     for step in 0..20 {
@@ -259,7 +259,7 @@ fn a_close_waits_for_a_closure() {
         let completed = permit.complete_with(|transaction| {
             put(transaction, "k", "row");
             closing = Some(scope.spawn(|| bench.store.clone().close()));
-            // Until the close has begun, most likely. More than this the log has no room for.
+            // Until the close has begun, most likely. The log has no room for more than this.
             let others = scope.spawn(|| {
                 for step in 0..100 {
                     let name = format!("{step}");

@@ -1,4 +1,4 @@
-//! The log beside it.
+//! Transactions and the log beside them.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn what_the_log_holds_is_settled_with_it() {
     let stats = bench.store.stats();
     assert_eq!((stats.unsettled_changes, stats.log_bytes), (0, 0));
     assert_eq!((stats.records, stats.settles), (3, 1));
-    // Without the log all of it is there.
+    // Without the log everything is still there.
     let check = |bench: &Bench| {
         assert_eq!(bench.begin("completed", "request").replay().result(), b"result");
         bench.begin("abandoned", "another").fresh();
@@ -34,7 +34,7 @@ fn what_the_log_holds_is_settled_with_it() {
 fn both_segments_are_settled_with_it() {
     let bench = Bench::new();
     let mut step = 0;
-    // Until one segment is sealed and the other one in use.
+    // Until one segment is sealed and the other one is in use.
     while bench.store.stats().unsettled_changes < 40 {
         let permit = bench.begin(&format!("{step}"), "request").fresh();
         permit.complete([step; 1_000]).expect("it completes");

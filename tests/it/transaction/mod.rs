@@ -1,5 +1,5 @@
-//! The caller's own tables in the store's file: what a transaction writes and the result that it
-//! gives are stored together, or nothing of them is.
+//! The caller's own tables in the store's file: a transaction's writes and the result that it
+//! returns are stored together, or not at all.
 
 mod crashes;
 mod faults;
@@ -39,7 +39,7 @@ const RESULT_LEN_MAX: usize = 16 * 1024;
 /// Longer than any test takes: a wait that reaches it has failed.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What the tests write beside their results: a row for each operation, and how many there are.
+/// What the tests write besides their results: a row for each operation, and the number of rows.
 const ROWS: TableDefinition<&str, &str> = TableDefinition::new("rows");
 const COUNTS: TableDefinition<&str, u64> = TableDefinition::new("counts");
 
@@ -56,7 +56,7 @@ fn put(transaction: &Transaction<'_>, name: &str, row: &str) {
     write_row(transaction, name, row).expect("redb works");
 }
 
-/// Completes an operation whose row says the same as its result.
+/// Completes an operation whose row has the same contents as its result.
 fn complete_with_row(permit: Permit, name: &str, result: &str) -> Completed {
     permit
         .complete_with(|transaction| {
@@ -66,7 +66,7 @@ fn complete_with_row(permit: Permit, name: &str, result: &str) -> Completed {
         .expect("it is committed")
 }
 
-/// All rows, once their number is compared with how often one was written.
+/// All rows, after comparing their number with the count of writes.
 #[track_caller]
 fn rows(store: &Store) -> BTreeMap<String, String> {
     let transaction = store.read_transaction().expect("the store is open");
@@ -111,7 +111,7 @@ fn fault(on: Op) -> Fault {
     Fault { on, after: 0, for_good: false, kind: ErrorKind::Other }
 }
 
-/// The key is free and without a row, and both can be made now.
+/// The key is free and without a row, and both can be created now.
 #[track_caller]
 fn check_nothing_stored(bench: &Bench, name: &str) {
     assert_eq!(row(&bench.store, name), None);
@@ -126,7 +126,7 @@ fn check_nothing_stored(bench: &Bench, name: &str) {
     assert_eq!(bench.begin(name, "another").replay().result(), b"now");
 }
 
-/// Reads all that a transaction can still show. It may fail, and must not panic.
+/// Reads everything that a transaction can still show. It may fail, and must not panic.
 fn read_on(reading: &redb::ReadTransaction) -> Result<usize, redb::Error> {
     let rows = reading.open_table(ROWS)?;
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! Reading.
+//! Read transactions.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn a_reader_sees_what_is_committed_and_nothing_else() {
     let during = during.expect("the closure has run");
     assert!(has(&before, "first") && has(&during, "first") && has(&after, "first"));
     assert!(!has(&before, "second") && !has(&during, "second") && has(&after, "second"));
-    // A long read holds up nobody, and sees the same all the time.
+    // A long read holds up no other call, and sees the same data all the time.
     for step in 0..50 {
         let name = format!("{step}");
         complete_with_row(bench.begin(&name, "request").fresh(), &name, &name.repeat(1_000));

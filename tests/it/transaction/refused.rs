@@ -1,4 +1,4 @@
-//! What is not stored.
+//! Transactions that are not stored.
 
 use super::inside::is_refused;
 use super::*;
@@ -110,7 +110,7 @@ fn a_result_that_is_too_long_stores_nothing() {
     check_nothing_stored(&bench, "k");
 }
 
-/// One of the ways to ask for a table of the store's.
+/// One of the ways to open one of the store's own tables.
 type AskReserved = fn(&Transaction<'_>, &str) -> Result<(), TableError>;
 
 const ASK_RESERVED: [AskReserved; 3] = [
@@ -164,7 +164,7 @@ fn a_closure_that_leaks_a_table_stores_nothing_and_ends_the_store() {
         Ok::<_, Infallible>("result")
     });
     assert!(matches!(refused, Err(TransactionError::Unfinished)), "{refused:?}");
-    // redb would let nobody write any more, so nobody may ask it to.
+    // redb would block all later writes, so the store must let none through.
     let poisoned = bench.store.transaction(|_| Ok::<_, Infallible>(()));
     let poisoned = matches!(poisoned, Err(TransactionError::Store(Error::Poisoned(_))));
     assert!(poisoned && matches!(bench.store.settle(), Err(Error::Poisoned(_))));

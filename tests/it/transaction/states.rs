@@ -1,4 +1,4 @@
-//! The states of a key.
+//! Transactions in each state of a key.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn a_key_is_in_flight_while_its_closure_runs() {
     let permit = bench.begin("k", "request").fresh();
     let completed = permit.complete_with(|_| {
         bench.begin("k", "request").in_flight();
-        // Nothing has started, so there is nothing to differ from.
+        // Nothing has started, so there is no request to differ from.
         bench.begin("k", "another").in_flight();
         thread::scope(|scope| {
             scope.spawn(|| drop(bench.begin("k", "request").in_flight()));
@@ -25,7 +25,8 @@ fn a_key_is_in_flight_while_its_closure_runs() {
     }
 }
 
-/// Waits for `k` in another thread while a closure of its transaction runs, and lets that end so.
+/// Waits for `k` in another thread while a closure of its transaction runs, and lets that end in
+/// this way.
 fn wait_while<R: AsRef<[u8]>>(
     bench: &Bench,
     end: impl FnOnce() -> Result<R, &'static str>,
@@ -209,7 +210,7 @@ fn a_key_that_expires_while_its_closure_runs_begins_a_new_retention() {
         bench.tick(RETENTION_MS);
         Ok::<_, Infallible>("late")
     });
-    // It was over when it was completed, so that it begins a new one.
+    // Its retention was over when it was completed, so it begins a new one.
     assert_eq!(completed.expect("it is committed").result(), b"late");
     bench.tick(RETENTION_MS - 1);
     bench.begin("k", "request").replay();

@@ -14,7 +14,7 @@ fn a_row_and_a_result_are_stored_together() {
     assert_eq!(completed.completed_at().as_unix_ms(), START_MS + 5);
     assert_eq!(completed.expires_at().as_unix_ms(), START_MS + RETENTION_MS);
     for restart in [Bench::reopen, Bench::kill, |bench: Bench| bench.cut(|_| 0)] {
-        // What was not synced is gone, and that is nothing of it.
+        // Unsynced changes are gone, and this isn't one of them.
         let image = Bench::on(bench.disk.after_power_cut(|_| 0), bench.clock.clone());
         let image = restart(image);
         assert_eq!(row(&image.store, "k").as_deref(), Some("result"));
@@ -34,7 +34,7 @@ fn a_transaction_is_settled_at_once() {
     let after = bench.store.stats();
     assert_eq!((after.unsettled_changes, after.in_flight), (0, 0));
     assert_eq!((after.records, after.live, after.interrupted), (1, 1, 0));
-    // It went past the log.
+    // It bypassed the log.
     assert_eq!((after.batches, after.changes), (before.batches, before.changes));
 }
 
@@ -78,7 +78,7 @@ fn multimaps_and_deleted_tables_are_part_of_it() {
             let tag = if refuse { "refused" } else { "taken" };
             tags.insert("k", tag).expect("it is written");
             drop(tags);
-            // Of a table that is not there nothing is deleted, and of one that is, all.
+            // From a missing table nothing is deleted, and from an existing one everything.
             let deleted = transaction.delete_table(ROWS).expect("redb works");
             if refuse { Err("refused") } else { Ok(deleted) }
         })

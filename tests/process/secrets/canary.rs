@@ -1,14 +1,14 @@
-//! Bytes that occur nowhere else, and the search for them in whatever form they are shown.
+//! Bytes that occur nowhere else, and the search for them in every form in which they may be shown.
 
 use std::fmt::Write;
 
-/// It stands in every key, scope, request, result, checkpoint, row and path of these tests.
+/// It is in every key, scope, request, result, checkpoint, row and path of these tests.
 pub const MARK: &str = "qZ7vKx2jWb9Tn4";
 
-/// So many bytes of a secret in a row are a leak. A text that was cut short shows as much.
+/// This many consecutive bytes of a secret are a leak. A truncated text shows as much.
 const RUN: usize = 6;
 
-/// What must not be shown: each run of a secret's bytes, in each form that bytes are printed in.
+/// What must not be shown: each run of a secret's bytes, in each form in which bytes are printed.
 pub struct Secret {
     name: &'static str,
     needles: Vec<String>,
@@ -22,14 +22,14 @@ impl Secret {
 
     /// The form in which a text shows this secret, if it does.
     pub fn find(&self, shown: &str) -> Option<String> {
-        // A pretty `Debug` of bytes has each on a line of its own.
+        // A pretty `Debug` of bytes puts each on a separate line.
         let shown: String = shown.split_whitespace().collect();
         let found = self.needles.iter().find(|needle| shown.contains(*needle))?;
         Some(format!("{} as {found}", self.name))
     }
 }
 
-/// A run of bytes as text, as hexadecimal digits of both cases, as Base64, and as the lists of
+/// A run of bytes as text, as hexadecimal digits in both cases, as Base64, and as the lists of
 /// numbers that `Debug` makes of bytes.
 fn forms(run: &[u8]) -> Vec<String> {
     let hex = hex(run);
@@ -54,8 +54,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Base64 of a number of bytes that three divides. Since each run is looked for, it does not matter
-/// where in a longer text it begins.
+/// Base64 of bytes whose number is a multiple of three. Since each run is looked for, it doesn't
+/// matter where in a longer text it begins.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let groups =
@@ -79,7 +79,7 @@ fn a_secret_is_found_in_every_form_and_wherever_it_is_cut() {
         format!("{bytes:#04x?}"),
         hex(bytes).to_uppercase(),
         hex(bytes),
-        // Each of the three places at which Base64 may begin.
+        // Each of the three alignments at which Base64 may begin.
         base64(&bytes[..12]),
         base64(&[b"x", &bytes[..11]].concat()),
         base64(&[b"xx", &bytes[..10]].concat()),

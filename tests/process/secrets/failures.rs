@@ -1,4 +1,4 @@
-//! A table of what goes wrong: each public error, provoked with secrets in all that is at hand.
+//! A table of failures: each public error, provoked with secrets wherever one can be passed.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -89,7 +89,7 @@ fn opens(shown: &mut Shown) {
         let secret = bytes.windows(MARK.len()).position(|bytes| bytes == MARK.as_bytes());
         secret.expect("it is stored")
     }));
-    // The first syncs of an open are those of redb, and the others are the store's.
+    // The first syncs of an open are redb's, and the others are the store's.
     for after in 0.. {
         match open(failing(Fault { after, ..fails(Op::VaultSync) })) {
             Ok(_) => break,
@@ -107,7 +107,7 @@ fn opens(shown: &mut Shown) {
     shown.error(&Error::OtherProcess);
 }
 
-/// The path is a secret too: it may have the name of a customer in it.
+/// The path is a secret too: it may contain the name of a customer.
 fn opens_of_files(shown: &mut Shown) {
     let directory = tempfile::tempdir().expect("there is room for a directory");
     let path = directory.path().join(MARK);
@@ -157,7 +157,7 @@ fn failed_disks(shown: &mut Shown) {
     let Error::Poisoned(below) = ended else { panic!("{ended:?}") };
     shown.error(&below);
     shown.error(&bench.store.begin(&secret_key("m"), request()).expect_err("it has ended"));
-    // Without a cache redb must read.
+    // Without a cache redb has to read.
     let bench = filled();
     more_than_a_page(&bench);
     let Bench { disk, clock, .. } = bench;
@@ -167,7 +167,7 @@ fn failed_disks(shown: &mut Shown) {
     shown.error(&store.begin(&secret_key("settled"), request()).expect_err("it cannot be read"));
 }
 
-/// A row that is whole to redb, and none of ours: its result is another.
+/// A row that is intact to redb, and not to us: it belongs to another result.
 fn damage(shown: &mut Shown) {
     const RESULTS: redb::TableDefinition<u64, &[u8]> = redb::TableDefinition::new("results");
     let directory = tempfile::tempdir().expect("there is room for a directory");
@@ -199,7 +199,7 @@ fn completions(shown: &mut Shown) {
     shown.error(&execution.checkpoint(too_long()).expect_err("it is too long"));
     let foreign = other.store.complete_many([(execution, MARK)]).pop();
     shown.error(&foreign.expect("there is an answer").expect_err("it is another's"));
-    // A queue is full when many threads wait, and a transaction is there with its feature only.
+    // A queue is full only when many threads wait, and a transaction exists only with its feature.
     let bounds = [
         Bound::Keys { max: 1 },
         Bound::Bytes { max: 1 },

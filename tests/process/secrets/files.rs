@@ -1,19 +1,19 @@
-//! Which of the bytes that a caller hands in end in a file, and which never do.
+//! Which of the bytes that a caller passes in end up in a file, and which never do.
 
 use idemstore::sim::BackupOn;
 use idemstore::{Fingerprint, Key};
 
 use crate::support::{Answers, Bench, SimDisk, Started};
 
-/// A text that tells what it was handed in as, and that nothing else has.
+/// A text that says what it was passed in as, and that occurs nowhere else.
 fn mark(role: &str) -> String {
     blake3::hash(role.as_bytes()).to_hex().chars().take(24).collect()
 }
 
-/// What is stored. It is stored as it is.
+/// What is stored. It is stored unchanged.
 const STORED: [&str; 6] =
     ["scope", "key", "checkpoint", "result", "long result", "long checkpoint"];
-/// What the store is shown, and has no need of.
+/// What the store sees but has no need to keep.
 const NOT_STORED: [&str; 7] = [
     "request",
     "another request",
@@ -36,7 +36,7 @@ fn request() -> Fingerprint {
     Fingerprint::of(mark("request").repeat(10))
 }
 
-/// Goes through what writes, with another mark in each of its places.
+/// Runs through everything that writes, with a different mark in each place.
 fn write(bench: &Bench) {
     let begin = |role| bench.store.begin(&key(role), request()).expect("begin answers");
     let too_long = |role| mark(role).repeat(1_000);
@@ -56,7 +56,7 @@ fn write(bench: &Bench) {
     assert!(bench.store.begin(&key("key"), another).expect("begin answers").mismatches());
 }
 
-/// The fingerprint alone of what a request is made of.
+/// Only the fingerprint of a request's parts is stored.
 fn check(disk: &SimDisk, when: &str) {
     for role in NOT_STORED {
         let mark = mark(role);
@@ -87,7 +87,7 @@ fn of_a_request_its_fingerprint_alone_is_stored() {
     check(&bench.disk, "once it is opened again");
 }
 
-/// A copy is made of the vault alone, without what the log has held meanwhile.
+/// A copy consists of the vault alone, without what the log has received meanwhile.
 #[test]
 fn a_copy_has_no_more_of_it() {
     let (bench, disk) = (Bench::new(), SimDisk::new());

@@ -1,4 +1,4 @@
-//! What tells two requests apart: who learns of it, and how it is compared.
+//! What distinguishes two requests: who can see it, and how it is compared.
 
 use std::marker::PhantomData;
 
@@ -9,7 +9,7 @@ use super::source;
 use super::tour::{begin, secret_key, too_long};
 use crate::support::{Answers, Bench, Started};
 
-/// BLAKE3 over the framed parts of `tour::request`, as `docs/FORMAT.md` has it.
+/// BLAKE3 over the framed parts of `tour::request`, as in `docs/FORMAT.md`.
 pub fn digest_of_request() -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("idemstore 2026-11-24 request fingerprint v1");
     for part in ["POST", MARK] {
@@ -18,7 +18,7 @@ pub fn digest_of_request() -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Keys in every state in which something is stored of them.
+/// Keys in every state that is stored.
 fn states(bench: &Bench) -> Vec<&'static str> {
     let start = |name| begin(&bench.store, name).started();
     let mut names = vec!["completed", "long", "tombstone", "executing", "detached", "interrupted"];
@@ -52,7 +52,7 @@ fn a_mismatch_is_the_same_whatever_is_stored() {
             let key = secret_key(name);
             let other = Fingerprint::of("another request");
             let answer = bench.store.begin(&key, other).expect("begin answers");
-            // These patterns hold for as long as the variants have no field.
+            // These patterns compile only as long as the variants have no fields.
             assert!(matches!(answer, Begin::Mismatch), "{name} is {answer:?}");
             let again = bench.store.begin_many([(&key, other)]).pop().expect("there is an answer");
             let outcome = bench.store.run(&key, other, |_| Effect::<&str, &str>::Unknown("it ran"));
@@ -66,8 +66,8 @@ fn a_mismatch_is_the_same_whatever_is_stored() {
     assert_eq!(said, ["Mismatch Mismatch Ok(Mismatch) Mismatch Mismatch"]);
 }
 
-/// Whether a type can be compared with `==`: the constant of the type itself, which is there only
-/// if it can, hides the one of the trait.
+/// Whether a type can be compared with `==`: the inherent constant, which exists only if it can,
+/// shadows the trait's.
 struct Comparison<T>(PhantomData<T>);
 trait Incomparable {
     const IS_THERE: bool = false;
@@ -77,8 +77,8 @@ impl<T: PartialEq> Comparison<T> {
     const IS_THERE: bool = true;
 }
 
-/// No time is measured here. `blake3::Hash` promises that its `==` takes the same time wherever two
-/// of them differ; what is left to see to is that nothing else compares.
+/// This doesn't measure time. `blake3::Hash` promises that its `==` takes the same time wherever
+/// the two differ; what is left to check is that nothing else compares.
 #[test]
 fn fingerprints_are_compared_by_one_function_that_takes_the_same_time_for_all() {
     const { assert!(!Comparison::<Fingerprint>::IS_THERE, "`==` may stop at the first difference") };

@@ -1,5 +1,5 @@
-//! Nothing shows what the caller hands in: no `Debug`, no error, no panic, no line of output. Only
-//! the methods that are there for it give it out.
+//! Nothing reveals what the caller passes in: no `Debug`, no error, no panic, no line of output.
+//! Only the methods that exist for this purpose return it.
 
 mod canary;
 mod failures;
@@ -16,15 +16,15 @@ use crate::turn;
 use canary::{MARK, Secret};
 use shown::Shown;
 
-/// These show a value of the caller's own type, as `Result` and `Option` do: what an operation says,
-/// before the store has seen it and after.
+/// These show a value of the caller's own type, as `Result` and `Option` do: what an operation
+/// returns, before and after the store has seen it.
 const SHOW_THEIR_PARAMETERS: &[&str] = if cfg!(feature = "transaction") {
     &["Effect", "Outcome", "TransactionError"]
 } else {
     &["Effect", "Outcome"]
 };
 
-/// All that the public API shows, in all that can be done with it.
+/// Everything that the public API shows, in every possible use.
 fn all_of_it() -> Shown {
     let mut shown = Shown::default();
     tour::values(&mut shown);
@@ -53,7 +53,7 @@ fn nothing_shows_a_key_a_request_a_result_or_what_they_are_stored_as() {
             leaking.insert(name);
         }
     }
-    // So that the search is known to see what is shown, and the exceptions stay few.
+    // Proves that the search sees what is shown, and keeps the exceptions few.
     assert!(leaking.iter().eq(SHOW_THEIR_PARAMETERS), "an exception is not needed: {leaking:?}");
 }
 

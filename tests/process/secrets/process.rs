@@ -1,4 +1,4 @@
-//! A process of its own, whose every word is seen.
+//! A separate process, all of whose output is captured.
 
 use std::env;
 use std::process::Command;
@@ -8,7 +8,7 @@ use super::canary::{MARK, Secret};
 use super::tour::PANIC;
 use crate::turn;
 
-/// Tells the process what it is for.
+/// Tells the process its task.
 const ROLE: &str = "IDEMSTORE_TEST_ROLE";
 const TEST: &str = "secrets::process::a_process_that_goes_through_all_of_it_says_nothing";
 
@@ -21,7 +21,7 @@ fn a_process_that_goes_through_all_of_it_says_nothing() {
             assert_eq!(said("loud"), "to stdout to stderr");
         }
         Ok("silent") => between_marks(go_through_all_of_it),
-        // Shows that a line would be seen.
+        // Shows that a line would be captured.
         Ok(_) => between_marks(|| {
             print!("to stdout ");
             eprint!("to stderr");
@@ -35,7 +35,7 @@ fn between_marks(run: impl FnOnce()) {
     println!(">>>");
 }
 
-/// All that this test says in a process of its own, beside what the test harness says.
+/// Everything that this test prints in a separate process, besides the harness's output.
 fn said(role: &str) -> String {
     let output = Command::new(env::current_exe().expect("it runs"))
         .args(["--exact", TEST, "--nocapture", "--test-threads=1"])

@@ -1,4 +1,4 @@
-//! All that values show of themselves, kept for the search.
+//! Everything that values show of themselves, kept for the search.
 
 use std::any::type_name;
 use std::collections::BTreeSet;
@@ -11,12 +11,12 @@ pub struct Shown {
     pub texts: Vec<(String, String)>,
     /// The enums and their variants that were shown.
     pub variants: BTreeSet<(String, String)>,
-    /// The secret of the store that was shown.
+    /// The store's secret, as it was shown.
     pub store_key: Vec<u8>,
 }
 
 impl Shown {
-    /// Notes the `Debug` of a value, in both of its forms and with numbers in hexadecimal.
+    /// Records the `Debug` of a value, in both of its forms and with hexadecimal numbers.
     pub fn value<T: Debug>(&mut self, value: &T) {
         let name = base_name(type_name::<T>());
         let debug = format!("{value:?}");
@@ -27,7 +27,7 @@ impl Shown {
         self.texts.push((name, format!("{value:x?}")));
     }
 
-    /// Notes all that an error says, and what is behind it.
+    /// Records everything that an error says, including its sources.
     pub fn error<T: Error>(&mut self, error: &T) {
         self.value(error);
         let name = base_name(type_name::<T>());

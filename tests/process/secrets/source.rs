@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Public traits and modules: there is no value of one that could be shown.
+/// Public traits and modules: they have no values that could be shown.
 const NO_TYPES: [&str; 3] = ["Clock", "Completable", "Startable"];
 
 /// Every file of the crate's own code, with its path.
@@ -74,7 +74,7 @@ pub fn public_variants() -> BTreeSet<(String, String)> {
     variants
 }
 
-/// The variant that begins in this line of an enum, as `rustfmt` writes it.
+/// The variant that begins in this line of an enum, as `rustfmt` formats it.
 fn variant(line: &str) -> Option<&str> {
     let inner = line.strip_prefix("    ")?;
     inner.starts_with(|first: char| first.is_ascii_uppercase()).then(|| words(inner).next())?

@@ -1,5 +1,5 @@
-//! A way through the whole public API with secrets in all that is handed to it. What it gives back
-//! is shown.
+//! A tour of the whole public API with secrets in everything that is passed to it. Everything that
+//! it returns is shown.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use super::canary::MARK;
 use super::shown::Shown;
 use crate::support::{Answers, Bench};
 
-/// What the operations of these tests panic with. The text itself is no secret.
+/// The panic message of these tests' operations. The text itself is no secret.
 pub const PANIC: &str = "the operation panics";
 
-/// What a caller's own error says.
+/// The message of a caller's own error.
 #[derive(Debug, thiserror::Error)]
 #[error("the caller says {0}")]
 pub struct Reason(pub &'static str);
@@ -33,7 +33,7 @@ pub fn begin(store: &Store, name: &str) -> Begin {
     store.begin(&secret_key(name), request()).expect("begin answers")
 }
 
-/// More bytes than a test's store takes.
+/// More bytes than a test's store accepts.
 pub fn too_long() -> String {
     MARK.repeat(2_000)
 }
@@ -62,7 +62,7 @@ fn arguments(shown: &mut Shown) {
     shown.value(&Store::builder().clock(ManualClock::default()));
 }
 
-/// Each answer of `begin`, and each handle that it gives.
+/// Each answer of `begin`, and each handle that it returns.
 fn answers(shown: &mut Shown, bench: &Bench) {
     let begin = |name| begin(&bench.store, name);
     shown.value(&begin("of one begin"));
@@ -90,7 +90,7 @@ fn answers(shown: &mut Shown, bench: &Bench) {
     drop(begin("interrupted").fresh().start().expect("it starts"));
 }
 
-/// Each outcome of `run`. What the closure says is the caller's own value.
+/// Each outcome of `run`. The closure's value belongs to the caller.
 fn outcomes(shown: &mut Shown, store: &Store) {
     let mut run = |name: &str, say: fn() -> Effect<String, Reason>| {
         shown.value(&say());
@@ -140,7 +140,7 @@ fn typed(shown: &mut Shown, store: &Store) {
     shown.error(&completed.decode::<String>().expect_err("it is no value"));
 }
 
-/// Every key, as a look and as the list shows it: each of the five that a key can be.
+/// Every key, through `get` and through the list, in each of its five states.
 fn listed(shown: &mut Shown, bench: &Bench) {
     let held = begin(&bench.store, "held").fresh();
     let again = begin(&bench.store, "interrupted").interrupted();
@@ -162,7 +162,7 @@ fn listed(shown: &mut Shown, bench: &Bench) {
     shown.value(&bench.store.stats());
 }
 
-/// The secret with which a store tells its own log from any other's.
+/// The secret that distinguishes a store's log from any other's.
 fn store_key(bench: Bench) -> Vec<u8> {
     const META: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("meta");
     let Bench { disk, store, .. } = bench;

@@ -1,4 +1,4 @@
-//! Calls beside calls: who has the key, and who is told.
+//! Calls beside calls: who holds the key, and who gets the outcome.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn of_callers_of_keys_that_the_vault_has_each_is_told_what_it_has() {
             }
             scope.spawn(|| drop(bench.store.settle()));
         });
-        // The interrupted one runs again, once; the completed one never.
+        // The interrupted one runs again, once; the completed one never does.
         assert_eq!(effects.into_inner(), 1);
     });
 }
@@ -89,7 +89,7 @@ fn a_wait_that_ends_by_its_time_and_one_that_is_woken_are_both_answered() {
             for _ in 0..2 {
                 scope.spawn(|| {
                     let Begin::InFlight(in_flight) = ask(&bench, "key") else { return };
-                    // Whether the time is over first is the explorer's choice.
+                    // Whether the time runs out first is the explorer's choice.
                     match in_flight.wait(Duration::from_secs(1)).expect("wait answers") {
                         Begin::InFlight(_) => {}
                         begin => assert_eq!(begin.replay().result(), b"done"),

@@ -1,5 +1,5 @@
-//! Bugs that only show in some schedule, and the scene that must notice each of them.
-//! `src/canary.rs` says how they are let out.
+//! Planted bugs that show only under some schedule, and the scene that must notice each of them.
+//! `src/canary.rs` says how to let them out.
 //!
 //! ```text
 //! cargo test --manifest-path tests/schedules/Cargo.toml canaries::

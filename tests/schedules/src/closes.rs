@@ -1,4 +1,4 @@
-//! A close beside callers of one key: from the first call that it refuses, nothing is handed out.
+//! A close beside callers of one key: after the first call that it refuses, nothing is handed out.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -8,10 +8,10 @@ use shuttle::thread;
 use super::explore;
 use super::support::{Bench, Started, key};
 
-/// What the callers of one key know of it together.
+/// What the callers of one key know together.
 #[derive(Default)]
 struct Watch {
-    /// Callers that have the key in hand, or whose call that lets go of it has not returned.
+    /// Callers that hold the key, or whose call to let go of it has not returned.
     held: AtomicUsize,
     /// Whether a call was refused because the store is being closed.
     refused: AtomicBool,
@@ -58,7 +58,7 @@ impl Watch {
         assert_eq!(self.held.fetch_sub(1, Ordering::SeqCst), 1);
     }
 
-    /// Begins, starts or starts again, and drops the execution.
+    /// Begins, starts or retries, and drops the execution.
     fn start(&self, bench: &Bench) {
         let started = match self.begin(bench) {
             Some(Begin::Fresh(permit)) => self.refusable(|| permit.start()),
@@ -87,7 +87,7 @@ impl Watch {
         }
     }
 
-    /// Begins, detaches, and finishes by the key.
+    /// Begins, detaches, and finishes by key.
     fn detach(&self, bench: &Bench) {
         let started = match self.begin(bench) {
             Some(Begin::Fresh(permit)) => self.refusable(|| permit.start()),
@@ -99,7 +99,7 @@ impl Watch {
         execution.detach();
         match bench.store.abandon(&key("key")) {
             Ok(()) => {}
-            // Whether it was done, and by whom, is others' to say.
+            // Whether it was finished, and by which caller, is checked elsewhere.
             Err(FinishError::NotExecuting | FinishError::Held) => {}
             Err(FinishError::Store(Error::Closed)) => self.refuse(),
             Err(error) => panic!("{error:?}"),

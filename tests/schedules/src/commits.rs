@@ -1,4 +1,5 @@
-//! Callers that share an fsync: each has its answer, none before it is durable, whatever fails.
+//! Callers that share an fsync: each gets its answer, and none before it is durable, whatever
+//! fails.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,13 +11,13 @@ use super::support::disk::{Fault, Op, SimDisk};
 use super::support::{Answers, Bench, key};
 use super::{ask, explore};
 
-/// Nothing of what was not synced.
+/// Nothing that was not synced.
 fn nothing_unsynced(disk: &SimDisk) -> SimDisk {
     disk.after_power_cut(|_| 0)
 }
 
-/// Completes one key after the other, and notes each with the disk as a power cut at that moment
-/// would leave it; until an error.
+/// Completes one key after the other, until an error, and records each with the disk that a power
+/// cut at that moment would leave.
 fn write(bench: &Bench, writer: usize, noted: &Mutex<Vec<(String, SimDisk)>>) -> Option<Error> {
     for step in 0..2 {
         let name = format!("{writer} {step}");
@@ -35,7 +36,7 @@ fn write(bench: &Bench, writer: usize, noted: &Mutex<Vec<(String, SimDisk)>>) ->
     None
 }
 
-/// One of the moments at which something was acknowledged: it is there after a power cut.
+/// At one of the moments of an acknowledgement: the key is there after a power cut.
 fn check(bench: &Bench, noted: Mutex<Vec<(String, SimDisk)>>, pick: usize) {
     let noted = noted.into_inner().expect("nobody panics");
     if noted.is_empty() {

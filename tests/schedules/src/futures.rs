@@ -1,5 +1,5 @@
-//! Futures beside calls that block: none waits for ever, and what one leaves behind is in nobody's
-//! way.
+//! Futures beside blocking calls: none waits forever, and what a dropped future leaves behind is in
+//! no call's way.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -14,7 +14,8 @@ use shuttle::thread;
 use super::support::{Answers, Bench, Started, key};
 use super::{ask, call, explore};
 
-/// Polls a future so many times, each when it was woken, and drops it then; unless it is ready.
+/// Polls a future this many times, each time after it was woken, and then drops it, unless it is
+/// ready.
 async fn poll_at_most<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut left = times;
@@ -25,7 +26,7 @@ async fn poll_at_most<T>(times: usize, future: impl Future<Output = T>) -> Optio
         left -= 1;
         match future.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            // The next time is the last one: it is not woken before it is ready.
+            // The next poll is the last: the future isn't woken before it is ready.
             Poll::Pending if left == 0 => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
@@ -105,7 +106,7 @@ fn what_is_dropped_on_its_way_never_leaves_a_key_in_flight() {
                     permit.complete("other").expect("it completes");
                 });
             });
-            // What is on its way arrives, with or without somebody who waits.
+            // A call under way arrives, whether or not a caller waits for it.
             while bench.store.stats().in_flight != 0 {
                 thread::yield_now();
             }

@@ -1,7 +1,7 @@
 //! The store under an explorer of schedules: each use of a lock, a signal or an atomic number is a
-//! point where another thread may go on, and which one does is chosen by a seed. Thousands of
-//! schedules of each scene are run, half of them at random, half with few changes of thread at
-//! unlikely moments (PCT, Burckhardt et al., ASPLOS 2010). A deadlock is a failure too.
+//! point where another thread may continue, and a seed chooses which one does. Each scene runs
+//! under thousands of schedules, half of them random, half with few thread switches at unlikely
+//! moments (PCT, Burckhardt et al., ASPLOS 2010). A deadlock is a failure too.
 //!
 //! ```text
 //! SCHEDULES=10000 cargo test --manifest-path tests/schedules/Cargo.toml
@@ -37,11 +37,11 @@ use shuttle::{Config, Runner};
 
 use support::{Bench, START_MS, SimDisk, key, size};
 
-/// Changes of thread that the second half of the schedules makes at moments of its own choice.
+/// Thread switches that the second half of the schedules makes at moments of its choice.
 const PCT_DEPTH: usize = 3;
 
-/// Runs a scene on as many schedules as are asked for. Each begins with the store that `before`
-/// has left, opened anew.
+/// Runs a scene under the requested number of schedules. Each begins with the store that `before`
+/// has left, reopened.
 fn explore(before: fn(&Bench), scene: impl Fn(Bench) + Copy + Send + Sync + 'static) {
     let schedules = size("SCHEDULES", 100) as usize;
     let seed = size("SCHEDULE_SEED", 1);
@@ -54,7 +54,7 @@ fn explore(before: fn(&Bench), scene: impl Fn(Bench) + Copy + Send + Sync + 'sta
             bench.disk
         });
         let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
-        // Either all keys have the same hash, or hardly any.
+        // Either all keys have the same hash, or hardly any do.
         let hash_mask = if shuttle::rand::thread_rng().r#gen() { 0 } else { u64::MAX };
         scene(Bench::with(left.after_kill(), clock, hash_mask));
     };
@@ -64,13 +64,13 @@ fn explore(before: fn(&Bench), scene: impl Fn(Bench) + Copy + Send + Sync + 'sta
 
 fn run(scheduler: impl Scheduler + 'static, play: impl Fn() + Send + Sync + 'static) {
     let mut config = Config::new();
-    // What redb does below a call needs more than the usual 60 KiB.
+    // redb's share of a call needs more than the usual 60 KiB.
     config.stack_size = 512 * 1024;
     config.silence_warnings = true;
     Runner::new(scheduler, config).run(play);
 }
 
-/// What a caller does that waits for others, and takes over what was interrupted.
+/// A caller that waits for others, and takes over interrupted operations.
 fn call(bench: &Bench, name: &str, effects: &AtomicUsize) -> Completed {
     let mut begin = bench.begin(name, "request");
     loop {

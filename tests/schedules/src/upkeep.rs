@@ -1,4 +1,4 @@
-//! What is done to the vault, beside callers: no answer changes by it.
+//! Maintenance of the vault beside callers: it changes no answer.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ use shuttle::thread;
 use super::support::{Answers, Bench, RETENTION_MS, SimDisk, Started, key};
 use super::{ask, call, explore};
 
-/// Keys that are completed, interrupted and abandoned, all in the vault.
+/// Keys that are completed, interrupted or abandoned, all in the vault.
 fn some(bench: &Bench) {
     bench.complete("completed", "request", "completed");
     drop(bench.begin("interrupted", "request").started());
@@ -55,7 +55,7 @@ fn a_key_that_expires_in_hand_is_its_holders_until_it_ends() {
             });
             scope.spawn(|| drop(ask(&bench, "interrupted").in_flight()));
         });
-        // The other key's record has gone perhaps, this one's never.
+        // The other key's record may be gone, but never this key's.
         assert!(bench.store.stats().swept <= 1);
         let execution = interrupted.retry().expect("its holder goes on");
         assert_eq!(execution.attempt(), 2);
@@ -77,7 +77,7 @@ fn a_key_that_was_free_for_one_caller_is_not_interrupted_for_another() {
                         permit.complete("new").expect("it completes");
                         bench.store.settle().expect("it settles");
                     }
-                    // A thread that has read the clock before it was moved may come late with that.
+                    // A thread that has read the clock before it was moved may act on that late.
                     Begin::Interrupted(_) => assert!(!was_free.load(Ordering::Relaxed)),
                     Begin::InFlight(_) => {}
                     begin => assert_eq!(begin.replay().result(), b"new"),
@@ -216,7 +216,7 @@ fn a_transaction_beside_callers_is_all_or_nothing() {
                             Some(1)
                         );
                         match ask(&bench, "own") {
-                            // It is committed, and its caller is not told yet.
+                            // It is committed, and its caller has no answer yet.
                             Begin::InFlight(_) => {}
                             begin => assert_eq!(begin.replay().result(), b"done"),
                         }

@@ -1,4 +1,4 @@
-//! Histories, one after the other, until enough images were looked at.
+//! Histories, one after the other, until enough images have been checked.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,22 +16,22 @@ use crate::check::{Checker, Digest};
 use crate::history::History;
 use crate::look::Look;
 
-/// About as many images as one history is good for.
+/// Roughly the number of useful images in one history.
 const IMAGES_PER_HISTORY: u64 = 2_500;
 
-/// Failures that are told in full.
+/// Failures that are printed in full.
 const FAILURES_TOLD: u64 = 10;
 
 pub struct Campaign {
     arguments: CampaignArguments,
     histories: u64,
-    /// Histories that somebody looks at, or has looked at.
+    /// Histories that are being checked, or have been.
     taken: AtomicU64,
     progress: ProgressBar,
     summary: Mutex<Summary>,
 }
 
-/// What a campaign has seen.
+/// The results of a campaign.
 #[derive(Debug, Default)]
 pub struct Summary {
     histories: u64,
@@ -40,9 +40,9 @@ pub struct Summary {
     distinct: HashSet<Digest>,
     opens: u64,
     keys: u64,
-    /// Images that were not as they must be.
+    /// Images that were wrong.
     pub failures: u64,
-    /// Histories that could not be made or not be read, which proves nothing about any image.
+    /// Histories that could not be recorded or read, which proves nothing about any image.
     pub broken: u64,
 }
 
@@ -69,7 +69,7 @@ impl Campaign {
         self.summary.into_inner().expect("no thread has panicked")
     }
 
-    /// One history after the other, beside other threads.
+    /// One history after the other, in parallel with other threads.
     fn work(&self) {
         loop {
             let number = self.taken.fetch_add(1, Ordering::Relaxed);
@@ -77,7 +77,7 @@ impl Campaign {
                 return;
             }
             let seed = self.arguments.seed.wrapping_add(number);
-            // So many of all images are due by then.
+            // This many of all images are due by then.
             let due = |histories| self.arguments.images * histories / self.histories;
             let look = Look {
                 seed,
@@ -96,7 +96,7 @@ impl Campaign {
         }
     }
 
-    /// Makes a history and looks at it. It is kept if anything is found in it.
+    /// Records a history and checks it. It is kept if anything is found in it.
     fn record(&self, look: Look) -> Result<(), String> {
         let directory = temporary();
         let looked = History::record(directory.path(), look.seed)
@@ -109,7 +109,7 @@ impl Campaign {
         looked.map(drop)
     }
 
-    /// Looks at a history, and says how many failures it has.
+    /// Checks a history, and returns its number of failures.
     fn look(&self, directory: &Path, look: Look) -> Result<u64, String> {
         let history = History::load(directory)?;
         let images = temporary();
@@ -151,7 +151,7 @@ impl Campaign {
     }
 }
 
-/// A directory in memory, if there is a place for that.
+/// A directory in memory, if there is a place for one.
 fn temporary() -> TempDir {
     const IN_MEMORY: &str = "/dev/shm";
     let made = if fs::metadata(IN_MEMORY).is_ok_and(|place| place.is_dir()) {

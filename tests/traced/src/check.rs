@@ -1,4 +1,4 @@
-//! An image is opened as a store, and asked for all that was promised.
+//! An image is opened as a store, and checked against everything that was promised.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -20,16 +20,16 @@ pub type Digest = [u8; 32];
 /// Checks the images of one history, each of them once.
 #[derive(Debug)]
 pub struct Checker {
-    /// An empty directory, for one image after the other.
+    /// An empty directory, reused for one image after the other.
     directory: PathBuf,
-    /// Images that were checked, with how much had been told by then.
+    /// Images that were checked, with the number of reports by then.
     checked: HashSet<(Digest, u64)>,
-    /// The same of backups, with the time at which they were opened.
+    /// The same for backups, with the time at which they were opened.
     checked_backups: HashSet<(Digest, String, u64)>,
     pub distinct: HashSet<Digest>,
     pub images: u64,
     pub opens: u64,
-    /// Keys that were asked for.
+    /// Keys that were checked.
     pub keys: u64,
 }
 
@@ -46,14 +46,14 @@ impl Checker {
         }
     }
 
-    /// Whether an image was not checked yet, with as much told as now.
+    /// Whether an image was not checked yet with the present reports.
     pub fn is_new(&mut self, image: &Image, truth: &Truth) -> bool {
         let digest = image.digest();
         self.distinct.insert(digest);
         self.checked.insert((digest, truth.told))
     }
 
-    /// What is wrong with an image, if anything is.
+    /// What is wrong with an image, if anything.
     pub fn check(&mut self, image: &Image, truth: &Truth) -> Result<(), String> {
         self.images += 1;
         self.check_store(&image.within(STORE), &truth.keys, truth.now)?;
@@ -69,7 +69,7 @@ impl Checker {
 
     fn check_store(&mut self, image: &Image, keys: &Standings, now: u64) -> Result<(), String> {
         let clock = ManualClock::new(Timestamp::from_unix_ms(now));
-        // What an open has put right stays so.
+        // What an open has repaired stays repaired.
         let opens = if self.opens.is_multiple_of(4) { 2 } else { 1 };
         self.opens += 1;
         self.keys += keys.len() as u64;
@@ -115,10 +115,10 @@ fn check_standing(
     Err(format!("{key} is `{state}` with row {row:?} at {now}, and may be {standings:?}"))
 }
 
-/// What a key is, and its row.
+/// The state of a key, and its row.
 type Found = BTreeMap<String, (State, Option<u64>)>;
 
-/// Opens a store, and asks it for all keys.
+/// Opens a store, and begins all keys.
 fn ask(path: &Path, keys: &Standings, clock: &ManualClock) -> Result<Found, String> {
     let store = workload::open(path, clock, false).map_err(|error| format!("no open: {error}"))?;
     let rows = rows(&store)?;
@@ -136,7 +136,7 @@ fn ask(path: &Path, keys: &Standings, clock: &ManualClock) -> Result<Found, Stri
     Ok(found)
 }
 
-/// What the store says of a key, if its calls agree on that.
+/// The store's answer for a key, if its calls agree on that.
 fn state(store: &Store, key: &str) -> Result<State, String> {
     let key = Key::new(key).expect("it was one before");
     let info = store.get(&key).map_err(|error| error.to_string())?;

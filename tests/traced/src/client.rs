@@ -1,4 +1,4 @@
-//! A caller of the store. Nobody else changes its keys.
+//! A caller of the store. No other caller changes its keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct Client {
     rng: Rng,
     clock: ManualClock,
     next_value: u64,
-    /// Executions that go on from one step to another.
+    /// Executions that continue from one step to another.
     held: BTreeMap<String, Execution>,
     detached: BTreeSet<String>,
 }
@@ -43,13 +43,13 @@ impl Client {
         Self { number, rng, clock, next_value, held, detached }
     }
 
-    /// Drops all that would keep the store open.
+    /// Drops everything that would keep the store open.
     pub fn let_go(&mut self) {
         self.held.clear();
         self.detached.clear();
     }
 
-    /// Asks for some key, and does something about the answer.
+    /// Begins some key, and acts on the answer.
     pub fn step(&mut self, store: &Store, teller: &Teller) {
         match self.rng.u32(..12) {
             0 => self.look(store, teller),
@@ -63,7 +63,7 @@ impl Client {
         }
     }
 
-    /// Asks for a key of another client, and leaves it as it is.
+    /// Begins a key of another client, and leaves it unchanged.
     fn look(&mut self, store: &Store, teller: &Teller) {
         let key = key(self.rng.u64(..CLIENTS), self.rng.u64(..KEYS));
         let begin = store.begin(&key, request(&key)).expect("the store is whole");
@@ -75,7 +75,7 @@ impl Client {
         }
     }
 
-    /// Starts all of some keys that are free, and completes them, with one wait each.
+    /// Starts all free keys of a few, and completes them, with one wait each.
     fn batch(&mut self, store: &Store, teller: &Teller) {
         let first = self.rng.u64(..KEYS);
         let keys: Vec<_> = (0..3).map(|next| key(self.number, (first + next) % KEYS)).collect();
@@ -107,7 +107,7 @@ impl Client {
         }
     }
 
-    /// A result that was never used before. Some are stored beside their records.
+    /// A result that was never used before. Some are stored apart from their records.
     fn value(&mut self) -> Value {
         self.next_value += 1;
         let len = if self.rng.bool() { self.rng.usize(16..64) } else { self.rng.usize(400..1_000) };
@@ -115,7 +115,7 @@ impl Client {
     }
 }
 
-/// Longer than the clock goes.
+/// Longer than the clock runs.
 const LONG: Duration = Duration::from_secs(1_000);
 
 fn key(client: u64, number: u64) -> Key {
@@ -160,7 +160,7 @@ impl Step<'_> {
                 } else if self.client.detached.remove(&name) {
                     self.finish_by_key();
                 } else {
-                    // A future was dropped on its way, or another client looks.
+                    // A future was dropped on its way, or another client is looking.
                     let begin = in_flight.wait(PATIENCE).expect("the store is whole");
                     if !matches!(begin, Begin::InFlight(_)) {
                         self.answer(begin);
@@ -207,7 +207,7 @@ impl Step<'_> {
         }
     }
 
-    /// When an operation expires that is completed now: one whose retention is over begins a new one.
+    /// When an operation that is completed now expires: if its retention is over, a new one begins.
     fn expires(&self, begun_at: Timestamp, expires_at: Timestamp) -> u64 {
         let (now, expires) = (self.client.clock.now(), expires_at.as_unix_ms());
         if now < expires_at { expires } else { now.as_unix_ms() + expires - begun_at.as_unix_ms() }
@@ -234,7 +234,7 @@ impl Step<'_> {
         self.teller.ack(&self.key);
     }
 
-    /// Drops a future on its way. It makes these states of the key by turns, or only some of them.
+    /// Drops a future on its way. It makes these states of the key in turn, or only some of them.
     fn cancel<T>(&self, states: &[State], future: impl Future<Output = T>) {
         for state in states {
             self.teller.intend(&self.key, *state);
@@ -242,7 +242,7 @@ impl Step<'_> {
         cancel(future);
     }
 
-    /// Goes on with an operation that runs, until it is at rest or left to later.
+    /// Continues an operation that runs, until it is at rest or left for later.
     fn execute(&mut self, mut execution: Execution) {
         let expires = execution.expires_at().as_unix_ms();
         let started = |attempt, checkpoint| State::Started { expires, attempt, checkpoint };
@@ -339,7 +339,7 @@ impl Step<'_> {
         }
     }
 
-    /// Ends an operation that nobody has a handle of.
+    /// Ends an operation that has no handle left.
     fn finish_by_key(&mut self) {
         let info = self.store.get(&self.key).expect("the store is whole");
         let expires = info.and_then(|info| Some(self.expires(info.begun_at(), info.expires_at()?)));
@@ -354,7 +354,7 @@ impl Step<'_> {
         };
         match finished {
             Ok(()) => self.teller.ack(&self.key),
-            // Another client looks.
+            // Another client is looking.
             Err(FinishError::Held) => self.teller.deny(&self.key),
             Err(error) => panic!("{error}"),
         }

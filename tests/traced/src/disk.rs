@@ -1,4 +1,4 @@
-//! Files and directories: what of them is safe, and what a power cut may take.
+//! Files and directories: which of their contents are safe, and what a power cut may take.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::image::{Entry, Image};
 
-/// A file or a directory, whatever its names are.
+/// A file or a directory, whatever its names.
 pub type NodeId = usize;
 
-/// The directory that everything is in.
+/// The root directory.
 pub const ROOT: NodeId = 0;
 
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Disk {
     changes: u64,
 }
 
-/// Whose syncs count for nothing.
+/// The kind of sync that counts for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Ignored {
     /// Those of the log's files.
@@ -33,11 +33,11 @@ pub enum Ignored {
 
 #[derive(Debug)]
 pub struct Node {
-    /// The name that it had first.
+    /// Its first name.
     name: String,
     /// What no power cut can take.
     pub safe: Content,
-    /// What was done to it since, oldest first.
+    /// The changes since then, oldest first.
     pub changes: Vec<Change>,
 }
 
@@ -49,10 +49,10 @@ pub enum Content {
 
 #[derive(Debug)]
 pub struct Change {
-    /// Changes of all nodes are counted in the order in which they began.
+    /// Numbered among the changes of all nodes, in the order in which they began.
     pub number: u64,
     pub edit: Edit,
-    /// Whether the call has returned. Before that, its change may be there or not at any time.
+    /// Whether the call has returned. Until then, its change may or may not be there at any time.
     pub is_finished: bool,
 }
 
@@ -76,7 +76,7 @@ impl Disk {
     /// A disk with these files, all of them safe.
     pub fn holding(image: &Image, ignored: Option<Ignored>) -> Self {
         let mut disk = Self::empty(ignored);
-        // A directory comes before what is in it.
+        // A directory comes before its contents.
         for (path, entry) in image.entries() {
             let (folder, name) = disk.find_folder(ROOT, path).expect("directories come first");
             let node = match entry {
@@ -115,15 +115,15 @@ impl Disk {
         self.nodes.len() - 1
     }
 
-    /// Notes a change, and gives it a number.
+    /// Records a change, and numbers it.
     pub fn change(&mut self, node: NodeId, edit: Edit, is_finished: bool) -> u64 {
         self.changes += 1;
         self.nodes[node].changes.push(Change { number: self.changes, edit, is_finished });
         self.changes
     }
 
-    /// The call that made a change has returned: this many bytes of a write are written, and of a
-    /// call that has failed nothing is done.
+    /// The call that made a change has returned: a write has written this many bytes, and a failed
+    /// call has done nothing.
     pub fn finish(&mut self, node: NodeId, number: u64, result: i64) {
         let changes = &mut self.nodes[node].changes;
         let Ok(done) = usize::try_from(result) else {
@@ -140,13 +140,13 @@ impl Disk {
         }
     }
 
-    /// What a sync covers that begins now: what has returned before.
+    /// What a sync that begins now covers: the changes whose calls have returned before.
     pub fn covered_by_sync(&self, node: NodeId) -> Vec<u64> {
         let finished = self.nodes[node].changes.iter().filter(|change| change.is_finished);
         finished.map(|change| change.number).collect()
     }
 
-    /// A sync has returned. Says whether it made anything safe.
+    /// A sync has returned. Returns whether it made anything safe.
     pub fn make_safe(&mut self, node: NodeId, covered: &[u64]) -> bool {
         let node = &mut self.nodes[node];
         if node.is_ignored(self.ignored) {
@@ -164,7 +164,7 @@ impl Disk {
         node.changes.len() < before
     }
 
-    /// What a file that was written when its process ended really has there.
+    /// What a file that was being written when its process ended really contains.
     pub fn settle(&mut self, real: &Image) {
         for (path, entry) in real.entries() {
             if let (Some(node), Entry::File(bytes)) = (self.find(ROOT, path), entry) {
@@ -182,7 +182,7 @@ impl Disk {
         })
     }
 
-    /// The directory that has the last part of a path, and that part.
+    /// The directory that contains the last part of a path, and that part.
     pub fn find_folder(&self, from: NodeId, path: &Path) -> Option<(NodeId, String)> {
         let name = path.file_name()?.to_str()?.to_owned();
         let folder = self.find(from, path.parent()?)?;
@@ -268,7 +268,7 @@ fn apply_to_names(names: &mut BTreeMap<String, NodeId>, edit: &Edit) {
             names.remove(name);
         }
         Edit::Rename { from, to, node } => {
-            // If the file's first name was never safe, there is none to take away.
+            // If the file's first name was never safe, there's none to take away.
             if names.get(from) == Some(node) {
                 names.remove(from);
             }

@@ -1,4 +1,4 @@
-//! Futures without a runtime: one is waited for, or dropped on its way.
+//! Futures without a runtime: waiting for one, and dropping one on its way.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Some lives of one store, with the trace of each.
+//! Several lives of one store, with the trace of each.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -24,15 +24,15 @@ pub struct History {
 
 #[derive(Debug)]
 pub struct Life {
-    /// What a power cut has left of the life before, if there was one in between.
+    /// What a power cut has left of the previous life, if there was one in between.
     pub left: Option<Image>,
     pub events: Vec<Event>,
-    /// The files as they were when it had ended.
+    /// The files at its end.
     pub after: Image,
 }
 
 impl History {
-    /// Lives all lives of a seed, and keeps in this directory what is needed to look at them again.
+    /// Runs all lives of a seed, and keeps in this directory what is needed to replay them.
     pub fn record(directory: &Path, seed: u64) -> Result<(), String> {
         let paths = Paths::new(directory).map_err(|error| error.to_string())?;
         fs::create_dir(&paths.root).map_err(|error| error.to_string())?;
@@ -54,7 +54,7 @@ impl History {
         Ok(())
     }
 
-    /// A history that was recorded into this directory, which is where it was then.
+    /// A history that was recorded in this directory, which must still be where it was.
     pub fn load(directory: &Path) -> Result<Self, String> {
         let paths = Paths::new(directory).map_err(|error| error.to_string())?;
         let recorded = (0..LIVES).take_while(|number| paths.after(*number).exists());
@@ -74,7 +74,7 @@ impl Life {
     }
 }
 
-/// What is where in the directory of a history.
+/// The paths in the directory of a history.
 struct Paths {
     directory: PathBuf,
     root: PathBuf,
@@ -82,7 +82,7 @@ struct Paths {
 
 impl Paths {
     fn new(directory: &Path) -> io::Result<Self> {
-        // The kernel names no symbolic links, and neither may we.
+        // The kernel reports paths without symbolic links, so these must have none either.
         let directory = directory.canonicalize()?;
         Ok(Self { root: directory.join("root"), directory })
     }
@@ -115,11 +115,11 @@ impl Paths {
     }
 }
 
-/// Lives one life under strace.
+/// Runs one life under strace.
 fn run_traced(paths: &Paths, seed: u64, number: u64) -> Result<(), String> {
     let this = env::current_exe().map_err(|error| error.to_string())?;
     let mut strace = Command::new("strace");
-    // Only the calls that are traced stop, and every byte is in hex.
+    // Only the traced calls stop the process, and every byte is in hex.
     strace.args(["-f", "--seccomp-bpf", "-qq", "-e", "signal=none", "-xx"]);
     strace.arg("-s").arg(STRING_LEN_MAX.to_string());
     strace.arg("-e").arg(format!("trace={CALLS}"));
@@ -127,7 +127,7 @@ fn run_traced(paths: &Paths, seed: u64, number: u64) -> Result<(), String> {
     strace.arg(this).arg("work").arg(&paths.root).arg(seed.to_string()).arg(number.to_string());
     strace.current_dir(&paths.root).stdin(Stdio::null()).stdout(Stdio::null());
     let status = strace.status().map_err(|error| format!("strace does not start: {error}"))?;
-    // strace ends as what it has traced does.
+    // strace exits as the traced process does.
     if !status.success() && status.signal() != Some(Signal::KILL.as_raw()) {
         return Err(format!("life {number} has ended with {status}"));
     }

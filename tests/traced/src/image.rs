@@ -1,4 +1,4 @@
-//! The files as a cut leaves them: what is safe is there, and chance decides on the rest.
+//! The files as a cut leaves them: what is safe is there, and the rest is left to chance.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -10,10 +10,10 @@ use fastrand::Rng;
 
 use crate::disk::{Change, Content, Disk, Edit, Node, NodeId, ROOT, index};
 
-/// A disk writes this many bytes as a whole.
+/// A disk writes this many bytes atomically.
 const SECTOR_LEN: usize = 512;
 
-/// Files and directories under their paths, each directory before what is in it.
+/// Files and directories by path, each directory before its contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image(BTreeMap<PathBuf, Entry>);
 
@@ -23,16 +23,17 @@ pub enum Entry {
     File(Vec<u8>),
 }
 
-/// What a cut does to that which is not safe.
+/// What a cut does to unsafe changes.
 #[derive(Clone, Copy, Debug)]
 enum Cut {
-    /// The process is killed: all that has returned is there.
+    /// The process is killed: the effects of all calls that have returned are there.
     Kill,
-    /// All of it is gone.
+    /// All of them are gone.
     Nothing,
-    /// All is there that began before this change. The change itself may be torn.
+    /// Everything that began before this change is there. The change itself may be torn.
     UpTo(u64),
-    /// Each change is there or not, for itself, this often in a hundred; names as `names` has it.
+    /// Each change is there independently, with this chance in percent; names as `names`
+    /// determines.
     Each { percent: u32, names: Option<u64> },
 }
 
@@ -102,7 +103,7 @@ impl Image {
         self.0.iter().map(|(path, entry)| (path.as_path(), entry))
     }
 
-    /// What is in one directory of it.
+    /// The contents of one of its directories.
     pub fn within(&self, folder: &str) -> Self {
         let entries = self.entries().filter_map(|(path, entry)| {
             let path = path.strip_prefix(folder).ok()?;
@@ -111,18 +112,18 @@ impl Image {
         Self(entries.collect())
     }
 
-    /// The paths that differ from those of another image, or whose content does.
+    /// The paths that are in only one of the two images, or whose contents differ.
     pub fn differences<'i>(&'i self, other: &'i Self) -> Vec<&'i Path> {
         let differs = |path: &&PathBuf| self.0.get(*path) != other.0.get(*path);
         self.0.keys().chain(other.0.keys()).filter(differs).map(PathBuf::as_path).collect()
     }
 
-    /// Whether both have the same files and directories, whatever is in them.
+    /// Whether both have the same files and directories, whatever their contents.
     pub fn has_paths_of(&self, other: &Self) -> bool {
         self.0.keys().eq(other.0.keys())
     }
 
-    /// A number that tells it from others.
+    /// A number that distinguishes it from others.
     pub fn digest(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         for (path, entry) in self.entries() {
@@ -137,7 +138,7 @@ impl Image {
         hasher.finalize().into()
     }
 
-    /// Makes it real in an empty directory.
+    /// Writes it into a real, empty directory.
     pub fn write(&self, root: &Path) -> io::Result<()> {
         for (path, entry) in self.entries() {
             match entry {
@@ -148,7 +149,7 @@ impl Image {
         Ok(())
     }
 
-    /// What is really in a directory.
+    /// The contents of a real directory.
     pub fn read(root: &Path) -> io::Result<Self> {
         let mut image = Self::default();
         image.read_folder(root, Path::new(""))?;
@@ -219,8 +220,8 @@ fn any_fate(rng: &mut Rng) -> Fate {
     *rng.choice(&[Fate::There, Fate::Missing, Fate::Torn]).expect("it is not empty")
 }
 
-/// Leaves some sectors of a write, or none. The file may have grown for those that are missing.
-/// Everything else is there or not as a whole.
+/// Leaves some sectors of a write, or none. The file may have grown for the missing ones. Every
+/// other change is there as a whole or not at all.
 fn tear(content: &mut Content, edit: &Edit, rng: &mut Rng) {
     let Edit::Write { at, bytes } = edit else {
         if rng.bool() {
@@ -242,7 +243,7 @@ fn tear(content: &mut Content, edit: &Edit, rng: &mut Rng) {
     }
 }
 
-/// The parts of a write that lie in one sector of its file each.
+/// The parts of a write, one for each sector of its file.
 fn sectors(at: u64, len: usize) -> impl Iterator<Item = Range<usize>> {
     let first = SECTOR_LEN - index(at % SECTOR_LEN as u64);
     let ends = std::iter::successors(Some(first.min(len)), move |end| {
@@ -258,7 +259,7 @@ mod tests {
 
     use super::*;
 
-    /// All that cuts leave of a file of three sectors that was written over.
+    /// Everything that cuts leave of a file of three sectors that was overwritten.
     fn images(is_finished: bool, is_safe: bool) -> BTreeSet<Vec<u8>> {
         let mut disk = Disk::empty(None);
         let file = disk.add_file("log-0");

@@ -10,19 +10,20 @@ use crate::history::History;
 use crate::image::Image;
 use crate::replay::Replay;
 
-/// A cut that leaves open which names are there is looked at this much more often: there are few.
+/// A cut that leaves open which names are there is checked this much more often: there are few of
+/// them.
 const NAMES_WEIGHT: u64 = 8;
 
-/// How often an image is drawn until there is one that was not checked.
+/// How many random images are tried until one is new.
 const DRAWS: usize = 4;
 
-/// How a history is to be looked at.
+/// How to check a history.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
     pub seed: u64,
     pub images: u64,
     pub ignored: Option<Ignored>,
-    /// The only cut to look at.
+    /// The only cut to check.
     pub cut: Option<u64>,
 }
 
@@ -35,7 +36,7 @@ pub struct Finding {
 }
 
 impl Look {
-    /// Looks at as many images as it is to, if there are so many, and says how many cuts there are.
+    /// Checks as many images as requested, if there are that many, and returns the number of cuts.
     pub fn at(
         self,
         history: &History,
@@ -52,7 +53,7 @@ impl Look {
         self.each_cut(history, |replay, life, cut| {
             before += self.weight(replay, cut);
             let mut rng = Rng::with_seed(self.seed.rotate_left(32) ^ cut);
-            // What a cut does not have is due at the next one.
+            // What one cut lacks is made up for at the next.
             let due = self.images * before / weight.max(1);
             while images < due
                 && let Some(image) = draw(replay, checker, &mut rng)
@@ -67,7 +68,7 @@ impl Look {
         Ok(cuts)
     }
 
-    /// How often a cut is looked at, beside others.
+    /// How often a cut is checked, relative to others.
     fn weight(&self, replay: &Replay, cut: u64) -> u64 {
         match self.cut {
             Some(only) => u64::from(only == cut),
@@ -76,7 +77,7 @@ impl Look {
         }
     }
 
-    /// Goes through a history, and stops at each point where a cut may leave something else.
+    /// Goes through a history, and stops at each point where a cut may leave something different.
     fn each_cut(
         &self,
         history: &History,

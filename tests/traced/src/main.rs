@@ -1,4 +1,4 @@
-//! Looks for what a crash could do to a store, by what the store asks of the operating system.
+//! Looks for what a crash could do to a store, based on the system calls that the store makes.
 //!
 //! See the README for what it models.
 
@@ -45,26 +45,26 @@ struct CampaignArguments {
     /// The first history's seed; those after it have the next ones
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Histories that are looked at at once
+    /// Histories that are checked at the same time
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Whose syncs count for nothing, to see that this is found
+    /// The kind of sync that counts for nothing, to see that this is found
     #[arg(long)]
     ignore_sync: Option<Ignored>,
     /// Fail if nothing is found
     #[arg(long)]
     must_fail: bool,
-    /// Look at a history that was kept, instead of new ones
+    /// Check a history that was kept, instead of new ones
     #[arg(long)]
     history: Option<PathBuf>,
-    /// Look at the cut of this number only, in each history
+    /// Check only the cut with this number, in each history
     #[arg(long)]
     cut: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Work {
-    /// What is traced: one life of a process that uses a store
+    /// The traced program: one life of a process that uses a store
     #[command(hide = true)]
     Work { root: PathBuf, seed: u64, life: u64 },
 }
@@ -82,8 +82,8 @@ fn main() -> ExitCode {
     let must_fail = campaign.must_fail;
     let summary = Campaign::new(campaign).run();
     println!("{summary}");
-    // A history that is broken is no proof of anything: not that all is well, nor that what must
-    // fail has failed.
+    // A broken history proves nothing: neither that all is well, nor that something has failed
+    // which must fail.
     let is_as_told = summary.broken == 0 && must_fail == (0 < summary.failures);
     if is_as_told { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

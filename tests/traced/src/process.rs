@@ -1,4 +1,4 @@
-//! A process that was traced: the descriptors that it has open, and the calls that it is in.
+//! A traced process: its open descriptors, and the calls that it is in.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::trace::{AT_FDCWD, Call, Place};
 
 #[derive(Debug)]
 pub struct Process {
-    /// Where the disk's root was while the trace was made.
+    /// Where the root of the disk was while the trace was recorded.
     root: PathBuf,
     descriptors: HashMap<i32, Descriptor>,
     under_way: BTreeMap<u32, (Call, Begun)>,
@@ -18,11 +18,11 @@ pub struct Process {
 #[derive(Clone, Copy, Debug)]
 struct Descriptor {
     node: NodeId,
-    /// Where the next write goes that does not say where.
+    /// Where the next write without an explicit offset goes.
     offset: u64,
 }
 
-/// What is known of a call when it begins.
+/// What is known about a call when it begins.
 #[derive(Debug)]
 enum Begun {
     /// Its effect is known when it ends.
@@ -39,11 +39,11 @@ impl Process {
         Self { root, descriptors: HashMap::new(), under_way: BTreeMap::new() }
     }
 
-    /// A call begins. Says whether a cut may leave something else from now on.
+    /// A call begins. Returns whether a cut may leave something different from now on.
     pub fn begin(&mut self, disk: &mut Disk, thread: u32, call: &Call) -> bool {
         let begun = match call {
             Call::Close { fd } => {
-                // Before the call returns, another thread may get the number for another file.
+                // Before the call returns, another thread may get the same number for another file.
                 self.descriptors.remove(fd);
                 Begun::Unknown
             }
@@ -64,20 +64,20 @@ impl Process {
     }
 
     fn change(&self, disk: &mut Disk, fd: i32, edit: impl FnOnce(&Descriptor) -> Edit) -> Begun {
-        // What is not on the disk has no descriptor here.
+        // Files outside the disk have no descriptor here.
         self.descriptors.get(&fd).map_or(Begun::Unknown, |descriptor| {
             Begun::Change(descriptor.node, disk.change(descriptor.node, edit(descriptor), false))
         })
     }
 
-    /// The call of this thread returns. Says whether a cut may leave something else from now on.
+    /// This thread's call returns. Returns whether a cut may leave something different from now on.
     pub fn end(
         &mut self,
         disk: &mut Disk,
         thread: u32,
         result: Option<i64>,
     ) -> Result<bool, String> {
-        // What nobody saw return stays under way.
+        // A call whose return was not seen stays under way.
         let Some(result) = result else { return Ok(false) };
         let Some((call, begun)) = self.under_way.remove(&thread) else {
             return Err(format!("thread {thread} ends a call that it has not begun"));
@@ -93,7 +93,7 @@ impl Process {
         }
     }
 
-    /// The next write goes behind this one.
+    /// The next write continues after this one.
     fn move_on(&mut self, call: &Call, written: i64) {
         if let Call::Write { fd, at: None, .. } = call
             && let Some(descriptor) = self.descriptors.get_mut(fd)
@@ -102,14 +102,14 @@ impl Process {
         }
     }
 
-    /// A call whose effect is known when it ends. Says whether it changed names.
+    /// A call whose effect is known when it ends. Returns whether it changed names.
     fn perform(&mut self, disk: &mut Disk, call: &Call, result: i64) -> Result<bool, String> {
         match call {
             Call::Open { place, create, truncate } => {
                 Ok(self.open(disk, place, *create, *truncate, descriptor(result)))
             }
             Call::Duplicate { fd } => {
-                // The number may have stood for another file before.
+                // The number may have stood for a different file before.
                 self.descriptors.remove(&descriptor(result));
                 if let Some(copied) = self.descriptors.get(fd).copied() {
                     self.descriptors.insert(descriptor(result), copied);
@@ -154,7 +154,7 @@ impl Process {
                 disk.change(folder, Edit::Link { name, node }, true);
                 node
             }
-            // It is not on the disk.
+            // It isn't on the disk.
             _ => return false,
         };
         self.descriptors.insert(fd, Descriptor { node, offset: 0 });
@@ -177,8 +177,8 @@ impl Process {
         }
     }
 
-    /// The process has ended. Of the calls that nobody saw return, those count that changed names
-    /// which are there. `is_real` compares the disk with the real one.
+    /// The process has ended. Of the calls whose return was not seen, those count that changed
+    /// names which are there. `is_real` compares the disk with the real one.
     pub fn finish(
         mut self,
         disk: &mut Disk,
@@ -186,14 +186,14 @@ impl Process {
     ) -> Result<(), String> {
         for (call, begun) in std::mem::take(&mut self.under_way).into_values() {
             if matches!(begun, Begun::Unknown) && !is_real(disk) {
-                // What it returned does not matter: nobody got it.
+                // Its return value doesn't matter: no code received it.
                 self.perform(disk, &call, 0)?;
             }
         }
         Ok(())
     }
 
-    /// The directory that a place is in, if that is on the disk, and its name there.
+    /// The directory that contains a place, if that is on the disk, and the place's name in it.
     fn find_folder(&self, disk: &Disk, place: &Place) -> Option<(NodeId, String)> {
         let (from, path) = self.start(place)?;
         disk.find_folder(from, path)
@@ -204,7 +204,7 @@ impl Process {
         disk.find(from, path)
     }
 
-    /// Where on the disk a path starts, and what of it is left. The process works in the root.
+    /// Where on the disk a path starts, and the rest of it. The process works in the root.
     fn start<'p>(&self, place: &'p Place) -> Option<(NodeId, &'p Path)> {
         if place.path.is_absolute() {
             return Some((ROOT, place.path.strip_prefix(&self.root).ok()?));
@@ -227,7 +227,7 @@ mod tests {
     use crate::disk::Content;
     use crate::trace::{Event, parse};
 
-    /// What is safe of a file, and how many changes of it are not, after these calls.
+    /// What is safe of a file after these calls, and how many of its changes aren't.
     fn after(calls: &[&str], path: &str) -> (String, usize) {
         let (mut disk, mut process) = (Disk::empty(None), Process::new(Path::new("/r")));
         for event in parse(&calls.join("\n")).expect("they are calls") {

@@ -1,4 +1,4 @@
-//! A history once more, as its traces tell it.
+//! A history again, as its traces tell it.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::tell::Tell;
 use crate::trace::{Call, Event};
 use crate::truth::Truth;
 
-/// Where the workload tells what it does.
+/// The file descriptor on which the workload reports.
 const STDOUT: i32 = 1;
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Replay {
     pub disk: Disk,
     pub truth: Truth,
     process: Process,
-    /// Whether it has called for its own end.
+    /// Whether it has made the call that kills it.
     dies: bool,
 }
 
@@ -44,14 +44,14 @@ impl Replay {
         self.dies = false;
     }
 
-    /// The next event. Says whether a cut after it is worth to be looked at: what it leaves may be
-    /// another, or more was promised.
+    /// The next event. Returns whether a cut after it is worth checking: it may leave something
+    /// different, or more was promised.
     pub fn step(&mut self, event: &Event) -> Result<bool, String> {
         match event {
             Event::Begin { thread, call } => {
                 let is_change = self.process.begin(&mut self.disk, *thread, call);
                 self.dies |= matches!(call, Call::Die);
-                // The sync that an acknowledgement came from may be one that nobody saw return.
+                // The return of the sync behind an acknowledgement may not have been seen.
                 let tell = told(call)?.filter(|tell| !self.dies || !tell.is_promise());
                 if let Some(tell) = &tell {
                     self.truth.hear(tell)?;
@@ -62,8 +62,8 @@ impl Replay {
         }
     }
 
-    /// The process has ended and left these files. If the disk has others now, then a call was not
-    /// understood, and nothing that was found here would count.
+    /// The process has ended and left these files. If the simulated disk has different ones, a call
+    /// was misunderstood, and no finding would count.
     pub fn end(&mut self, real: &Image) -> Result<(), String> {
         let process = std::mem::replace(&mut self.process, Process::new(&self.root));
         process.finish(&mut self.disk, |disk| Image::of_disk(disk).has_paths_of(real))?;
@@ -75,7 +75,7 @@ impl Replay {
     }
 }
 
-/// What a call tells, if it is a write to standard output.
+/// What a call reports, if it is a write to standard output.
 fn told(call: &Call) -> Result<Option<Tell>, String> {
     let Call::Write { fd: STDOUT, bytes, .. } = call else { return Ok(None) };
     let line = String::from_utf8_lossy(bytes);

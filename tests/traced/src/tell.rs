@@ -1,5 +1,5 @@
-//! What the workload says of itself, a line at a time, in one write a line. The lines are in the
-//! trace among the calls, so that it is known what was promised at each point of it.
+//! What the workload reports about itself: one line per report, in one write. The lines are in the
+//! trace among the calls, so what was promised is known at each point of it.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use idemstore::{KeyInfo, Status};
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tell {
-    /// The clock shows this from now on, in milliseconds.
+    /// The clock shows this time from now on, in milliseconds.
     Time(u64),
-    /// A call is about to make this of the key, with a row of the caller's or without one.
+    /// A call is about to put the key into this state, with or without a row of the caller's.
     Intend { key: String, state: State, row: Option<u64> },
-    /// All that was intended with the key was acknowledged.
+    /// Everything intended for the key was acknowledged.
     Ack(String),
-    /// The last that was intended with the key was refused: nothing has changed.
+    /// The last intention for the key was refused: nothing has changed.
     Deny(String),
     /// The only caller that changes the key was told that this is its state.
     Found { key: String, state: State },
-    /// Another caller was told so, perhaps a while ago.
+    /// Another caller was told so, perhaps some time ago.
     Seen { key: String, state: State },
     /// A backup into this directory is about to be made.
     Backup(String),
@@ -26,7 +26,7 @@ pub enum Tell {
     BackedUp(String),
 }
 
-/// What a key is to those who ask.
+/// The state of a key, as callers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Free,
@@ -35,7 +35,7 @@ pub enum State {
     NotKept { expires: u64, len: u64, digest: u64 },
 }
 
-/// Bytes that a number and a length stand for. No number is used twice.
+/// Bytes made from a number and a length. No number is used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value {
     pub number: u64,
@@ -43,14 +43,14 @@ pub struct Value {
 }
 
 impl Value {
-    /// Bytes that tell the number.
+    /// Bytes that encode the number.
     pub const LEN_MIN: usize = 16;
 
     pub fn bytes(self) -> Vec<u8> {
         format!("{:016}", self.number).bytes().cycle().take(self.len).collect()
     }
 
-    /// What these bytes stand for, if it is anything.
+    /// What these bytes stand for, if anything.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let number = std::str::from_utf8(bytes.get(..Self::LEN_MIN)?).ok()?.parse().ok()?;
         let value = Self { number, len: bytes.len() };
@@ -65,7 +65,7 @@ impl State {
         Self::NotKept { expires, len: result.len() as u64, digest }
     }
 
-    /// What a store says of a key; `None` if that is nothing that was ever stored.
+    /// The state that a store reports for a key; `None` if that was never stored.
     pub fn of(info: Option<&KeyInfo>) -> Option<Self> {
         let Some(info) = info else { return Some(Self::Free) };
         let expires = info.expires_at()?.as_unix_ms();
@@ -87,7 +87,7 @@ impl State {
         })
     }
 
-    /// What it is at this time: the key is free when its retention is over.
+    /// The state at this time: the key is free when its retention is over.
     pub fn at(self, now: u64) -> Self {
         match self {
             Self::Started { expires, .. }
@@ -102,7 +102,7 @@ impl State {
     }
 }
 
-/// Enough of a digest to tell it from others.
+/// Enough of a digest to distinguish it from others.
 fn short(digest: &[u8; 32]) -> u64 {
     digest.iter().take(8).fold(0, |short, byte| short << 8 | u64::from(*byte))
 }
@@ -149,7 +149,7 @@ impl Tell {
         !matches!(self, Self::Time(_) | Self::Intend { .. } | Self::Backup(_))
     }
 
-    /// What a line says; `None` if it says nothing known.
+    /// The meaning of a line; `None` if it is unknown.
     pub fn parse(line: &str) -> Option<Self> {
         let words: Vec<_> = line.split_whitespace().collect();
         Some(match *words.as_slice() {

@@ -1,4 +1,4 @@
-//! Where the workload says what it does.
+//! Where the workload reports what it does.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use crate::tell::{State, Tell};
 
 pub struct Teller {
-    /// Lines that are left to tell before this process kills itself.
+    /// Reports that are left before this process kills itself.
     left: AtomicU64,
 }
 
@@ -19,10 +19,10 @@ impl Teller {
     }
 
     pub fn tell(&self, tell: &Tell) {
-        // Standard output makes one write of a line that is handed in as a whole.
+        // Standard output passes a line on in one write if it gets it in one piece.
         let told = io::stdout().lock().write_all(format!("{tell}\n").as_bytes());
         told.expect("somebody listens");
-        // Other threads are in the middle of their calls then.
+        // At that moment other threads are in the middle of their calls.
         if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             kill_process(getpid(), Signal::KILL).expect("a process may kill itself");
         }
@@ -44,7 +44,8 @@ impl Teller {
         self.tell(&Tell::Found { key: name(key), state });
     }
 
-    /// Says what a call is about to make of a key, and after it that it was acknowledged.
+    /// Reports the state that a call is about to bring about, and afterwards that it was
+    /// acknowledged.
     pub fn change<T>(&self, key: &Key, state: State, call: impl FnOnce() -> T) -> T {
         self.intend(key, state);
         let done = call();
@@ -53,7 +54,7 @@ impl Teller {
     }
 }
 
-/// A key by the name that it has in lines and rows.
+/// A key, by its name in lines and rows.
 pub fn name(key: &Key) -> String {
     String::from_utf8_lossy(key.as_bytes()).into_owned()
 }

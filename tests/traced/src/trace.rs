@@ -1,24 +1,24 @@
-//! The lines that strace writes, and the calls that they tell of.
+//! The lines that strace writes, and the calls that they describe.
 //!
-//! A call of one thread that is cut in two by those of others has two lines, `<unfinished ...>` and
-//! `resumed`. So each call has two events, its begin and its end, also if it has one line.
+//! If the calls of other threads interrupt a thread's call, it takes two lines, `<unfinished ...>`
+//! and `resumed`. So each call has two events, its begin and its end, even if it takes one line.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The calls that are traced. Those behind a `?` are missing on some machines.
+/// The calls that are traced. Those after a `?` are missing on some machines.
 pub const CALLS: &str = "?open,openat,?openat2,?creat,close,?dup,?dup2,dup3,fcntl,write,pwrite64,\
     writev,pwritev,?pwritev2,ftruncate,fallocate,fsync,fdatasync,?rename,?renameat,renameat2,\
     ?unlink,unlinkat,?rmdir,?link,linkat,?mkdir,mkdirat,kill,exit_group";
 
-/// What a call ends with whose end comes later, or never.
+/// The ending of a call whose end comes later, or never.
 const CUT_OFF: [&str; 2] = [" <unfinished ...>", " <detached ...>"];
 
-/// The longest string that strace writes whole.
+/// The longest string that strace writes in full.
 pub const STRING_LEN_MAX: usize = 16 * 1024 * 1024;
 
-/// Stands for the working directory where a directory's descriptor is asked for.
+/// Stands for the working directory where a call expects a directory's descriptor.
 pub const AT_FDCWD: i32 = -100;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Event {
         thread: u32,
         call: Call,
     },
-    /// What the call returned, if it was there to see.
+    /// What the call returned, if that was seen.
     End {
         thread: u32,
         result: Option<i64>,
@@ -47,7 +47,7 @@ pub enum Call {
     Duplicate {
         fd: i32,
     },
-    /// At the end of what was written before if it does not say where.
+    /// Without an offset, after what was written before.
     Write {
         fd: i32,
         at: Option<u64>,
@@ -79,9 +79,9 @@ pub enum Call {
     Unlink {
         place: Place,
     },
-    /// The process ends, by its own hand.
+    /// The process exits by itself.
     Die,
-    /// Nothing that files show.
+    /// It has no effect on files.
     Other,
 }
 
@@ -107,7 +107,7 @@ pub fn parse(trace: &str) -> Result<Vec<Event>, String> {
 }
 
 /// When a process dies, strace ends the calls that its threads are in, each with the result of some
-/// other call. So the last end of a thread after that moment tells nothing.
+/// other call. So a thread's last end after that moment means nothing.
 fn doubt_last_ends(events: &mut [Event]) {
     let dies = |event: &Event| matches!(event, Event::Begin { call: Call::Die, .. });
     let Some(death) = events.iter().position(dies) else { return };
@@ -133,13 +133,13 @@ fn parse_line(line: &str, events: &mut Vec<Event>) -> Result<(), String> {
         return Ok(());
     }
     if rest.starts_with("<... ") {
-        // A call that a kill cut off is resumed and not finished.
+        // A call that a kill cut off is resumed and never finished.
         let result = if rest.contains("<unfinished") { None } else { parse_result(rest)? };
         events.push(Event::End { thread, result });
         return Ok(());
     }
     let (name, arguments) = rest.split_once('(').ok_or("it is no call")?;
-    // So strace says that it does not know what a killed thread was about to call.
+    // This is how strace says that it doesn't know what a killed thread was about to call.
     if name == "???" {
         return Ok(());
     }
@@ -156,7 +156,7 @@ fn parse_line(line: &str, events: &mut Vec<Event>) -> Result<(), String> {
     Ok(())
 }
 
-/// The thread is named first, unless there is only one.
+/// The thread comes first, unless there is only one.
 fn split_thread(line: &str) -> (u32, &str) {
     line.split_once(' ')
         .and_then(|(thread, rest)| Some((thread.parse().ok()?, rest.trim_start())))
@@ -221,7 +221,8 @@ struct Arguments<'t> {
 }
 
 impl<'t> Arguments<'t> {
-    /// Cuts at each comma that is not within brackets. There is none within a string, since all of
+    /// Splits at each comma that isn't within brackets. Strings contain none, since all of their
+    /// bytes are written in hex.
     /// its bytes are written in hex.
     fn split(whole: &'t str) -> Self {
         let (mut parts, mut depth, mut start) = (Vec::new(), 0_usize, 0);
@@ -249,7 +250,7 @@ impl<'t> Arguments<'t> {
         part.parse().map_err(|_| format!("`{part}` is no number"))
     }
 
-    /// All strings of an argument, one after the other: a vector of buffers has several.
+    /// All strings of an argument, concatenated: a vector of buffers has several.
     fn bytes(&self, at: usize) -> Result<Vec<u8>, String> {
         let part = self.part(at)?;
         if !part.starts_with(['"', '[']) {
@@ -291,7 +292,7 @@ impl<'t> Arguments<'t> {
     }
 }
 
-/// Bytes from `\x61\x62`.
+/// Decodes `\x61\x62`.
 fn decode(string: &str, bytes: &mut Vec<u8>) -> Result<(), String> {
     bytes.reserve(string.len() / 4);
     for byte in string.as_bytes().chunks(4) {
@@ -310,7 +311,7 @@ fn digit(digit: u8) -> Result<u8, String> {
 mod tests {
     use super::*;
 
-    /// The call that is begun by a line, and what it returned.
+    /// The call that a line begins, and what it returned.
     fn one(line: &str) -> (u32, Call, Option<i64>) {
         match parse(line).expect("it is a line").as_slice() {
             [Event::Begin { thread, call }, Event::End { thread: same, result }]

@@ -1,18 +1,17 @@
-//! What a store must hold at a point of the trace, by what its caller was told before.
+//! What a store must hold at a point of the trace, given what its callers were told before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tell::{State, Tell};
 
-/// What a key may be, and what the caller's own row of that name may be then. The two change
-/// together.
+/// A possible state of a key, and of the caller's row of that name. The two change together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub state: State,
     pub rows: BTreeSet<Option<u64>>,
 }
 
-/// What each key may be. The first is what was acknowledged, the others are under way.
+/// The possible states of each key. The first is acknowledged, the others are under way.
 pub type Standings = BTreeMap<String, Vec<Standing>>;
 
 #[derive(Clone, Debug, Default)]
@@ -20,12 +19,12 @@ pub struct Truth {
     pub now: u64,
     pub keys: Standings,
     pub backups: BTreeMap<String, Backup>,
-    /// Lines that were told: what is true differs only if this does.
+    /// Lines so far: the truth changes only if this does.
     pub told: u64,
 }
 
-/// A copy of the store, which has what was acknowledged before, and perhaps what came while it was
-/// made.
+/// A copy of the store, which has what was acknowledged before it, and perhaps what came while it
+/// was being made.
 #[derive(Clone, Debug)]
 pub struct Backup {
     pub keys: Standings,
@@ -33,7 +32,7 @@ pub struct Backup {
 }
 
 impl Standing {
-    /// Whether a key and its row may be this at a time.
+    /// Whether a key and its row may be in this state at a time.
     pub fn allows(&self, state: State, row: Option<u64>, now: u64) -> bool {
         self.state.at(now) == state && self.rows.contains(&row)
     }
@@ -44,7 +43,7 @@ fn never_used() -> Vec<Standing> {
 }
 
 impl Truth {
-    /// Takes in what the workload says. An error is a false answer to the workload itself.
+    /// Applies a line of the workload. An error means that the workload itself got a false answer.
     pub fn hear(&mut self, tell: &Tell) -> Result<(), String> {
         self.told += 1;
         match tell {
@@ -79,7 +78,7 @@ impl Truth {
         let standings = self.standings(key);
         let rows = match row {
             Some(_) => BTreeSet::from([row]),
-            // A row stays until it is written again, whichever it is.
+            // A row stays until it is written again, whatever it holds.
             None => standings.iter().flat_map(|standing| standing.rows.iter().copied()).collect(),
         };
         let standing = Standing { state, rows };
@@ -89,8 +88,8 @@ impl Truth {
         }
     }
 
-    /// An answer is a promise too: what it does not allow is out of the question. One that waits is
-    /// told of an operation also if its retention was over while it ran.
+    /// An answer is a promise too: any state that it doesn't allow is ruled out. A waiting caller
+    /// gets an operation's outcome even if the retention ended while it ran.
     fn found(&mut self, key: &str, state: State) -> Result<(), String> {
         let now = self.now;
         let standings = self.standings(key);
@@ -103,7 +102,8 @@ impl Truth {
         Ok(())
     }
 
-    /// The one who changes the key may have gone on since, so only what came before is over.
+    /// The caller that changes the key may have continued since, so only earlier states are ruled
+    /// out.
     fn seen(&mut self, key: &str, state: State) {
         let standings = self.standings(key);
         if let Some(seen) = standings.iter().position(|standing| standing.state == state) {
@@ -182,7 +182,7 @@ mod tests {
         };
         let lines = ["intend k 1 done 100 1 20", "ack k", "intend k - free"];
         assert_eq!(rows(&lines), [[Some(1)], [Some(1)]]);
-        // It has expired, or it was never there.
+        // It has expired, or was never there.
         let lines = ["intend k 1 done 100 1 20", "time 100", "found k free", "intend k - free"];
         assert_eq!(rows(&lines), [vec![None], vec![Some(1)], vec![None, Some(1)]]);
     }

@@ -1,4 +1,4 @@
-//! What is done on the store while it is traced: one life of a process, from open to its end.
+//! The work on the store while it is traced: one life of a process, from open to its end.
 
 use std::path::Path;
 use std::process;
@@ -13,25 +13,25 @@ use crate::client::Client;
 use crate::tell::Tell;
 use crate::teller::Teller;
 
-/// Where the store is. Both directories are made by the first open.
+/// Where the store is. The first open creates both directories.
 pub const STORE: &str = "home/store";
 
-/// Rows of the caller's own: one under the name of each key that was completed with one.
+/// The caller's own rows: one under the name of each key that was completed with one.
 pub const ROWS: TableDefinition<&str, u64> = TableDefinition::new("rows");
 
-/// The longest result that the store takes.
+/// The longest result that the store accepts.
 pub const RESULT_LEN_MAX: usize = 1024;
 
 const CLIENTS: u64 = 3;
 const ROUNDS: u64 = 4;
 const STEPS: usize = 14;
 const ROUND_MS: u64 = 1_000;
-/// A life that is killed ends after this many lines at most.
+/// A life that is killed ends after at most this many lines.
 const LINES_MAX: u64 = 700;
 
 /// Far longer than any life.
 const LIFETIME: Duration = Duration::from_mins(2);
-/// What a life ends with that hangs.
+/// The exit code of a life that hangs.
 const HANGS: i32 = 3;
 
 /// How a life ends.
@@ -39,7 +39,7 @@ const HANGS: i32 = 3;
 enum End {
     Close,
     Drop,
-    /// Without telling the store.
+    /// Without closing the store.
     Exit,
     Kill,
 }
@@ -53,7 +53,7 @@ struct Life<'w> {
     has_sweeper: bool,
 }
 
-/// Lives one life.
+/// Runs one life.
 pub fn run(root: &Path, seed: u64, number: u64) {
     let mut rng = Rng::with_seed(seed.wrapping_mul(1_000).wrapping_add(number));
     let end = *rng.choice(&[End::Close, End::Drop, End::Exit, End::Kill]).expect("it has four");
@@ -123,7 +123,7 @@ impl Life<'_> {
         open(&self.root.join(STORE), &self.clock, self.has_sweeper).expect("it is whole")
     }
 
-    /// Time stands still during a round, and goes on from one life to the next.
+    /// Time stands still during a round, and moves on from one life to the next.
     fn move_clock(&self, round: u64) {
         let now = (1 + self.number * (ROUNDS + 1) + round) * ROUND_MS;
         self.teller.tell(&Tell::Time(now));
@@ -131,13 +131,13 @@ impl Life<'_> {
     }
 
     fn open_again(&self, store: Store, clients: &mut [Client]) -> Store {
-        // A store is locked for as long as there is a handle of it.
+        // A store stays locked as long as there is a handle to it.
         clients.iter_mut().for_each(Client::let_go);
         close(store);
         self.open()
     }
 
-    /// All clients at once, while somebody looks after the store.
+    /// All clients at once, while another thread maintains the store.
     fn round(&mut self, store: &Store, clients: &mut [Client]) {
         let rng = self.rng.fork();
         let life = &*self;

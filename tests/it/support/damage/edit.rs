@@ -1,4 +1,4 @@
-//! What is done to the files of a store.
+//! Changes to the files of a store.
 
 use arbitrary::{Result, Unstructured};
 
@@ -47,12 +47,12 @@ pub enum Edit {
     },
     #[cfg(feature = "transaction")]
     Forge(Forgery),
-    /// A forgery, where nobody can forge.
+    /// A forgery, where forging isn't possible.
     #[cfg(not(feature = "transaction"))]
     Nothing,
 }
 
-/// A place in a file: one of its pages that are not all zeros, and how far in that.
+/// A place in a file: one of the pages that aren't all zeros, and an offset in it.
 #[derive(Debug)]
 pub struct Place {
     file: usize,
@@ -130,7 +130,7 @@ impl Edit {
     }
 }
 
-/// At most so many bytes, and fewer only if there are no more.
+/// At most this many bytes, and fewer only if there are no more.
 pub fn bytes(source: &mut Unstructured<'_>, max: usize) -> Result<Vec<u8>> {
     let len = source.int_in_range(0..=max)?.min(source.len());
     Ok(source.bytes(len)?.to_vec())
@@ -143,7 +143,7 @@ impl Place {
         Ok(Self { file, page, at })
     }
 
-    /// Does something to the file here, if it is there and has any byte.
+    /// Changes the file at this place, if it exists and isn't empty.
     fn within(&self, files: &mut Files, change: impl FnOnce(&mut Vec<u8>, usize)) {
         let Some(file) = files.get_mut(NAMES[self.file]) else { return };
         let in_use =
@@ -153,7 +153,7 @@ impl Place {
             return;
         }
         let page = pages[self.page % pages.len()];
-        // All that counts of the first page is at its start.
+        // Everything in use in the first page is at its start.
         let len = if page == 0 { 320 } else { PAGE };
         let at = (page * PAGE + self.at % len).min(file.len() - 1);
         change(file, at);

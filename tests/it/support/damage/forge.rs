@@ -1,5 +1,5 @@
-//! Changes of the files whose checksums are made right again, by `docs/FORMAT.md` and without the
-//! store: what lies behind the checksums must bear anything too.
+//! Changes of the files with recomputed checksums, based on `docs/FORMAT.md` and without the store:
+//! what lies behind the checksums must withstand anything too.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,23 +21,23 @@ const RESULTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("results")
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const FIELDS: [&str; 5] = ["format", "key", "settled", "high_water", "next_serial"];
 
-/// What the store makes of higher numbers, which it never writes, is not looked at.
+/// How the store treats higher numbers, which it never writes, isn't tested.
 const NUMBER_MAX: u64 = (1 << 48) - 2;
 
-/// A change with checksums of its own.
+/// A change with valid checksums.
 #[derive(Debug)]
 pub enum Forgery {
-    /// Every frame of a segment, and its header, as they stand.
+    /// Every frame of a segment, and its header, unchanged.
     Seal {
         log: usize,
     },
-    /// A frame behind the last one.
+    /// A frame after the last one.
     Frame {
         after: u64,
         at: u64,
         payload: Vec<u8>,
     },
-    /// A row with other bytes, or at another place.
+    /// A row with different bytes, or at a different place.
     Row {
         row: usize,
         place: Option<(u64, u64)>,
@@ -98,7 +98,7 @@ impl Forgery {
         })
     }
 
-    /// Does nothing where there is nothing that could be forged.
+    /// Does nothing if there is nothing to forge.
     pub fn apply(&self, files: &mut Files) {
         let _: Option<()> = match self {
             Self::Seal { log } => store_key(files).map(|key| seal(files, NAMES[*log], &key)),
@@ -163,7 +163,7 @@ impl Forgery {
     }
 }
 
-/// Numbers that mean something, numbers at the end of what is allowed, and any others.
+/// Numbers with a meaning, numbers at the limits of what is allowed, and any others.
 fn number(source: &mut Unstructured<'_>) -> Result<u64> {
     let small = u64::from(source.arbitrary::<u8>()?);
     let number = match source.int_in_range(0..=5_u8)? {
@@ -176,7 +176,7 @@ fn number(source: &mut Unstructured<'_>) -> Result<u64> {
     Ok(number.min(NUMBER_MAX))
 }
 
-/// Changes that are ones, and bytes that are none.
+/// Valid changes, and bytes that aren't changes.
 fn payload(source: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let mut payload = Vec::new();
     for _ in 0..source.int_in_range(0..=3_u8)? {
@@ -223,11 +223,11 @@ fn row_checksum((expires_at, serial): (u64, u64), body: &[u8]) -> [u8; 8] {
     blake3::keyed_hash(&place, body).as_bytes()[..8].try_into().expect("eight bytes")
 }
 
-/// Makes the header of a segment right, and each frame from its start on.
+/// Makes the header of a segment valid, and each frame from the start of the segment.
 fn seal(files: &mut Files, name: &str, key: &[u8; 32]) {
     let Some(file) = files.get_mut(name).filter(|file| 4096 <= file.len()) else { return };
-    // Version 1 has one header with one length. Of version 2 both copies say now that the segment
-    // is as long as it can be.
+    // Version 1 has one header with one length. In version 2, both copies now give the segment its
+    // largest possible length.
     let (copies, lengths) = if file[8] == 1 { (&[0][..], 1) } else { (&[0, 2_048][..], 2) };
     let lengths = (file.len() as u64).to_le_bytes().repeat(lengths);
     let mark = [b"idemstore log segment".as_slice(), &lengths].concat();
@@ -254,7 +254,7 @@ fn frame_end(file: &[u8], at: usize) -> Option<usize> {
     Some(at + 48 + len).filter(|end| *end <= file.len())
 }
 
-/// Writes one more frame into the segment that was written last, with a number so much higher.
+/// Writes one more frame into the last written segment, with a number higher by this much.
 fn append(files: &mut Files, key: &[u8; 32], after: u64, at: u64, payload: &[u8]) {
     let mut last = None;
     for name in &NAMES[1..] {
@@ -301,7 +301,7 @@ fn store_key(files: &mut Files) -> Option<[u8; 32]> {
     })?
 }
 
-/// Opens the vault by redb alone, if that is still possible, and puts its bytes back.
+/// Opens the vault with redb alone, if that is still possible, and puts the bytes back.
 fn with_vault<T>(
     files: &mut Files,
     call: impl FnOnce(&Database) -> std::result::Result<T, Error>,

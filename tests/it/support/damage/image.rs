@@ -1,4 +1,4 @@
-//! Stores to be damaged, and what is true of each.
+//! Stores to damage, and what is true of each.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -13,7 +13,7 @@ use crate::support::{Answers, Bench, SimDisk, Started, builder, key};
 pub type Files = BTreeMap<String, Vec<u8>>;
 
 pub const NAMES: [&str; 3] = ["vault.redb", "log-0", "log-1"];
-/// When the stores of the fixtures were made.
+/// When the stores of the fixtures were created.
 const FIXTURES_MS: u64 = 1_700_000_000_000;
 /// Three results of this length fill a segment.
 const LONG: usize = 9_000;
@@ -44,7 +44,7 @@ impl Facts {
     }
 }
 
-/// What is true of each key of an image, in their order.
+/// The state of each key of an image, in key order.
 pub type Truths = Vec<Option<Facts>>;
 
 /// The files of a store, and what is true of it.
@@ -52,14 +52,14 @@ pub struct Image {
     pub files: Files,
     pub now: u64,
     pub keys: Vec<(Key, Fingerprint)>,
-    /// The frames of the log, by their numbers, and what is true if this is the last one.
+    /// The frames of the log by number, each with what is true if it is the last one.
     frames: BTreeMap<u64, (Vec<u8>, Truths)>,
     /// What is true if there is no frame.
     before: Truths,
 }
 
 impl Image {
-    /// They are made once: that takes longer than most of what is done to them.
+    /// They are made once: that takes longer than most of what is done with them.
     pub fn choose(number: u8) -> &'static Self {
         static IMAGES: OnceLock<Vec<Image>> = OnceLock::new();
         let images = IMAGES.get_or_init(images);
@@ -82,7 +82,7 @@ impl Image {
         image
     }
 
-    /// Looks at every key of files that are whole, but for the end of the log.
+    /// Looks at every key of files that are whole, except for the end of the log.
     fn observe(&self, files: &Files) -> Truths {
         let disk = SimDisk::new();
         for (name, bytes) in files {
@@ -94,12 +94,12 @@ impl Image {
         self.keys.iter().map(|key| look(key).as_ref().map(Facts::of)).collect()
     }
 
-    /// What is true of files that were damaged, if the store opens: the log ends with the last
-    /// frame that is anywhere in it, since one that is missing before it is noticed.
+    /// What must be true if these damaged files open as a store: the log ends with the last frame
+    /// anywhere in it, since a missing frame before that one is noticed.
     ///
-    /// `None` if nobody can tell: all of it is gone, as if there had never been a store; or the bit
-    /// is another that says which of redb's last two commits counts, and the end of the log, which
-    /// tells that a commit is missing, is damaged too.
+    /// `None` if that can't be determined: everything is gone, as if there had never been a store;
+    /// or the damaged bit is the one that says which of redb's last two commits counts, and the end
+    /// of the log, which would show that a commit is missing, is damaged too.
     pub fn truths(&self, files: &Files) -> Option<&Truths> {
         let last = frames(files)
             .into_iter()
@@ -115,7 +115,8 @@ impl Image {
     }
 }
 
-/// All that looks like a frame in the log: its number, and it without the zeros behind it.
+/// Everything that looks like a frame in the log: its number, and its bytes without the zeros
+/// behind it.
 fn frames(files: &Files) -> Vec<(u64, Vec<u8>)> {
     let mut frames = Vec::new();
     for name in &NAMES[1..] {
@@ -157,7 +158,7 @@ fn image(bench: &Bench, keys: &[&str]) -> Image {
     Image::new(bench.disk.after_kill().bytes(), now, names(keys))
 }
 
-/// Nothing was ever stored, and it was closed.
+/// Nothing was ever stored, and the store was closed.
 fn fresh() -> Image {
     let bench = Bench::new();
     bench.store.clone().close().expect("the store closes");
@@ -200,7 +201,7 @@ fn mixed() -> Image {
     )
 }
 
-/// Both segments are full, and the settle of the first has come to nothing.
+/// Both segments are full, and the settle of the first has not succeeded.
 fn full() -> Image {
     let bench = Bench::new();
     let on = Op::VaultSync;
@@ -212,7 +213,7 @@ fn full() -> Image {
     image(&bench, &keys)
 }
 
-/// The log is in its second use, and shows what is left of its first.
+/// The log is in its second use, and still contains remains of its first.
 fn used_again() -> Image {
     let bench = Bench::new();
     for name in ["a", "b", "c", "d"] {
@@ -222,14 +223,14 @@ fn used_again() -> Image {
     let bench = bench.reopen();
     bench.complete("e", "e", "e");
     bench.tick(400);
-    // The first ones are over now, and one of them is used again.
+    // The first ones have now expired, and one of them is used again.
     bench.store.sweep().expect("it sweeps");
     bench.complete("a", "a", "anew");
     assert!(bench.store.forget(&key("e")).expect("it is forgotten"));
     image(&bench.kill(), &["a", "b", "c", "d", "e"])
 }
 
-/// The process has ended in the middle of a write.
+/// The process ended in the middle of a write.
 fn unsettled() -> Image {
     let bench = Bench::new();
     bench.complete("a", "a", "a");
@@ -239,7 +240,7 @@ fn unsettled() -> Image {
     image(&bench, &["a", "b"])
 }
 
-/// Results that are nowhere but in the vault, next to rows of the caller's.
+/// Results that are only in the vault, next to the caller's rows.
 #[cfg(feature = "transaction")]
 fn own_rows() -> Image {
     use idemstore::redb::{Error, TableDefinition};
@@ -261,7 +262,7 @@ fn own_rows() -> Image {
     fresh()
 }
 
-/// A store of an earlier version, or of this one when it was new.
+/// A store from an earlier version, or from this version when it was new.
 fn fixture(version: u8) -> Image {
     macro_rules! files {
         ($version:literal) => {

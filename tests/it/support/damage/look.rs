@@ -1,4 +1,4 @@
-//! Everything that a store can be asked, and what it may answer.
+//! Everything that a store can be asked, and the answers that it may give.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use idemstore::{
 use super::image::{Facts, Image, Truths};
 use crate::support::{RETENTION_MS, SimDisk, builder, key};
 
-/// What is called, a bit for each.
+/// The calls to make, one bit for each.
 #[derive(Clone, Copy)]
 pub struct Calls(pub u8);
 
@@ -35,7 +35,7 @@ impl Calls {
 /// More keys than any store here has.
 const LISTED_MAX: usize = 1_000;
 
-/// A look at one store.
+/// One inspection of a store.
 pub struct Look<'i> {
     pub image: &'i Image,
     pub clock: ManualClock,
@@ -56,7 +56,7 @@ impl Look<'_> {
                 | OpenError::Storage { .. }
                 | OpenError::Io { .. },
             ) => return false,
-            // Times that were forged, or a log that was forged to be short.
+            // Forged times, or a log that was forged to be shorter.
             Err(OpenError::Clock | OpenError::Option { .. }) if self.truths.is_none() => {
                 return false;
             }
@@ -103,8 +103,8 @@ impl Look<'_> {
         }
     }
 
-    /// What a call gives; `None` if it says that something is damaged. A store that has opened
-    /// says so of forgeries alone: the open finds all other damage that matters.
+    /// The result of a call; `None` if it reports damage. A store that has opened reports only
+    /// forgeries: the open finds all other damage that matters.
     fn said<T>(&self, answer: Result<T, Error>) -> Option<T> {
         match answer {
             Ok(answer) => Some(answer),
@@ -127,7 +127,7 @@ impl Look<'_> {
         }
     }
 
-    /// What is true now of each key, if the files are not forged.
+    /// The state of each key now, if the files aren't forged.
     fn truths(&self) -> Option<Vec<Option<&Facts>>> {
         let now = self.clock.now().as_unix_ms();
         let live = |facts: &&Facts| facts.expires.is_some_and(|expires| now < expires);

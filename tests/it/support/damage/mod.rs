@@ -1,4 +1,4 @@
-//! Stores whose files were damaged, or forged: what the store makes of them.
+//! Stores whose files were damaged or forged, and how the store reacts.
 
 mod edit;
 #[cfg(feature = "transaction")]
@@ -14,24 +14,24 @@ use edit::Edit;
 use image::{Files, Image};
 use look::{Calls, Look};
 
-/// So many changes to the files at most.
+/// The most changes to the files.
 const EDITS_MAX: usize = 6;
 
-/// What a store has made of its files.
+/// How the store reacts to its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// It does not open.
     Refused,
     /// It opens, and every answer is right.
     Right,
-    /// It opens with forged files, of which nobody knows what is right.
+    /// It opens with forged files, for which no right answers are known.
     Forged,
 }
 
-/// Any bytes are a store, what is done to its files, and what it is asked then.
+/// Any bytes are a store, the changes to its files, and the calls that follow.
 ///
-/// Damage is found by the open, or does not matter. A forger gets no more than wrong answers out of it: no
-/// panic, no endless call, and errors that are typed.
+/// The open finds the damage, or the damage doesn't matter. A forger achieves no more than wrong
+/// answers: no panic, no endless call, and typed errors only.
 pub fn play(bytes: &[u8]) -> Verdict {
     let mut source = Unstructured::new(bytes);
     let image = Image::choose(source.arbitrary().unwrap_or_default());
@@ -45,7 +45,7 @@ pub fn play(bytes: &[u8]) -> Verdict {
     verdict
 }
 
-/// Changes the files, as the bytes say.
+/// Changes the files, as the bytes determine.
 fn edits(source: &mut Unstructured<'_>, files: &mut Files) -> Result<Vec<Edit>> {
     let mut edits = Vec::new();
     while !source.is_empty() && edits.len() < EDITS_MAX {
@@ -67,7 +67,7 @@ fn check(image: &Image, files: &Files, calls: Calls, forged: bool) -> Verdict {
     if !look.open(disk.clone()) {
         return Verdict::Refused;
     }
-    // Once more, on what a kill leaves of what that has made of it.
+    // Once more, on what a kill leaves of the result.
     let again = look.open(disk.after_kill());
     assert!(again || look.truths.is_none(), "it opens once and not twice");
     if look.truths.is_some() { Verdict::Right } else { Verdict::Forged }

@@ -1,4 +1,4 @@
-//! The bytes of a file, in pages that its copies share until one of them is written.
+//! The bytes of a file, in pages that its copies share until a page is written.
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -6,7 +6,7 @@ pub const PAGE: usize = 4096;
 
 #[derive(Clone, Default)]
 pub struct Bytes {
-    /// Those of the last page that lie behind the length are zeros.
+    /// The bytes of the last page after the file's length are zeros.
     pages: Vec<Arc<Page>>,
     len: usize,
 }
@@ -20,7 +20,7 @@ static ZEROS: LazyLock<Arc<Page>> =
     LazyLock::new(|| Arc::new(Page { bytes: [0; PAGE], digest: OnceLock::new() }));
 
 impl Clone for Page {
-    /// A page is cloned to be written.
+    /// A page is cloned before it is written.
     fn clone(&self) -> Self {
         Self { bytes: self.bytes, digest: OnceLock::new() }
     }
@@ -31,7 +31,7 @@ impl Bytes {
         self.len
     }
 
-    /// Reads all of `out`, or says that the file ends before.
+    /// Reads all of `out`, or reports that the file ends before that.
     pub fn read(&self, at: usize, out: &mut [u8]) -> bool {
         if self.len < at + out.len() {
             return false;
@@ -43,7 +43,7 @@ impl Bytes {
         true
     }
 
-    /// Writes, and makes the file longer where it must.
+    /// Writes, and extends the file if necessary.
     pub fn write(&mut self, at: usize, bytes: &[u8]) {
         self.grow(at + bytes.len());
         for_parts(at, bytes.len(), |page, within, part| {
@@ -66,7 +66,7 @@ impl Bytes {
         self.grow(len);
     }
 
-    /// Makes it so long at least.
+    /// Extends it to at least this length.
     pub fn grow(&mut self, len: usize) {
         if self.len < len {
             self.pages.resize_with(len.div_ceil(PAGE), || Arc::clone(&ZEROS));
@@ -80,8 +80,8 @@ impl Bytes {
         bytes
     }
 
-    /// Adds all that makes these bytes what they are. A page that was not written since is not
-    /// looked at again.
+    /// Feeds the contents into the hasher. A page that was not written since then isn't hashed
+    /// again.
     pub fn digest_into(&self, hasher: &mut blake3::Hasher) {
         hasher.update(&self.len.to_le_bytes());
         for page in &self.pages {

@@ -1,4 +1,4 @@
-//! What a file holds: for those who read it, and for those who come after a power cut.
+//! The contents of a file: as reads see them, and as they are after a power cut.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use super::bytes::{Bytes, PAGE};
 use super::cut::{Cut, Fate};
 use super::fault::{Cache, FailedSync};
 
-/// What a disk writes as a whole.
+/// The unit that a disk writes atomically.
 const SECTOR: usize = 512;
 
 #[derive(Clone, Default)]
 pub struct Content {
     /// What a read sees.
     live: Bytes,
-    /// What was there at the last sync.
+    /// The contents at the last sync.
     durable: Bytes,
-    /// What was done since.
+    /// The operations since then.
     pending: Vec<Pending>,
-    /// Whether a write makes whole pages dirty, with what a failed sync has left in them.
+    /// Whether a write marks whole pages dirty, including what a failed sync has left in them.
     whole_pages: bool,
 }
 
 #[derive(Clone)]
 struct Pending {
-    /// Which operation of the disk it was.
+    /// The number of the operation.
     number: u64,
     change: Change,
 }
@@ -64,8 +64,8 @@ impl Content {
         self.pending.push(Pending { number, change: Change::SetLen(len) });
     }
 
-    /// Makes durable what was done since the last sync. A length is durable with the next good
-    /// sync, whatever became of the bytes.
+    /// Makes everything since the last sync durable. A length is durable with the next successful
+    /// sync, whatever happened to the bytes.
     pub fn sync(&mut self) {
         for pending in std::mem::take(&mut self.pending) {
             pending.change.apply(&mut self.durable);
@@ -73,7 +73,7 @@ impl Content {
         self.durable.set_len(self.live.len());
     }
 
-    /// A sync that has failed: what was to be synced counts as clean, whether it is there or not.
+    /// A sync that has failed: what it covered is marked clean, whether or not it reached the disk.
     pub fn fail_sync(&mut self, failed: FailedSync) {
         self.durable = self.after_cut(&mut Cut::each(&mut *failed.choices()));
         self.pending.clear();
@@ -120,7 +120,7 @@ impl Content {
         self.pending.iter().map(|pending| pending.number)
     }
 
-    /// How many ways there are for a power cut to leave it, at most.
+    /// The most outcomes that a power cut can have.
     pub fn ways(&self) -> u64 {
         let ways = |pending: &Pending| match &pending.change {
             Change::SetLen(_) => 3,
@@ -154,9 +154,9 @@ fn sectors(at: usize, len: usize) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// What is there of one sector that was being written.
+/// What survives of one sector that was being written.
 fn tear(to: &mut Bytes, at: usize, new: &[u8], cut: &mut Cut<'_>) {
-    // redb's own header is all in the first page, and redb trusts the medium with it.
+    // redb's own header is entirely in the first page, and redb relies on the medium for it.
     let beyond = cut.beyond && PAGE <= at;
     match cut.choose(if beyond { 5 } else { 2 }) {
         0 => {}

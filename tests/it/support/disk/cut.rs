@@ -1,33 +1,33 @@
-//! A power cut: what becomes of each thing that was not synced.
+//! A power cut: what happens to each thing that was not synced.
 
 use super::bytes::Bytes;
 
-/// A power cut, and who chooses.
+/// A power cut, and the function that chooses.
 pub struct Cut<'c> {
     choose: &'c mut dyn FnMut(u64) -> u64,
     temper: Temper,
-    /// Whether each name goes its own way, as on a file system without a journal. Else they are
-    /// there in order, up to some point.
+    /// Whether each name survives independently, as on a file system without a journal. Otherwise
+    /// names survive in order, up to some point.
     pub any_name: bool,
-    /// Whether it does more than the store expects of a medium: a sector that was being written
-    /// may hold anything where it was being written.
+    /// Whether it does more than the store expects of a medium: a sector that was being written may
+    /// hold anything in the part being written.
     pub beyond: bool,
 }
 
-/// What has a power cut done to the operations in general. Many choices that are made each for
-/// itself hardly ever take nearly nothing or nearly all, and never just what came first.
+/// What a power cut does to the operations as a whole. Many independent choices hardly ever take
+/// nearly nothing or nearly everything, and never exactly the first few.
 #[derive(Clone, Copy)]
 enum Temper {
     Each,
-    /// What came before this operation is there, and nothing of what came after it.
+    /// Everything before this operation survives, and nothing after it.
     Before(u64),
     Little,
     Much,
-    /// Each sector for itself.
+    /// Each sector independently.
     Sectors,
 }
 
-/// What has become of one operation.
+/// What has happened to one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Lost,
@@ -36,12 +36,12 @@ pub enum Fate {
 }
 
 impl<'c> Cut<'c> {
-    /// Each operation for itself. Where 0 is chosen, what was not synced is lost.
+    /// Each operation independently. Where 0 is chosen, what was not synced is lost.
     pub fn each(choose: &'c mut dyn FnMut(u64) -> u64) -> Self {
         Self { choose, temper: Temper::Each, any_name: false, beyond: false }
     }
 
-    /// One of several kinds, which is chosen too. These are the operations that were not synced.
+    /// One of several kinds, which is also chosen. These are the operations that were not synced.
     pub fn of_any_kind(choose: &'c mut dyn FnMut(u64) -> u64, unsynced: &[u64]) -> Self {
         let temper = match (choose(6), unsynced) {
             (1, [_, ..]) => Temper::Before(unsynced[choose(unsynced.len() as u64) as usize]),
@@ -82,7 +82,7 @@ impl<'c> Cut<'c> {
         }
     }
 
-    /// Which of so many names that were changed, oldest first, are there as changed.
+    /// Which of this many changed names, oldest first, survive as changed.
     pub fn names(&mut self, numbers: &[u64]) -> Vec<bool> {
         if let Temper::Before(end) = self.temper {
             return numbers.iter().map(|number| *number < end).collect();
@@ -94,7 +94,7 @@ impl<'c> Cut<'c> {
         (0..numbers.len()).map(|name| name < there).collect()
     }
 
-    /// A length may be there without the bytes: they are zeros then.
+    /// A length may survive without the bytes, which are then zeros.
     pub fn perhaps_grow(&mut self, bytes: &mut Bytes, len: usize) {
         if bytes.len() < len && self.choose(2) == 1 {
             bytes.grow(len);

@@ -8,27 +8,27 @@ use super::super::choice;
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     pub on: Op,
-    /// How many of them still succeed.
+    /// How many of these operations still succeed.
     pub after: u64,
     /// Whether all later ones fail too.
     pub for_good: bool,
     pub kind: io::ErrorKind,
 }
 
-/// An operation, or several of them.
+/// One or more kinds of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
     Read,
     LogRead,
     VaultRead,
-    /// Also of a name: to create, to rename and to remove.
+    /// Includes creating, renaming and removing a name.
     Write,
     LogWrite,
     VaultWrite,
     Create,
     Rename,
     Remove,
-    /// Of anything.
+    /// Of files and of names.
     Sync,
     LogSync,
     VaultSync,
@@ -39,18 +39,18 @@ pub enum Op {
     VaultLen,
     Lock,
     List,
-    /// All that change the disk or make it durable.
+    /// All operations that change the disk or make changes durable.
     Any,
-    /// Those of the vault's file, most of which redb makes.
+    /// Those on the vault's file, most of which redb makes.
     Vault,
-    /// All but those.
+    /// All except those.
     NoVault,
-    /// All that there are.
+    /// All operations.
     Every,
 }
 
 impl Op {
-    /// Each single operation.
+    /// Each kind on its own.
     pub const SINGLE: [Self; 16] = [
         Self::LogRead,
         Self::VaultRead,
@@ -70,7 +70,7 @@ impl Op {
         Self::List,
     ];
 
-    /// Whether this single operation is meant.
+    /// Whether this includes the given kind.
     pub fn means(self, single: Self) -> bool {
         use Op::{
             Any, Create, Every, List, LogLen, LogRead, LogSync, LogWrite, NoVault, Open, Read,
@@ -93,34 +93,34 @@ impl Op {
     }
 }
 
-/// What an operation that fails has done before it says so.
+/// What a failing operation has done before it returns its error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Manner {
     #[default]
     Nothing,
-    /// Of a write a part; else nothing.
+    /// Part of a write; otherwise nothing.
     Part,
     /// All of it.
     All,
-    /// Nothing, and it panics instead of saying so.
+    /// Nothing, and it panics instead of returning an error.
     Panic,
     /// All of it, and it panics.
     PanicLate,
 }
 
-/// What a sync that fails leaves behind, once it is as Linux has it: what it was to sync counts as
-/// clean, so that no later sync writes it.
+/// What a failed sync leaves behind when it behaves as on Linux: what it should have synced is
+/// marked clean, so no later sync writes it.
 #[derive(Clone, Copy, Debug)]
 pub struct FailedSync {
     pub persisted: Persisted,
     pub cache: Cache,
 }
 
-/// What has reached the disk all the same.
+/// What has reached the disk nevertheless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persisted {
     Nothing,
-    /// By this seed.
+    /// Chosen with this seed.
     Some(u64),
     All,
 }
@@ -128,11 +128,11 @@ pub enum Persisted {
 /// What a read sees afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cache {
-    /// What was written. Only what is written anew is written back.
+    /// What was written. Only new writes are written back.
     Keeps,
-    /// What was written. A write of a part of a page writes back all of it.
+    /// What was written. A write to a part of a page writes back the whole page.
     KeepsPages,
-    /// What is on the disk, and the length that was written.
+    /// What is on the disk, with the length that was written.
     Drops,
     /// What is on the disk.
     Reverts,
@@ -141,7 +141,7 @@ pub enum Cache {
 impl FailedSync {
     pub const CACHES: [Cache; 4] = [Cache::Keeps, Cache::KeepsPages, Cache::Drops, Cache::Reverts];
 
-    /// What becomes of each operation that was to be synced.
+    /// The choice for each operation that should have been synced.
     pub(super) fn choices(self) -> Box<dyn FnMut(u64) -> u64> {
         match self.persisted {
             Persisted::Nothing => Box::new(|_| 0),
@@ -151,7 +151,7 @@ impl FailedSync {
     }
 }
 
-/// What a disk that panics says.
+/// The message of a disk that panics.
 pub const SIMULATED: &str = "simulated";
 
 /// An operation that fails.
@@ -162,8 +162,8 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// Says so, or panics, with no message of the hook. A thread that panics already is spared: a
-    /// second panic would end the process, and nothing would be learned.
+    /// Returns the error, or panics without the hook's message. A thread that is already panicking
+    /// is spared: a second panic would abort the process, and the test would tell us nothing.
     pub(super) fn say<T>(self) -> io::Result<T> {
         let panics = matches!(self.manner, Manner::Panic | Manner::PanicLate);
         if panics && !std::thread::panicking() {

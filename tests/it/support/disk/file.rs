@@ -15,7 +15,7 @@ pub struct SimFile {
 }
 
 impl SimFile {
-    /// Which of two operations it is: of the log or of the vault.
+    /// Which of two operations this is: the log's or the vault's.
     fn op(&self, log: Op, vault: Op) -> Op {
         if self.is_log { log } else { vault }
     }
@@ -49,7 +49,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_if_room_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        // What is kept is put aside meanwhile.
+        // The reserved room is set aside meanwhile.
         let state = &self.disk.state;
         let kept = lock(state).room.put_aside();
         let written = self.write_at(offset, bytes);

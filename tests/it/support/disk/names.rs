@@ -1,4 +1,4 @@
-//! The names of a directory: for those who look, and for those who come after a power cut.
+//! The names in a directory: as reads see them, and as they are after a power cut.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub struct Names {
     live: Map,
     /// As they were at the last sync.
     durable: Map,
-    /// What was done since, each with the number of the operation.
+    /// The operations since then, each with its number.
     pending: Vec<(u64, Change)>,
 }
 
@@ -33,7 +33,7 @@ impl Names {
         &self.live
     }
 
-    /// The name is nobody's any more, if it was somebody's.
+    /// The name, if it was in use, is no longer.
     pub fn unlink(&mut self, number: u64, name: &str) {
         if let Some(before) = self.live.get(name) {
             let file = *before;
@@ -41,13 +41,13 @@ impl Names {
         }
     }
 
-    /// A new file gets this name. What had it loses it first.
+    /// A new file gets this name. The file that had it loses it first.
     pub fn create(&mut self, number: u64, name: &str, file: usize) {
         self.unlink(number, name);
         self.change(number, Change::Link { name: name.to_owned(), file });
     }
 
-    /// Whether there is such a file, which has the other name now.
+    /// Returns whether there is such a file. If so, it has the other name now.
     pub fn rename(&mut self, number: u64, from: &str, to: &str) -> bool {
         let Some(file) = self.live.get(from).copied() else { return false };
         self.change(number, Change::Rename { from: from.to_owned(), to: to.to_owned(), file });
@@ -64,13 +64,13 @@ impl Names {
         self.pending.clear();
     }
 
-    /// Gives a file a name that is durable at once.
+    /// Gives a file a name that is immediately durable.
     pub fn put(&mut self, name: &str, file: usize) {
         self.live.insert(name.to_owned(), file);
         self.durable.insert(name.to_owned(), file);
     }
 
-    /// Takes a name away, durably and at once.
+    /// Removes a name, durably and immediately.
     pub fn remove(&mut self, name: &str) {
         self.live.remove(name);
         self.durable.remove(name);
@@ -88,7 +88,7 @@ impl Names {
         names
     }
 
-    /// How many ways there are for that.
+    /// How many outcomes that has.
     pub fn ways(&self, any_name: bool) -> u64 {
         let pending = self.pending.len() as u32;
         if any_name { 1 << pending.min(63) } else { u64::from(pending) + 1 }
@@ -99,7 +99,7 @@ impl Names {
         self.pending.iter().map(|(number, _)| *number)
     }
 
-    /// Each file that has a name, or may have one after a power cut.
+    /// Every file that has a name, or may have one after a power cut.
     pub fn files(&self) -> impl Iterator<Item = usize> {
         let pending = self.pending.iter().map(|(_, change)| match change {
             Change::Link { file, .. }
@@ -125,7 +125,7 @@ impl Change {
     }
 }
 
-/// Takes a name from this file, if it is the one that has it.
+/// Removes a name from this file, if this file still has it.
 fn take(names: &mut Map, name: &str, file: usize) {
     if names.get(name) == Some(&file) {
         names.remove(name);

@@ -1,18 +1,18 @@
-//! A disk that has so many bytes, and no more.
+//! A disk with limited room.
 
 use std::collections::BTreeSet;
 
 const BLOCK: u64 = 4096;
-/// The least that a write gets of what is kept.
+/// The least that a write gets from the reserved room.
 const GIVEN_MIN: u64 = 1 << 18;
 
-/// Blocks of files that were written, as far as the disk is bounded.
+/// The written blocks of files, if the disk is bounded.
 #[derive(Clone, Default)]
 pub(super) struct Room {
     /// `None` if there is no bound.
     capacity: Option<u64>,
     blocks: BTreeSet<(usize, u64)>,
-    /// Bytes that the store keeps for itself.
+    /// Bytes that are reserved for the store.
     pub(super) kept: u64,
 }
 
@@ -21,7 +21,7 @@ impl Room {
         self.blocks.len() as u64 * BLOCK + self.kept
     }
 
-    /// From now on there are so many bytes, and no less than these files have.
+    /// From now on there is room for this many bytes more than the files have.
     pub(super) fn bound(&mut self, free: u64, files: impl Iterator<Item = (usize, u64)>) {
         self.blocks = files
             .flat_map(|(file, len)| (0..len.div_ceil(BLOCK)).map(move |block| (file, block)))
@@ -29,7 +29,8 @@ impl Room {
         self.capacity = Some(self.used() + free);
     }
 
-    /// Room for a write, also of what is kept if it may take that. Whether there is any.
+    /// Takes room for a write, including reserved room if the write may take that. Returns whether
+    /// there was enough.
     pub(super) fn take(&mut self, file: usize, offset: u64, len: u64, may_take: bool) -> bool {
         let Some(capacity) = self.capacity else { return true };
         let range = offset / BLOCK..(offset + len).div_ceil(BLOCK);
@@ -46,12 +47,12 @@ impl Room {
         true
     }
 
-    /// What is kept, on a disk that has no bound.
+    /// The reserved room, on a disk without a bound.
     pub(super) fn kept_alone(&self) -> Self {
         Self { kept: self.kept, ..Self::default() }
     }
 
-    /// Takes what is kept for used, so that no write gets any of it.
+    /// Counts the reserved room as used, so that no write gets any of it.
     pub(super) fn put_aside(&mut self) -> u64 {
         self.capacity = self.capacity.map(|capacity| capacity - self.kept);
         std::mem::take(&mut self.kept)
@@ -69,7 +70,7 @@ impl Room {
         }
     }
 
-    /// Keeps so many bytes for the store. Whether there are as many.
+    /// Reserves this many bytes for the store. Returns whether there was enough room.
     pub(super) fn keep(&mut self, bytes: u64) -> bool {
         let free = self.capacity.map(|capacity| capacity.saturating_sub(self.used()));
         let fits = free.is_none_or(|free| bytes <= self.kept + free);

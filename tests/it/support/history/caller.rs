@@ -1,4 +1,4 @@
-//! One thread that calls the store, and notes what it asked and was told.
+//! A thread that calls the store, and records its calls and their answers.
 
 use std::fmt::Debug;
 use std::mem;
@@ -25,9 +25,9 @@ pub struct Scene<'s> {
     pub keys: Vec<Key>,
     /// Whether calls may be refused, because the store is closed or its disk fails under them.
     pub may_fail: bool,
-    /// Whether the callers are to make no more calls.
+    /// Whether the callers should make no more calls.
     pub stop: AtomicBool,
-    /// Handles that nobody uses any more, and that are not dropped while the store is open.
+    /// Handles that are no longer used, and that are not dropped while the store is open.
     pub attic: Attic,
 }
 
@@ -38,11 +38,11 @@ pub struct Caller<'s> {
     held: Vec<Held>,
     /// Each with the number of its key.
     events: Vec<(usize, Event)>,
-    /// Whether the store has refused a call: then it takes none that writes any more.
+    /// Whether the store has refused a call: then it accepts no more writes.
     refused: bool,
 }
 
-/// A key that this caller has in hand.
+/// A key that this caller holds.
 struct Held {
     key: usize,
     handle: Handle,
@@ -58,7 +58,7 @@ pub enum Grip {
     Interrupted(Interrupted),
 }
 
-/// When a call was made, which is its name too, and when it had answered.
+/// When a call was made (which also names it), and when it had returned.
 #[derive(Clone, Copy)]
 struct Span {
     invoked: Stamp,
@@ -72,7 +72,7 @@ impl<'s> Caller<'s> {
         Self { scene, thread, dice, held: Vec::new(), events: Vec::new(), refused: false }
     }
 
-    /// Makes so many calls, and lets go of what it has in hand then.
+    /// Makes this many calls, and then lets go of everything it holds.
     pub fn run(mut self, calls: usize) -> Vec<(usize, Event)> {
         for _ in 0..calls {
             if self.refused || self.scene.stop.load(Ordering::SeqCst) {
@@ -87,7 +87,7 @@ impl<'s> Caller<'s> {
         self.events
     }
 
-    /// Asks for each key, with either request, when nobody else does.
+    /// Begins each key, with either request, when no other caller does.
     pub fn look(mut self) -> Vec<(usize, Event)> {
         for key in 0..self.scene.keys.len() {
             for request in [0, 1] {
@@ -111,7 +111,7 @@ impl<'s> Caller<'s> {
         self.events.push((key, Event { invoked, answered, certain, thread, since, step }));
     }
 
-    /// Makes a call, which is told its own name.
+    /// Makes a call, which receives its own name.
     fn timed<T>(&self, call: impl FnOnce(Stamp) -> T) -> (T, Span) {
         let since = self.scene.clock.now().as_unix_ms();
         let invoked = stamp();
@@ -144,7 +144,7 @@ impl<'s> Caller<'s> {
         let (begin, span) = self.timed(|_| store.begin(&keys[key], fingerprint(request)));
         let Some(Begin::InFlight(in_flight)) = self.answered(key, span, ask, begin) else { return };
         if self.dice.one_in(2) {
-            // The caller that has the key may be gone by now, and there may be no time to wait.
+            // The caller that holds the key may be gone by now, and there may be no time to wait.
             pause();
             let timeout = Duration::from_micros(self.dice.below(4) * self.dice.below(100));
             let ask = Ask { waited: true, ..ask };
@@ -154,7 +154,7 @@ impl<'s> Caller<'s> {
         }
     }
 
-    /// Notes an answer, takes in hand what it gives, and returns what is left of it.
+    /// Records an answer, keeps the handle that it returns, and returns the rest of it.
     fn answered(
         &mut self,
         key: usize,
@@ -176,7 +176,7 @@ impl<'s> Caller<'s> {
             Ok(other) => panic!("{other:?} was never stored"),
             Err(error) => {
                 self.fails(error);
-                // It may have had the key for a moment.
+                // It may have held the key for a moment.
                 self.put(key, span, Step::Fail(handle), false);
                 self.put(key, span, Step::LetGo(handle), false);
                 return None;
@@ -249,7 +249,7 @@ impl<'s> Caller<'s> {
         self.note(key, span, Step::Refused(Aim::Execution, refusal));
     }
 
-    /// A call by the key's name that did something, or may have.
+    /// A call by key that did something, or may have.
     fn by_key(
         &mut self,
         key: usize,
@@ -278,7 +278,7 @@ impl<'s> Caller<'s> {
         self.scene.attic.lock().expect("no thread panics with it").push(grip);
     }
 
-    /// Does something with a key that it has in hand. Now and then it leaks the handle.
+    /// Does something with a key that it holds. Now and then it leaks the handle.
     fn go_on(&mut self, Held { key, handle, grip }: Held) {
         match grip {
             Grip::Permit(permit) => self.use_permit(key, handle, permit),
@@ -316,7 +316,7 @@ impl<'s> Caller<'s> {
                     other => panic!("{other:?}"),
                 });
                 self.changed(key, handle, span, Change::Checkpoint(span.invoked), stored);
-                // After a failure it lives on, and is let go of with the others.
+                // After a failure the handle lives on, and is let go of with the others.
                 self.held.push(Held { key, handle, grip: Grip::Execution(execution) });
             }
             9..11 => {
@@ -382,7 +382,7 @@ impl<'s> Caller<'s> {
         self.consumed(key, handle, span, Change::Remove, abandoned.map(|()| None));
     }
 
-    /// A call that takes the handle, whether it succeeds or not.
+    /// A call that takes the handle, whether or not it succeeds.
     fn consumed(
         &mut self,
         key: usize,
@@ -429,7 +429,7 @@ impl<'s> Caller<'s> {
     }
 }
 
-/// The store's own error: nothing that is asked here is refused for another reason.
+/// The store's own error: none of these calls is refused for any other reason.
 fn failure<H: Debug>(error: CompleteError<H>) -> Error {
     match error {
         CompleteError::Store(error) => error,

@@ -1,5 +1,5 @@
-//! The one who looks after a store while others call it: settles, sweeps, compacts, moves the clock,
-//! and in the end closes it or takes what a kill leaves.
+//! A thread that maintains a store while others call it: it settles, sweeps, compacts, moves the
+//! clock, and at the end closes it or takes what a kill leaves.
 
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -14,7 +14,7 @@ use super::spec::Step;
 use super::{Dice, Stamp, stamp};
 use crate::support::{RETENTION_MS, SimDisk};
 
-/// The files as they were at some moment between two stamps.
+/// The files at some moment between two stamps.
 pub struct Image {
     pub taken: (Stamp, Stamp),
     pub disk: SimDisk,
@@ -22,7 +22,7 @@ pub struct Image {
 
 type Ticks = Vec<((Stamp, Stamp), Step)>;
 
-/// Looks after the store until the callers are done.
+/// Maintains the store until the callers are done.
 pub fn run(
     scene: &Scene<'_>,
     site: &Site,
@@ -31,7 +31,8 @@ pub fn run(
     is_over: impl Fn() -> bool,
 ) -> (Ticks, Option<Image>) {
     let mut ticks = Vec::new();
-    // A permit whose start fails does not say when it was begun: only a clock that stands does.
+    // A permit whose start fails doesn't reveal when it was begun: that is known only if the clock
+    // stands still.
     let ticks_max = if end == End::Fault { 0 } else { 3 };
     let mut moment = Some(dice.below(8));
     let mut image = None;
@@ -73,7 +74,7 @@ fn finish(scene: &Scene<'_>, site: &Site, end: End, dice: &mut Dice) -> Option<I
     Some(Image { taken, disk })
 }
 
-/// Moves the clock by a step that often ends at the boundary of what was begun before it.
+/// Moves the clock by a step that often ends exactly where something begun before expires.
 fn tick(scene: &Scene<'_>, dice: &mut Dice) -> ((Stamp, Stamp), Step) {
     let steps = [1, RETENTION_MS / 2, RETENTION_MS - 1, RETENTION_MS];
     let now = scene.clock.now().as_unix_ms() + steps[dice.below(4) as usize];

@@ -1,5 +1,5 @@
 //! The search for an order that explains a history, after Wing and Gong, with Lowe's memory of what
-//! was tried.
+//! was already tried.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,20 +7,20 @@ use std::fmt;
 use super::spec::State;
 use super::{Event, Stamp};
 
-/// Most events of one history: each has a bit.
+/// The most events in one history: each has a bit.
 pub const EVENTS_MAX: usize = 128;
 /// A search that tries more than this is given up, which is a failure. The histories of these tests
-/// take hundreds.
+/// take hundreds of tries.
 pub const TRIED_MAX: usize = 1_000_000;
 
 /// No order was found.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused {
-    /// Whether the search was given up: then there may be one.
+    /// Whether the search was given up: in that case there may be an order.
     pub given_up: bool,
     /// Events that the longest order found explains, a bit for each.
     pub placed: u128,
-    /// What the key was after them.
+    /// The state of the key after them.
     pub state: State,
 }
 
@@ -31,8 +31,8 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Finds an order of all events that are certain, and of any of the others, in which each follows
-/// from the state before it and none comes after an event that was invoked only once it was over.
+/// Finds an order of all certain events, and of any of the others, in which each follows from the
+/// state before it, and none comes after an event that was invoked only once it was over.
 pub fn check(initial: State, events: &[Event], tried_max: usize) -> Result<(), Box<Refused>> {
     assert!(events.len() <= EVENTS_MAX, "a history of {} events", events.len());
     let certain = bits(events.iter().map(|event| event.certain));
@@ -63,8 +63,8 @@ pub fn check(initial: State, events: &[Event], tried_max: usize) -> Result<(), B
     Err(longest)
 }
 
-/// What can come next: an event that was invoked before any other that is left was over, and that
-/// was not over before one that is placed was invoked.
+/// What can come next: an event that was invoked before any other remaining event was over, and
+/// that was not over before a placed event was invoked.
 fn next(placed: u128, events: &[Event]) -> impl DoubleEndedIterator<Item = usize> {
     let is_placed = move |at: usize| placed >> at & 1 == 1;
     let (mut first_end, mut last_start) = (Stamp::MAX, 0);

@@ -1,10 +1,10 @@
-//! Histories: what many threads asked of a few keys and were told, checked afterwards against the
-//! contract.
+//! Histories: the calls of many threads for a few keys with their answers, checked afterwards
+//! against the contract.
 //!
-//! Each call is noted with two stamps of one counter, taken before it is made and after it has
-//! answered. A history is right if its calls can be put one after the other, each between its two
-//! stamps, so that a store that does one call at a time would have answered the same
-//! (linearizability). Keys do not touch each other, so each has a history of its own.
+//! Each call is recorded with two stamps of one counter, taken before it is made and after it has
+//! returned. A history is right if its calls can be put in an order, each between its two stamps,
+//! in which a store that does one call at a time would have answered the same (linearizability).
+//! Keys don't affect each other, so each has a separate history.
 
 pub mod caller;
 pub mod facts;
@@ -23,7 +23,7 @@ use super::model::splitmix;
 use linear::Refused;
 use spec::{State, Step};
 
-/// A number that gives each call its place in time: the counter has one order for all threads.
+/// A number that gives each call its place in time: all threads share one counter.
 pub type Stamp = u64;
 
 pub fn stamp() -> Stamp {
@@ -50,13 +50,14 @@ impl Dice {
     }
 }
 
-/// One step of a call on one key. Most calls are one; one that takes a key in hand by its name and
-/// then changes it is two, with the same stamps, since others may see the key between them.
+/// One step of a call on one key. Most calls are one step. A call that claims a key by name and
+/// then changes it is two steps with the same stamps, since other callers may see the key in
+/// between.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
     pub invoked: Stamp,
     pub answered: Stamp,
-    /// Whether it has taken effect. A call that a kill has cut off has done so or not.
+    /// Whether it has certainly taken effect. A call that a kill has cut off may or may not have.
     pub certain: bool,
     pub thread: usize,
     /// What the clock showed before the call.
@@ -70,7 +71,7 @@ impl Event {
     }
 }
 
-/// All that happened to one key, and what it was before.
+/// Everything that happened to one key, and its state before that.
 #[derive(Clone, Debug)]
 pub struct History {
     pub initial: State,
@@ -79,24 +80,24 @@ pub struct History {
 
 impl History {
     pub fn new(initial: State, mut events: Vec<Event>) -> Self {
-        // What was answered first is tried first: it is most often right.
+        // The call that was answered first is tried first: it's usually right.
         events.sort_by_key(|event| (event.answered, event.invoked));
         Self { initial, events }
     }
 
-    /// The same without what may not have happened.
+    /// The same without the steps that may not have happened.
     pub fn of_certain(&self) -> Self {
         let events = self.events.iter().filter(|event| event.certain);
         Self { events: events.copied().collect(), ..*self }
     }
 
-    /// Finds an order that explains the history, or says how far it came.
+    /// Finds an order that explains the history, or reports how far it got.
     pub fn check(&self) -> Result<(), Box<Refused>> {
         linear::check(self.initial, &self.events, linear::TRIED_MAX)
     }
 }
 
-/// For the reader who has to find out why: `*` marks what the longest order found explains.
+/// For the reader who has to find the cause: `*` marks the steps that the longest order explains.
 pub struct Shown<'h>(pub &'h History, pub &'h Refused);
 
 impl fmt::Display for Shown<'_> {

@@ -1,4 +1,4 @@
-//! A clock and a disk that take their time, so that calls of many threads overlap on few cores.
+//! A slow clock and a slow disk, so that the calls of many threads overlap on few cores.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use idemstore::{Clock, ManualClock, Timestamp};
 
 use crate::support::model::splitmix;
 
-/// Lets other threads run, now and then for a longer while.
+/// Lets other threads run, occasionally for longer.
 pub fn pause() {
     static TURN: AtomicU64 = AtomicU64::new(0);
     match splitmix(TURN.fetch_add(1, Ordering::Relaxed)) % 32 {
@@ -22,7 +22,7 @@ pub fn pause() {
     }
 }
 
-/// Shows a time that may be over when it is used, as any clock may.
+/// Shows a time that may be over by the time it is used, as with any clock.
 pub struct SlowClock(pub ManualClock);
 
 impl Clock for SlowClock {
@@ -33,7 +33,7 @@ impl Clock for SlowClock {
     }
 }
 
-/// What is done before each operation on a file.
+/// Runs before each operation on a file.
 #[derive(Clone)]
 pub struct Before(Arc<dyn Fn() + Send + Sync>);
 

@@ -1,4 +1,4 @@
-//! A round: some threads call the store for some keys, something happens to it, and they go on.
+//! A round: some threads call the store for some keys, something happens to it, and they continue.
 
 use std::io::ErrorKind;
 use std::sync::atomic::AtomicBool;
@@ -16,9 +16,9 @@ use crate::support::disk::{Fault, Op};
 /// How the first half of a round ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It goes on as before.
+    /// The store continues as before.
     Rest,
-    /// The store is closed while it is called, and opened again.
+    /// The store is closed while it is called, and reopened.
     Close,
     Kill,
     PowerCut,
@@ -26,17 +26,17 @@ pub enum End {
     Fault,
 }
 
-/// Calls of all threads in one half: no key can have more events than a history takes, not even if
-/// each call is two and all are of one key.
+/// Calls of all threads in one half: no key can have more events than a history can hold, even if
+/// each call is two events and all are for one key.
 const CALLS: u64 = 20;
-/// The thread that is no caller.
+/// The thread that isn't a caller.
 const KEEPER: usize = 0;
 
 struct Round<'a> {
     site: &'a mut Site,
     dice: &'a mut Dice,
     keys: Vec<Key>,
-    /// Each with the number of its key, or `None` if it is of all.
+    /// Each with the number of its key, or `None` if it applies to all.
     noted: Vec<(Option<usize>, Event)>,
 }
 
@@ -58,7 +58,7 @@ pub fn run(site: &mut Site, store: Store, end: End, dice: &mut Dice) -> (Store, 
 }
 
 impl Round<'_> {
-    /// Some threads call the store, and one looks after it until they are done.
+    /// Some threads call the store, and one maintains it until they are done.
     fn half(&mut self, store: &Store, end: End) -> Option<Image> {
         if end == End::Fault {
             self.break_disk();
@@ -107,7 +107,7 @@ impl Round<'_> {
         disk.lose_what_a_failed_sync_had(self.dice.next());
     }
 
-    /// What the next open finds. What failed may come up in it.
+    /// What the next open finds. Failed changes may surface in it.
     fn image_of_broken_disk(&mut self) -> Image {
         let disk = self.site.disk();
         disk.heal();
@@ -131,7 +131,7 @@ impl Round<'_> {
         Image { taken, disk }
     }
 
-    /// Opens the store again: what it was, or what the image has.
+    /// Opens the store again, with what it had or what the image has.
     fn reopen(&mut self, store: Store, image: Option<Image>) -> Store {
         drop(store);
         let leaked = self.site.attic.lock().expect("no thread panics with it").split_off(0);
@@ -151,8 +151,8 @@ impl Round<'_> {
         store
     }
 
-    /// What was called once the image was taken has not happened, and what had not answered by then
-    /// has or has not. Only time is the same before and after.
+    /// Calls made after the image was taken have not happened, and calls that had not returned by
+    /// then may or may not have. Only time is the same before and after.
     fn cut(&mut self, (from, to): (u64, u64)) {
         let is_of_image =
             |event: &Event| event.invoked < to && !matches!(event.step, Step::Tick(_));
@@ -164,7 +164,7 @@ impl Round<'_> {
         }
     }
 
-    /// Asks what became of each key.
+    /// Asks for the state of each key.
     fn look(&mut self, store: &Store) {
         let scene = self.scene(store, End::Rest);
         let events = Caller::new(&scene, KEEPER, self.dice.next()).look();

@@ -21,14 +21,14 @@ pub struct Site {
     pub clock: ManualClock,
     hash_mask: u64,
     cache_bytes: usize,
-    /// What callers have leaked. It locks the directory of a store that is closed.
+    /// What callers have leaked. It keeps the directory of a closed store locked.
     pub attic: Attic,
 }
 
 impl Site {
     pub fn new(place: Place, dice: &mut Dice) -> Self {
         let clock = ManualClock::new(Timestamp::from_unix_ms(START_MS));
-        // With no bit of their hash left all keys are one to the live table.
+        // With no bit of their hash left, the live table can't tell keys apart by hash.
         let hash_mask = if dice.one_in(2) { 0 } else { u64::MAX };
         // Without a cache each record is read from the disk, which takes time.
         let cache_bytes = if dice.one_in(2) { 0 } else { 1024 * 1024 };
@@ -49,7 +49,7 @@ impl Site {
         opened.expect("the store opens")
     }
 
-    /// The simulated disk, on which alone kills and faults are made.
+    /// The simulated disk, the only one on which kills and faults are possible.
     pub fn disk(&self) -> &SimDisk {
         match &self.place {
             Place::Sim(disk) => disk,

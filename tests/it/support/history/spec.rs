@@ -1,34 +1,34 @@
-//! The contract of one key, as a function: what it becomes by a step, or `None` if a store that
-//! does one step at a time could not have answered so.
+//! The contract of one key, as a function. It returns the key's state after a step, or `None` if a
+//! store that does one step at a time could not have given that answer.
 //!
-//! It is written from the table of states in the documents, and shares no code with the store.
+//! It is written from the documented table of states, and shares no code with the store.
 //!
-//! A call reads the clock once, at some moment while it runs. So a record counts for it if the
-//! retention was not over when it was invoked, and may be over for it if it is over now. But a key
-//! that was given out as free has no older record, whatever the clock of a later caller says.
+//! A call reads the clock once, at some moment while it runs. So for this call a record counts if
+//! its retention was not over when the call was invoked, and may not count if it is over now. But a
+//! key that was handed out as free has no older record, whatever a later caller's clock says.
 
 use crate::support::RETENTION_MS;
 
-/// A handle is named by the stamp of the call that gave it.
+/// A handle is named by the stamp of the call that returned it.
 pub type Handle = u64;
 /// A result or a checkpoint is named by the stamp of the call that stores it.
 pub type Bytes = u64;
 
-/// What one key is, and what time it is.
+/// The state of one key, and the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     now: u64,
     holder: Holder,
     record: Option<Record>,
-    /// What a failed write may have made of the key: only a new open tells.
+    /// What a failed write may have made of the key: only the next open can tell.
     unsure: Option<(Handle, Option<Record>)>,
 }
 
-/// Who has the key in hand.
+/// The holder of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Holder {
     Nobody,
-    /// With what is stored once it starts. It was begun between these two times, both included.
+    /// With what is stored once it starts. It was begun between these two times, both inclusive.
     Permit {
         handle: Handle,
         request: u8,
@@ -38,13 +38,13 @@ enum Holder {
     Interrupted(Handle),
     Execution(Handle),
     Detached,
-    /// A call by the key's name that is about to forget a completed operation.
+    /// A call by key that is about to forget a completed operation.
     Forgetting(Handle),
-    /// A call that could not give out what it had taken.
+    /// A call that claimed the key and could not return a handle.
     Failing(Handle),
 }
 
-/// What is stored of an operation that was started or completed.
+/// The record of an operation that was started or completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Record {
     request: u8,
@@ -55,7 +55,7 @@ struct Record {
     result: Option<Bytes>,
 }
 
-/// What the handles of an operation show of it.
+/// What an operation's handles show of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     pub begun: u64,
@@ -80,10 +80,10 @@ pub enum Answer {
     Mismatch,
 }
 
-/// What is made durable through a handle.
+/// Changes made durable through a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Of a permit, or once more of an interrupted operation.
+    /// By a permit, or by the retry of an interrupted operation.
     Start,
     Checkpoint(Bytes),
     Complete(Bytes),
@@ -91,16 +91,16 @@ pub enum Change {
     Remove,
 }
 
-/// What a call by the key's name is for.
+/// What a call by key does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aim {
-    /// To finish an operation that was detached or interrupted.
+    /// Finishes an operation that was detached or interrupted.
     Execution,
-    /// To forget one that is completed.
+    /// Forgets a completed operation.
     Completed,
 }
 
-/// Why a call by the key's name did nothing.
+/// Why a call by key did nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     Held,
@@ -117,7 +117,7 @@ pub enum Status {
     Completed(Bytes),
 }
 
-/// What `get` shows of a key that is not free.
+/// What `get` shows of a key that isn't free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Info {
     pub status: Status,
@@ -125,7 +125,7 @@ pub struct Info {
     pub progress: Option<Bytes>,
 }
 
-/// One step of a call, with what was answered.
+/// One step of a call, with its answer.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
     Begin(Ask, Answer),
@@ -138,13 +138,13 @@ pub enum Step {
     Get(Option<Info>),
     /// The clock shows this time from now on.
     Tick(u64),
-    /// The store was opened again: nobody is left who held anything.
+    /// The store was opened again, so no handle is left.
     Open,
-    /// A write failed: this change is durable or not.
+    /// A write failed: this change may or may not be durable.
     Unsure(Handle, Change),
-    /// It was.
+    /// That change was durable.
     Surface(Handle),
-    /// A call has taken the key and fails.
+    /// A call has claimed the key and fails.
     Fail(Handle),
 }
 
@@ -154,8 +154,9 @@ impl Record {
         Facts { begun, expires, attempt, progress }
     }
 
-    /// What is stored by a change of a call that has read the clock between these two times. If its
-    /// retention was over by then, it begins a new one. What a handle shows tells which it was.
+    /// The record after a change by a call that has read the clock between these two times. If the
+    /// record's retention was over by then, the change begins a new one. A handle shows which it
+    /// was.
     fn renewed(self, (since, now): (u64, u64), shown: Option<u64>) -> Option<Self> {
         let retention = self.expires - self.begun;
         let is_renewed = |expires: u64| {
@@ -177,7 +178,7 @@ impl State {
         Self { now, holder: Holder::Nobody, record: None, unsure: None }
     }
 
-    /// What it becomes by a step of a call before which the clock showed `since`.
+    /// The state after a step of a call before which the clock showed `since`.
     pub fn step(self, since: u64, step: &Step) -> Option<Self> {
         match *step {
             Step::Begin(ask, answer) => self.begin(since, ask, answer),
@@ -230,21 +231,21 @@ impl State {
         }
     }
 
-    /// What is stored of the key, if it counts: until its retention is over, or while it is held.
+    /// The key's record, if it counts: until its retention is over, or while the key is held.
     fn counting(&self, now: u64) -> Option<Record> {
         self.record.filter(|record| self.is_held() || now < record.expires)
     }
 
     fn begin(self, since: u64, Ask { request, waited }: Ask, answer: Answer) -> Option<Self> {
         let counting = self.counting(since);
-        // A caller that waited is told of the outcome, even if its retention was over by then.
+        // A waiting caller gets the outcome, even if the retention was over by then.
         let told = self.record.filter(|record| waited && record.result.is_some()).or(counting);
-        // Once a write has failed the store gives out no key.
+        // Once a write has failed, the store hands out no key.
         let is_to_have = !self.is_held() && self.unsure.is_none();
         let is_same = |record: Record| record.request == request;
         match answer {
             Answer::Mismatch => told.is_some_and(|record| !is_same(record)).then_some(self),
-            // A caller that waited and was not told learns nothing of another request.
+            // A caller that waited without getting an outcome learns nothing about other requests.
             Answer::InFlight => {
                 (self.is_held() && (waited || counting.is_none_or(is_same))).then_some(self)
             }
@@ -265,7 +266,7 @@ impl State {
         }
     }
 
-    /// Holder and record after this change, if the handle has the key and can make it.
+    /// Holder and record after this change, if the handle holds the key and can make the change.
     fn changed(
         &self,
         since: u64,

@@ -1,4 +1,4 @@
-//! What the histories have reached: a harness that meets nothing would find nothing.
+//! What the histories have covered: a harness that meets nothing would find nothing.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use super::spec::{Aim, Answer, Ask, Change, Refusal, Status, Step};
 pub struct Tally {
     pub calls: u64,
     pub histories: u64,
-    /// Pairs of calls of two threads on one key of which neither was over before the other began.
+    /// Pairs of overlapping calls of two threads on one key.
     pub overlaps: u64,
-    /// How often each kind of step was met.
+    /// How often each kind of step occurred.
     pub kinds: BTreeMap<&'static str, u64>,
 }
 
@@ -34,13 +34,13 @@ impl Tally {
         }
     }
 
-    /// One of these kinds that was never met.
+    /// One of these kinds that never occurred.
     pub fn lacks<'a>(&self, kinds: &[&'a str]) -> Option<&'a str> {
         kinds.iter().copied().find(|kind| !self.kinds.contains_key(kind))
     }
 }
 
-/// Whether it is a call on one key, and not a part of one or a step of the whole store.
+/// Whether it is a call on one key, as opposed to a part of a call or a step of the whole store.
 fn is_call(step: &Step) -> bool {
     !matches!(
         step,

@@ -1,4 +1,4 @@
-//! What is asked and done by a key alone.
+//! Calls that only have a key.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -55,7 +55,7 @@ impl World {
         }
     }
 
-    /// Compares an answer, and takes in hand what it gives.
+    /// Compares an answer, and keeps the handle that it returns.
     pub(super) fn answered(&mut self, request: Request, begin: Begin) {
         let key = request.key;
         match (begin, self.expected(request)) {
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    /// What is stored if an operation that is begun now starts.
+    /// What is stored once an operation that is begun now starts.
     pub(super) fn fresh(&self, request: u8) -> Known {
         let (begun, expires) = (self.now, self.now + RETENTION_MS);
         Known { request, begun, expires, attempt: 1, checkpoint: None, done: None }
@@ -99,7 +99,7 @@ impl World {
         }
     }
 
-    /// What is known of an operation that can be finished by its key, or why none can be.
+    /// What is known of an operation that can be finished by key, or why none can be.
     fn finishable(&self, key: u8) -> Result<Known, &'static str> {
         match self.counting(key) {
             (Holder::Reservation | Holder::Execution, _) => Err("held"),
@@ -187,8 +187,8 @@ impl World {
         }
     }
 
-    /// A held key is listed whatever the time, and one at rest until its retention is over; one of
-    /// which nothing is stored is not.
+    /// A held key is listed at any time, and one at rest until its retention is over; a key without
+    /// a record isn't.
     pub(super) fn list(&mut self, status: Option<Status>, older_than_ms: u64) {
         let mut iter = self.bench().store.keys().older_than(Duration::from_millis(older_than_ms));
         if let Some(status) = status {
@@ -215,7 +215,7 @@ impl World {
         assert_eq!(listed, expected.collect());
     }
 
-    /// Every key as it is when nobody holds any.
+    /// Every key's state once no handles are left.
     pub(super) fn keys_at_rest(&self) -> std::collections::HashMap<u8, KeyState> {
         let at_rest = |state: &KeyState| KeyState { holder: Holder::Nobody, ..state.clone() };
         self.keys.iter().map(|(key, state)| (*key, at_rest(state))).collect()

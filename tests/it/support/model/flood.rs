@@ -1,4 +1,4 @@
-//! A queue that is full: what comes while the disk is slow to sync.
+//! A full queue: the calls that come while the disk is slow to sync.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -18,10 +18,10 @@ type Begun = (u8, Handle);
 /// A call that is made while the disk stands still.
 struct Call {
     key: u8,
-    /// What is known of the key before an end, or after a start.
+    /// The record of the key before an end, or after a start.
     known: Known,
     future: Pin<Box<dyn Future<Output = Answer> + Send>>,
-    /// If it was answered at once.
+    /// The answer, if it came at once.
     answer: Option<Answer>,
 }
 
@@ -40,7 +40,7 @@ struct Crowd {
     is_in: bool,
 }
 
-/// The starts that wait, of each scope.
+/// The waiting starts of each scope.
 #[derive(Debug, Default)]
 pub(super) struct Queue([usize; 2]);
 
@@ -49,7 +49,7 @@ impl Call {
         Self { key, known, future: Box::pin(call), answer: None }
     }
 
-    /// What it hands in is in the queue then, or it was refused.
+    /// What it submits is then in the queue, or was refused.
     fn hand_in(&mut self) {
         let polled = self.future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         if let Poll::Ready(answer) = polled {
@@ -64,17 +64,18 @@ impl Call {
 }
 
 impl Queue {
-    /// Whether there is room for one more: a scope has at most as many as are left for others.
+    /// Whether there is room for one more: a scope gets at most as many places as are left for
+    /// others.
     fn has_room(&self, scope: usize) -> bool {
         self.0[scope] < STARTS_MAX - self.0.iter().sum::<usize>()
     }
 
-    /// One was refused, since its scope has its share.
+    /// One was refused because its scope has used up its share.
     pub(super) fn refuses(&self, key: u8) {
         assert!(!self.has_room(scope(key)), "{self:?} has room for {key}");
     }
 
-    /// One was taken, or not for want of room on the disk.
+    /// One was accepted, or refused for lack of room on the disk.
     pub(super) fn takes(&mut self, key: u8, failure: Option<&impl Failure>) {
         assert!(failure.is_some() || self.has_room(scope(key)), "{key} in {self:?}");
         let is_in = !failure.is_some_and(Failure::is_full);
@@ -90,7 +91,7 @@ impl World {
         let handles = self.take_flooding().into_iter();
         let (mut loud, mut quiet): (Vec<_>, Vec<_>) =
             handles.partition(|(key, _)| scope(*key) == loud_scope);
-        // One of each is executing then, and among what is to be ended.
+        // By then one of each is executing, and is among the operations to end.
         for (key, handle) in [loud.pop(), quiet.pop()].into_iter().flatten() {
             self.start(key, handle);
         }
@@ -100,7 +101,7 @@ impl World {
         }
     }
 
-    /// Starts of the loud scope and of the quiet one, and between them or before all the ends.
+    /// Starts of the loud scope and of the quiet one, with all the ends between or before them.
     fn calls(&mut self, flood: Flood, loud: Vec<Begun>, quiet: Vec<Begun>) -> Vec<Call> {
         let ends = self.take_executions().into_iter();
         let ends = ends.map(|(key, execution, known)| ending(key, execution, known, flood.len));
@@ -148,14 +149,14 @@ impl World {
         })
     }
 
-    /// Makes the calls while the first start is written, which so is in nobody's way.
+    /// Makes the calls while the first start is being written, so that it gets in no call's way.
     fn make_at_once(&mut self, (key, handle): Begun, calls: Vec<Call>) {
         let disk = self.bench().disk.clone();
         let crowd = Arc::new(Mutex::new(Crowd { calls, is_in: false }));
         let (of_disk, before) = (Arc::clone(&crowd), disk.counts().log_writes);
         disk.observe(move |disk| {
             let mut crowd = of_disk.lock().expect("no call panics");
-            // Not in a settle, which a caller that finds the disk short waits for.
+            // Not during a settle, which a caller that finds the disk short of room would wait for.
             if !crowd.is_in && before < disk.counts().log_writes {
                 crowd.is_in = true;
                 crowd.calls.iter_mut().for_each(Call::hand_in);
@@ -168,7 +169,7 @@ impl World {
             disk.ignore();
             self.check_answers(calls);
         } else {
-            // Nothing was written, so that no call was made.
+            // Nothing was written, so no call was made.
             disk.ignore();
             for Call { key, future, .. } in calls {
                 drop(future);
@@ -177,7 +178,8 @@ impl World {
         }
     }
 
-    /// What becomes of a start among others; `true` if it was refused for its scope's share.
+    /// The outcome of one start among others; `true` if it was refused because of its scope's
+    /// share.
     pub(super) fn started_among(
         &mut self,
         queue: &mut Queue,
@@ -224,7 +226,7 @@ impl World {
     }
 }
 
-/// The end of what is executing, or a checkpoint of it.
+/// The end of an execution, or a checkpoint of it.
 fn ending(key: u8, mut execution: Execution, known: Known, len: Len) -> Call {
     match key / 2 % 3 {
         0 => {
@@ -245,7 +247,7 @@ fn ending(key: u8, mut execution: Execution, known: Known, len: Len) -> Call {
     }
 }
 
-/// Which of the two scopes a key is of.
+/// Which of the two scopes a key belongs to.
 fn scope(key: u8) -> usize {
     usize::from(name(key).scope().is_empty())
 }

@@ -1,4 +1,4 @@
-//! What is done with handles.
+//! Operations on handles.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -60,7 +60,7 @@ impl World {
         }
     }
 
-    /// What is known of the key that a handle holds, or will be once its permit starts.
+    /// What is known of the key that a handle holds, or what will be known once its permit starts.
     pub(super) fn known(&self, key: u8, handle: &Handle) -> Known {
         let stored = self.counting(key).1;
         match handle {
@@ -85,7 +85,7 @@ impl World {
         self.started(key, known, started);
     }
 
-    /// What became of a start.
+    /// The outcome of a start.
     pub(super) fn started(&mut self, key: u8, known: Known, started: Result<Execution, Error>) {
         match started {
             Ok(execution) => self.executes(key, known, execution),
@@ -122,7 +122,7 @@ impl World {
         self.handles.push((key, handle));
     }
 
-    /// What became of a checkpoint.
+    /// The outcome of a checkpoint.
     pub(super) fn checkpointed(
         &mut self,
         key: u8,
@@ -164,7 +164,7 @@ impl World {
         }
     }
 
-    /// What became of a completion. A refusal gives back the handle as it was.
+    /// The outcome of a completion. A refusal returns the handle unchanged.
     pub(super) fn concluded<H: Debug>(
         &mut self,
         key: u8,
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// What became of a completion without its result.
+    /// The outcome of a completion without its result.
     fn entombed<H: Debug>(
         &mut self,
         key: u8,
@@ -246,7 +246,7 @@ impl World {
         self.abandoned(key, abandoned);
     }
 
-    /// What became of an abandonment.
+    /// The outcome of an abandonment.
     pub(super) fn abandoned(&mut self, key: u8, abandoned: Result<(), Error>) {
         match abandoned {
             Ok(()) => self.free(key),
@@ -264,7 +264,7 @@ impl World {
         }
     }
 
-    /// All handles that this one chooses, with what is known of their keys.
+    /// All handles that this choice selects, with what is known of their keys.
     fn take_all<H>(
         &mut self,
         mut choose: impl FnMut(Handle) -> Result<H, Handle>,
@@ -325,7 +325,7 @@ impl World {
             taken.into_iter().map(|(key, handle, known)| ((key, known), handle)).unzip();
         let executions = self.bench().store.start_many(handles);
         assert_eq!(executions.len(), keys.len());
-        // They are queued at once.
+        // They are queued immediately.
         let mut queue = Queue::default();
         for ((key, known), execution) in keys.into_iter().zip(executions) {
             self.started_among(&mut queue, key, known, execution);
@@ -365,7 +365,7 @@ impl World {
         let answers = self.bench().store.complete_many(results);
         assert_eq!(answers.len(), keys.len());
         for ((key, known, result), answer) in keys.into_iter().zip(answers) {
-            // What was not started counts as a start, and has its scope's share.
+            // An operation that was not started counts as a start, and uses its scope's share.
             if let (Some(queue), true) = (&mut starts, fits(&result)) {
                 if let Err(CompleteError::Overloaded { bound: Bound::ScopeShare, handle }) = answer
                 {

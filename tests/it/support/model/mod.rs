@@ -1,4 +1,4 @@
-//! The contract once more, as plainly as it can be said: what the store must answer.
+//! The contract again, as plainly as possible: what the store must answer.
 //!
 //! It shares no code with the store. A [`World`] runs operations on both and compares.
 
@@ -29,7 +29,7 @@ use super::{Bench, RETENTION_MS, START_MS, SimDisk, builder};
 pub use unsaid::Seen;
 use unsaid::Unsaid;
 
-/// What is stored of a key, or will be once the permit for it starts.
+/// What is stored for a key, or will be once its permit starts.
 #[derive(Clone, Debug)]
 struct Known {
     request: u8,
@@ -37,18 +37,18 @@ struct Known {
     expires: u64,
     attempt: u32,
     checkpoint: Option<Vec<u8>>,
-    /// When it was completed and with what, once it is.
+    /// When and with what it was completed, once it is.
     done: Option<(u64, Done)>,
 }
 
 #[derive(Clone, Debug)]
 enum Done {
     Result(Vec<u8>),
-    /// The result that was not kept.
+    /// The result that wasn't kept.
     NotKept(Vec<u8>),
 }
 
-/// Who has a key in hand.
+/// The holder of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Holder {
     #[default]
@@ -62,7 +62,7 @@ enum Holder {
 #[derive(Clone, Debug, Default)]
 struct KeyState {
     holder: Holder,
-    /// When it was taken in hand.
+    /// When it was claimed.
     since: u64,
     known: Option<Known>,
 }
@@ -73,7 +73,7 @@ enum Handle {
     Interrupted(Interrupted),
 }
 
-/// A store and what it must be like.
+/// A store, and the state that it must be in.
 pub struct World {
     /// Taken out only while the store is opened again.
     bench: Option<Bench>,
@@ -83,17 +83,17 @@ pub struct World {
     rows: BTreeMap<u8, u8>,
     /// The latest time seen.
     now: u64,
-    /// What calls may have made true that have failed with the disk.
+    /// What failed calls may have made true.
     unsaid: Vec<Unsaid>,
-    /// What is to fail, until it has.
+    /// The failure to inject, until it has happened.
     fault: Option<Failing>,
-    /// Whether something else had failed before, so that this is for the next open.
+    /// Whether another failure had already happened, so that this one is for the next open.
     fault_is_due: bool,
     pub seen: Seen,
 }
 
 impl World {
-    /// The store's live table uses these bits of a key's hash only.
+    /// The store's live table uses only these bits of a key's hash.
     pub fn new(hash_mask: u64) -> Self {
         Self::on(empty_store(), hash_mask, START_MS)
     }
@@ -123,7 +123,7 @@ impl World {
         unplug(&world.bench().disk);
     }
 
-    /// The same, with a disk that fails. In the end the power is cut.
+    /// The same, with a disk that fails. At the end the power is cut.
     pub fn play_faulty(FaultyProgram { faults, program }: &FaultyProgram) -> Seen {
         let mut world = Self::new(program.hash_mask);
         for (at, op) in program.ops.iter().enumerate() {
@@ -177,7 +177,8 @@ impl World {
         self.keys.entry(key).or_default()
     }
 
-    /// What counts of a key now: a held key whatever the time, and else until its retention ends.
+    /// The record of a key that is valid now: always while the key is held, otherwise until its
+    /// retention ends.
     fn counting(&self, key: u8) -> (Holder, Option<&Known>) {
         let Some(state) = self.keys.get(&key) else { return (Holder::Nobody, None) };
         let held = state.holder != Holder::Nobody;
@@ -196,7 +197,7 @@ impl World {
         }
     }
 
-    /// Somebody has the key in hand from now on.
+    /// A caller holds the key from now on.
     fn take(&mut self, key: u8, holder: Holder) {
         let since = self.now;
         let state = self.key(key);
@@ -211,7 +212,7 @@ impl World {
         *self.key(key) = KeyState::default();
     }
 
-    /// What a key is known for once it is completed, and nobody holds it.
+    /// What remains known of a completed key that no caller holds.
     fn done(&mut self, key: u8, known: Known, done: Done) -> &Known {
         let known = self.finished(known, done);
         let state = self.key(key);
@@ -219,7 +220,7 @@ impl World {
         state.known.insert(known)
     }
 
-    /// What is stored now of an operation: one whose retention is over begins a new one.
+    /// What is now stored of an operation: if its retention is over, it begins a new one.
     fn renewed(&self, known: Known) -> Known {
         let retention = known.expires - known.begun;
         if self.now < known.expires {
@@ -245,7 +246,7 @@ impl World {
     }
 }
 
-/// The facts that handles show alike.
+/// The facts that all handles show.
 macro_rules! check_facts {
     ($handle:expr, $known:expr) => {{
         assert_eq!($handle.begun_at().as_unix_ms(), $known.begun);
@@ -307,7 +308,7 @@ fn result(key: u8, Len(len): Len) -> Vec<u8> {
     (0..len).map(|at| at.to_le_bytes()[0] ^ key).collect()
 }
 
-/// A checkpoint that tells attempts apart, and is no result.
+/// A checkpoint that differs between attempts, and from every result.
 fn progress(known: &Known, Len(len): Len) -> Vec<u8> {
     (0..len).map(|at| !at.to_le_bytes()[0] ^ known.attempt.to_le_bytes()[0]).collect()
 }
@@ -322,7 +323,7 @@ fn status_of(number: u8) -> Status {
     }
 }
 
-/// Few starts may wait, so that a flood can be small.
+/// Few starts may wait, so a small flood is enough.
 const STARTS_MAX: usize = 8;
 
 fn options(clock: &ManualClock, hash_mask: u64) -> Builder {
@@ -334,8 +335,8 @@ fn bench(disk: SimDisk, clock: ManualClock, hash_mask: u64) -> Bench {
     Bench { disk, clock, store, hash_mask }
 }
 
-/// A store in which nothing was ever stored. To make one takes longer than most of what is done
-/// with it, so that it is made once.
+/// A store in which nothing was ever stored. Creating one takes longer than most of what is done
+/// with it, so it is created once.
 fn empty_store() -> SimDisk {
     static FILES: OnceLock<BTreeMap<String, Vec<u8>>> = OnceLock::new();
     let files = FILES.get_or_init(|| {
@@ -351,7 +352,7 @@ fn empty_store() -> SimDisk {
     disk
 }
 
-/// Nobody looks at this disk any more. The store need not spend time on a good end.
+/// This disk is no longer checked, so the store need not spend time on a clean close.
 fn unplug(disk: &SimDisk) {
     disk.fail(Fault { on: disk::Op::Any, after: 0, for_good: true, kind: ErrorKind::Other });
 }
@@ -364,7 +365,7 @@ pub fn splitmix(seed: u64) -> u64 {
     mixed ^ mixed >> 31
 }
 
-/// Which way a call for this key waits: each key goes its own. The fuzzer is faster on one thread.
+/// How a call for this key waits: each key has its own way. The fuzzer is faster on one thread.
 pub(super) fn as_future(key: u8) -> bool {
     !cfg!(fuzzing) && key % 2 == 1
 }

@@ -1,4 +1,4 @@
-//! Operations that are run in one call.
+//! Operations that run in one call.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::support::ops::{End, Request, Run};
 
-/// What an operation says that was not done.
+/// The error of an operation that was not done.
 type Reason = &'static str;
 /// Whether the operation has run, and whether its checkpoint was stored.
 type Operated = Option<Result<(), CheckpointError>>;
@@ -105,7 +105,7 @@ impl World {
             (Ok(Ok(Outcome::DidNotHappen(_))), End::DidNotHappen) if known.attempt == 1 => {
                 self.free(key);
             }
-            // A later attempt says nothing of the first.
+            // A later attempt says nothing about the first.
             (Ok(Ok(Outcome::Unknown(_))), End::DidNotHappen) if 1 < known.attempt => {
                 let state = self.key(key);
                 (state.holder, state.known) = (Holder::Nobody, Some(known));
@@ -142,12 +142,12 @@ fn operate(
         End::Done { len } => Effect::Done(result(key, len)),
         End::DidNotHappen => Effect::DidNotHappen("nothing was done"),
         End::Unknown => Effect::Unknown("no answer came"),
-        // As a panic does, and without a message, for which a fuzzer would end.
+        // Like a panic, but without a message, at which a fuzzer would stop.
         End::Panic => resume_unwind(Box::new("the operation panics")),
     }
 }
 
-/// The same answer in the words of `begin`.
+/// The same answer, expressed as one of `begin`.
 fn not_run(ran: Ran) -> Begin {
     match ran {
         Ok(Ok(Outcome::Replay(completed))) => Begin::Replay(completed),

@@ -12,7 +12,7 @@ use crate::support::ops::{Len, Shared, SharedEnd};
 
 /// The caller's own table.
 const ROWS: TableDefinition<u8, u8> = TableDefinition::new("rows");
-/// One of the store's.
+/// One of the store's own tables.
 const RESERVED: TableDefinition<u64, &[u8]> = TableDefinition::new("results");
 
 /// Why the caller's part was not done.
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// A transaction was not committed, since the disk has failed.
+    /// A transaction was not committed because the disk has failed.
     fn transaction_failed(
         &mut self,
         key: Option<(u8, Option<Known>)>,
@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    /// Whether the row is what it was to become, or what it was; `None` if these are the same.
+    /// Whether the row has its new value or its old one; `None` if these are the same.
     pub(super) fn decide_row(&self, (row, next): (u8, u8)) -> Option<bool> {
         let rows: BTreeMap<_, _> =
             rows(self.bench()).expect("it can be read").into_iter().collect();
@@ -132,7 +132,7 @@ fn is_end(error: &TransactionError<Refused>, end: SharedEnd) -> bool {
     )
 }
 
-/// The caller's own table as the store has it.
+/// The caller's own table, as the store has it.
 fn rows(bench: &Bench) -> Result<Vec<(u8, u8)>, Box<dyn std::error::Error>> {
     let table = match bench.store.read_transaction()?.open_table(ROWS) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),

@@ -1,7 +1,7 @@
-//! A disk that fails: what is true after a call that has not said how it ended.
+//! A disk that fails: what is true after a call whose outcome is unknown.
 //!
-//! A call that has failed with its disk says whether anything of it may be durable. If it may, the
-//! store has the whole of it or nothing once it is opened again, and shows for good which.
+//! A call that has failed with its disk reports whether anything of it may be durable. If so, the
+//! store has all of it or nothing once it is opened again, and from then on always shows the same.
 
 use std::fmt::Debug;
 use std::ops::AddAssign;
@@ -18,26 +18,26 @@ use super::{Done, Holder, Known, World, check_completed, check_tombstone, name};
 /// What a call may have made true.
 #[derive(Debug)]
 pub(super) struct Unsaid {
-    /// What is known of this key then.
+    /// The state of this key in that case.
     pub(super) key: Option<(u8, Option<Known>)>,
-    /// What this row of the caller's holds then.
+    /// The caller's row in that case.
     pub(super) row: Option<(u8, u8)>,
 }
 
-/// How often what was reached, so that a harness which no longer reaches it fails.
+/// How often each case was reached, so that a harness which no longer reaches one fails.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
-    /// Calls that have failed with the disk, and changed nothing.
+    /// Calls that failed with the disk, and changed nothing.
     pub refused: u64,
-    /// Calls whose outcome was unknown, and which the next open has found durable.
+    /// Calls with an unknown outcome that the next open found durable.
     pub happened: u64,
-    /// The same, and which it has not found.
+    /// Calls with an unknown outcome that the next open did not find.
     pub vanished: u64,
-    /// Opens that have failed with the disk.
+    /// Opens that failed with the disk.
     pub unopened: u64,
-    /// Starts that were refused since the disk had no room to keep for them.
+    /// Starts that were refused because the disk had no room to reserve for them.
     pub full: u64,
-    /// Starts that were refused since others of their scope waited.
+    /// Starts that were refused because others of their scope were waiting.
     pub crowded: u64,
 }
 
@@ -62,11 +62,11 @@ impl AddAssign for Seen {
     }
 }
 
-/// What a call says when the disk has failed.
+/// What a call returns when the disk has failed.
 pub(super) trait Failure: Debug {
     fn error(&self) -> Option<&Error>;
 
-    /// Whether a start was refused since the disk is full.
+    /// Whether a start was refused because the disk is full.
     fn is_full(&self) -> bool {
         matches!(self.error(), Some(Error::Overloaded { bound: Bound::Disk { .. } }))
     }
@@ -118,13 +118,13 @@ impl<E: Debug> Failure for TransactionError<E> {
 }
 
 impl World {
-    /// A disk that was full before the store could keep any of it fails like another one.
+    /// A disk that was full before the store could reserve any of it fails like any other.
     pub(super) fn disk_has_failed(&self) -> bool {
         let disk = &self.bench().disk;
         disk.has_failed() || disk.was_full()
     }
 
-    /// Whether a call has failed with the disk. If so, nothing of it happened, or it says that its
+    /// Whether a call has failed with the disk. If so, it had no effect, or it returned that its
     /// outcome is unknown.
     pub(super) fn has_failed(&mut self, failure: &impl Failure) -> bool {
         if failure.is_full() {
@@ -140,7 +140,7 @@ impl World {
         failed
     }
 
-    /// What a call gives that changes nothing of any key; `None` if the disk has failed it.
+    /// The result of a call that changes no key; `None` if the disk has failed it.
     pub(super) fn said<T, F: Failure>(&mut self, answer: Result<T, F>) -> Option<T> {
         match answer {
             Ok(said) => Some(said),
@@ -151,14 +151,14 @@ impl World {
         }
     }
 
-    /// A call for a key has failed, and the caller that held the key has let go of it. `known` is what it
-    /// was to make of the key.
+    /// A call for a key has failed, and the caller has let go of the key. `known` is the state that
+    /// the call was to bring about.
     pub(super) fn failed(&mut self, key: u8, known: Option<Known>, failure: &impl Failure) {
         self.failed_with(key, known, None, failure);
         self.let_go(key);
     }
 
-    /// The same, for a call that lets go of nothing, and was to write a row too.
+    /// The same, for a call that lets go of nothing, and that was to write a row too.
     pub(super) fn failed_with(
         &mut self,
         key: u8,
@@ -181,7 +181,7 @@ impl World {
         assert!(typed && self.disk_has_failed(), "{error:?}");
     }
 
-    /// A call by the key has failed, before or after it took a detached execution in hand.
+    /// A call by key has failed, before or after it claimed a detached execution.
     pub(super) fn failed_by_key(&mut self, key: u8, known: Option<Known>, failure: &impl Failure) {
         self.failed_with(key, known, None, failure);
         if self.key(key).holder == Holder::Detached {
@@ -192,13 +192,13 @@ impl World {
         }
     }
 
-    /// The store has been opened again: what was unsaid is true now, or is not, for good.
+    /// The store has been opened again: what was unknown is now true, or it is not, for good.
     pub(super) fn find_out(&mut self) {
         for Unsaid { key, row } in std::mem::take(&mut self.unsaid) {
             let key_says = key.as_ref().and_then(|(key, known)| self.decide(*key, known.as_ref()));
             let row_says = row.and_then(|row| self.decide_row(row));
             assert!(key_says.is_none() || row_says.is_none() || key_says == row_says, "one of two");
-            // If both look alike, either may be taken for true.
+            // If both look alike, either may be taken as true.
             if key_says.or(row_says).unwrap_or_default() {
                 self.seen.happened += 1;
                 self.rows.extend(row);
@@ -211,7 +211,7 @@ impl World {
         }
     }
 
-    /// Whether the key is what it was to become, or what it was; `None` if these look alike.
+    /// Whether the key has its new state or its old one; `None` if these look alike.
     fn decide(&self, key: u8, next: Option<&Known>) -> Option<bool> {
         let info = self.bench().store.get(&name(key)).expect("it answers");
         let before = self.keys.get(&key).and_then(|state| state.known.as_ref());
@@ -237,7 +237,7 @@ pub(super) fn is_unknown(failure: &impl Failure) -> bool {
     matches!(failure.error(), Some(Error::OutcomeUnknown(_)))
 }
 
-/// Whether a key at rest is this.
+/// Whether this is the state of a key at rest.
 fn is_it(info: Option<&KeyInfo>, known: Option<&Known>) -> bool {
     let (info, known) = match (info, known) {
         (None, None) => return true,

@@ -1,4 +1,4 @@
-//! What is done to the store as a whole: time, upkeep, copies, and the ways in which it ends.
+//! Operations on the whole store: time, maintenance, copies, and the ways in which it ends.
 
 use idemstore::sim::{BackupOn, OpenOn};
 use idemstore::{CopyError, Fingerprint, ManualClock, OpenError, Status, Timestamp};
@@ -18,7 +18,7 @@ impl World {
                 self.bench().clock.set(Timestamp::from_unix_ms(self.now));
             }
             Op::StepBack { ms } => {
-                // A time that the store has never seen cannot hold it.
+                // Let the store see the present time, or it would not stay at it.
                 drop(self.bench().store.begin(&key("another"), Fingerprint::NONE));
                 let back = Timestamp::from_unix_ms(self.now.saturating_sub(u64::from(ms)));
                 self.bench().clock.set(back);
@@ -43,7 +43,7 @@ impl World {
         }
     }
 
-    /// What has expired counts for nothing but as a record until it is swept.
+    /// An expired record no longer affects answers, but it counts as a record until it is swept.
     fn count(&mut self) {
         let store = self.bench().store.clone();
         let held = self.keys.values().filter(|state| state.holder != Holder::Nobody).count();
@@ -73,7 +73,7 @@ impl World {
         self.check_rows();
     }
 
-    /// What a key counts for: with its result, or with the longest there is while it has none.
+    /// What a key counts for: with its result, or with the longest possible one while it has none.
     fn bytes(&self, key: u8) -> u64 {
         let result_len = match self.counting(key) {
             (Holder::Nobody, None) => return 0,
@@ -85,7 +85,7 @@ impl World {
         128 + 1 + (name.scope().len() + name.as_bytes().len()) as u64 + result_len
     }
 
-    /// A copy has all that was acknowledged, durably, and nobody runs anything in it.
+    /// A copy durably has everything that was acknowledged, and no operation runs in it.
     fn backup(&mut self, seed: u64) {
         let (store, disk) = (&self.bench().store, SimDisk::new());
         if let Err(failure) = store.backup_on(disk.clone()) {
@@ -104,9 +104,9 @@ impl World {
         unplug(&copy.bench().disk);
     }
 
-    /// Ends the store and opens it again. Handles of before can do nothing any more.
+    /// Ends the store and opens it again. Earlier handles no longer have any effect.
     fn restart(&mut self, end: &Op) {
-        // What a restart makes of a clock that was set back is a matter of `retention.rs`.
+        // What a restart does with a clock that was set back is tested in `retention.rs`.
         self.bench().clock.set(Timestamp::from_unix_ms(self.now));
         if matches!(end, Op::Reopen)
             && let Err(failure) = self.bench().store.clone().close()
@@ -118,11 +118,11 @@ impl World {
         let image = match *end {
             Op::PowerCut { seed } => disk.after_power_cut(chooser(seed)),
             Op::Reopen if !disk.has_failed() && !disk.was_full() => disk.clone(),
-            // The same machine goes on: what was not synced may still be lost.
+            // The same machine continues: what was not synced may still be lost.
             _ => disk.after_kill_of_process(),
         };
-        // Held while the store is closed or killed, as in a program that ends. Executions that live
-        // in this one keep its directory locked.
+        // Held while the store is closed or killed, as in a program that ends. Executions that are
+        // alive in this process keep its directory locked.
         let mut handles = std::mem::take(&mut self.handles);
         if matches!(end, Op::Reopen) {
             let alive = |(_, handle): &(u8, Handle)| matches!(handle, Handle::Execution(_));
@@ -145,7 +145,7 @@ impl World {
         self.check_rows();
     }
 
-    /// Opens what was left. If the disk fails under that, it is well again for another one.
+    /// Opens what was left. If the disk fails during that, it is well again for the next open.
     fn open(&mut self, disk: SimDisk, clock: ManualClock, hash_mask: u64) -> Bench {
         let Some(fault) = self.fault else { return bench(disk, clock, hash_mask) };
         fault.arm(&disk);
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    /// From now on the disk is to fail.
+    /// From now on the disk should fail.
     pub fn fail(&mut self, fault: Failing) {
         self.fault_is_due = self.bench().disk.has_failed();
         fault.arm(&self.bench().disk);
@@ -176,7 +176,7 @@ impl World {
     }
 }
 
-/// Numbers below the one that is asked for, from a seed.
+/// Numbers below the requested one, from a seed.
 fn chooser(mut seed: u64) -> impl FnMut(u64) -> u64 {
     move |below| {
         seed = splitmix(seed);

@@ -1,5 +1,5 @@
-//! Runs that are drawn from a seed: the same calls as in the one that is written down, in any order,
-//! on keys in any state.
+//! Random runs from a seed: the same calls as in the fixed script, in any order, on keys in any
+//! state.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use super::{Run, Told, Truth, Unsaid, interrupted, say};
 
 /// Keys that are used again and again.
 const KEYS: u64 = 10;
-/// Lengths of results and of checkpoints. Those from 600 on have a row of their own, and three of
+/// Lengths of results and of checkpoints. From 600 bytes on they get a separate row, and three of
 /// the longest fill a segment of the log.
 const LENS: [usize; 7] = [0, 6, 400, 600, 2_000, 4_000, 9_000];
 
-/// A table of the caller's own that is written without any key.
+/// The caller's own table, written without any key.
 #[cfg(feature = "transaction")]
 const NOTES: TableDefinition<'_, u64, u64> = TableDefinition::new("notes");
 
-/// What was done, by its name, and how often.
+/// What was done, by name, with the number of times.
 pub type Tally = BTreeMap<&'static str, u64>;
 
-/// Makes a store and works through calls that this seed draws, until one fails.
+/// Creates a store and makes random calls from this seed, until one fails.
 pub fn run<D: Disk + Clone>(
     seed: u64,
     disk: &D,
@@ -45,7 +45,7 @@ pub fn run<D: Disk + Clone>(
         for _ in 0..6 + drawn.below(18) {
             drawn.step(&run)?;
         }
-        // Half of them are just let go, and leave what they have to the next open.
+        // Half of the handles are simply dropped, and leave their keys to the next open.
         if drawn.below(2) == 0 {
             drawn.count("close");
             say(run.store.clone().close())?;
@@ -59,7 +59,7 @@ pub fn run<D: Disk + Clone>(
 struct Drawn {
     choose: Box<dyn FnMut(u64) -> u64 + Send>,
     clock: ManualClock,
-    /// Keys that were made to be used once.
+    /// Keys that were created to be used once.
     made: u64,
     tally: Tally,
 }
@@ -73,7 +73,7 @@ impl Drawn {
         *self.tally.entry(what).or_default() += 1;
     }
 
-    /// A key that nobody has used.
+    /// A key that has not been used.
     fn new_name(&mut self, kind: &str) -> String {
         self.made += 1;
         format!("{kind} {}", self.made)
@@ -114,7 +114,7 @@ impl Drawn {
         }
     }
 
-    /// Whatever the state of a key allows.
+    /// Anything that the state of a key allows.
     fn some_key(&mut self, run: &Run) -> Result<(), Unsaid> {
         let name = format!("key {}", self.below(KEYS));
         match run.begin(&name)? {
@@ -198,8 +198,8 @@ impl Drawn {
         }
     }
 
-    /// A result that is stored together with a row of the caller's. Its key is used once: the row
-    /// outlives its retention.
+    /// A result that is stored together with a row of the caller's. Its key is used only once: the
+    /// row outlives its retention.
     #[cfg(feature = "transaction")]
     fn own(&mut self, run: &Run) -> Result<(), Unsaid> {
         self.count("complete with");
@@ -239,8 +239,8 @@ impl Drawn {
         }))
     }
 
-    /// Calls for a key while a transaction is under way, whose mark comes behind them. One key at
-    /// most: the log must have room, since nobody can settle it meanwhile.
+    /// Calls for a key while a transaction is under way, whose mark comes after them. At most one
+    /// key: the log must have room, since it can't be settled meanwhile.
     #[cfg(feature = "transaction")]
     fn beside(&mut self, run: &Run) -> Result<(), Unsaid> {
         self.count("beside");
@@ -275,7 +275,7 @@ impl Drawn {
         self.some_key(run)
     }
 
-    /// A batch, whose operations are durable each for itself until the call says so for all.
+    /// A batch, each of whose operations becomes durable on its own until the call returns for all.
     fn many(&mut self, run: &Run) -> Result<(), Unsaid> {
         self.count("many");
         let names: Vec<_> = (0..2 + self.below(5)).map(|_| self.new_name("of many")).collect();
@@ -299,7 +299,7 @@ impl Drawn {
         Ok(())
     }
 
-    /// A copy is what the store is.
+    /// A copy equals the store.
     fn backup(&mut self, run: &Run) -> Result<(), Unsaid> {
         self.count("backup");
         let copy = SimDisk::new();
